@@ -1,0 +1,37 @@
+"""Where the reference numbers are, and how a test runs on every file of a group.
+
+The folder comes from the environment variable `SOGNET_GOLDEN`; without it from `../shared/golden` beside the
+repository, else `tests/golden` (a small copy of the operator files). More files of a group may be dropped in: tests
+find them by prefix.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def folder() -> pathlib.Path:
+    """The folder of golden files."""
+    if 'SOGNET_GOLDEN' in os.environ:
+        return pathlib.Path(os.environ['SOGNET_GOLDEN'])
+    beside = _ROOT.parent / 'shared' / 'golden'
+    return beside if beside.is_dir() else _ROOT / 'tests' / 'golden'
+
+
+def parametrize(prefix: str, argument: str = 'golden_path'):
+    """Run a test once for every `.npz` file whose name starts with `prefix`; skip with a reason where there is none."""
+    paths = sorted(folder().glob(f'{prefix}*.npz'))
+    if not paths:
+        reason = f'no {prefix}*.npz in {folder()} (set SOGNET_GOLDEN)'
+        return pytest.mark.parametrize(argument, [pytest.param(None, marks=pytest.mark.skip(reason=reason))])
+    return pytest.mark.parametrize(argument, paths, ids=[path.stem for path in paths])
+
+
+def load(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every array of one golden file."""
+    with np.load(path) as archive:
+        return {key: archive[key] for key in archive.files}
