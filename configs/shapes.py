@@ -1,0 +1,76 @@
+"""A small SOGNet on the drawn `shapes` scenes: what `make demo` trains on a CPU.
+
+python train.py --config=configs/shapes.py --workdir=runs/shapes
+python eval.py --config=configs/shapes.py --checkpoint=runs/shapes
+"""
+
+import ml_collections
+
+from configs import coco_r50
+
+VARIANTS = ('', 'overlap')
+
+
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+    """The config; `variant` is '' or 'overlap'."""
+    if variant not in VARIANTS:
+        raise ValueError(f'configs/shapes.py has the variants {VARIANTS}, not {variant!r}')
+    config = coco_r50.get_config()
+    config.categories = 'shapes'
+    _shrink(config)
+
+    objective = config.objective
+    objective.rpn_batch_size = 64
+    objective.proposals_per_level = 200
+    objective.proposals = 100
+    objective.box_batch_size = 48
+    objective.relation_loss = 'order'
+    objective.weights.semantic = 0.5
+    objective.weights.panoptic = 0.5
+
+    inference = config.inference
+    inference.proposals_per_level = 200
+    inference.proposals = 100
+    inference.max_detections = 24
+    inference.stuff_area_limit = 64
+
+    config.optimizer.learning_rate = config.get_ref('batch_size') * (0.04 / 8)
+    config.optimizer.warmup_steps = 100
+    config.optimizer.drops = (900, 1100)
+    config.optimizer.gradient_clip = 10.0
+
+    config.data.name = 'shapes'
+    config.data.train_split = 'train'
+    config.data.eval_split = 'validation'
+    config.data.image_size = (128, 128)
+    config.data.short_side = 128
+    config.data.long_side = 128
+    config.data.max_instances = 10
+
+    config.train.steps = 1200
+    config.train.log_every = 50
+    config.train.checkpoint_every = 300
+    if variant == 'overlap':
+        objective.relation_loss = 'overlap'
+    return config
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+    model = config.model
+    model.backbone = {
+        'stage_sizes': (1, 1, 1, 1),
+        'block': 'basic',
+        'width': 24,
+        'norm': 'group',
+        'frozen_stages': 0,
+    }
+    model.pyramid.features = 32
+    model.rpn.features = 32
+    model.box.features = 128
+    model.mask.features = 32
+    model.mask.num_convs = 2
+    model.semantic.features = (32, 32)
+    model.relation.rank = 64
+    model.relation.category_features = 32
+    model.relation.appearance_features = 32
+    model.relation.geometry_features = 32

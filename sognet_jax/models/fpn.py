@@ -1,0 +1,33 @@
+"""Feature pyramid network (Lin et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sognet_jax.models.layers import conv1x1, conv3x3
+from sognet_jax.ops.resize import upsample_nearest
+
+STRIDES = (4, 8, 16, 32, 64)
+"""Pixels of the image per pixel of P2 .. P6."""
+
+
+class FeaturePyramid(nn.Module):
+    """Lateral 1x1 and output 3x3 convolutions, nearest up-sampling, P6 = every second pixel of P5."""
+
+    features: int = 256
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, stages: Sequence[jax.Array]) -> list[jax.Array]:
+        """res2 .. res5 -> P2 .. P6, each `[B, H / stride, W / stride, features]`."""
+        merged = None
+        outputs = []
+        for level, x in reversed(list(enumerate(stages, start=2))):
+            lateral = conv1x1(self.features, self.dtype, name=f'lateral{level}')(x)
+            merged = lateral if merged is None else lateral + upsample_nearest(merged, 2)
+            outputs.insert(0, conv3x3(self.features, self.dtype, name=f'output{level}')(merged))
+        return [*outputs, outputs[-1][:, ::2, ::2]]

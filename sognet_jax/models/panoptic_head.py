@@ -1,0 +1,65 @@
+"""The panoptic head: per-pixel instance id classification from semantic and resolved mask logits, Eq. (9) and (10)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from sognet_jax.ops.masks import semantic_crop
+
+ABSENT = -1e9
+"""Logit of an empty instance slot: it takes part in no soft-max and wins no arg max."""
+
+
+def semantic_instance_logits(
+    semantic: jax.Array, boxes: jax.Array, classes: jax.Array, *, num_stuff: int, stride: int
+) -> jax.Array:
+    """X_i: the semantic logits of an instance's class inside its box, 0 outside.
+
+    Args:
+        semantic: `[B, h, w, S + T]` semantic logits at 1 / `stride` of the image.
+        boxes: `[B, N, 4]` half-open boxes in image pixels.
+        classes: `[B, N]` thing classes.
+        num_stuff: S.
+        stride: image pixels per pixel of `semantic`.
+
+    Returns:
+        `[B, N, h, w]`.
+    """
+    one_hot = jax.nn.one_hot(classes, semantic.shape[-1] - num_stuff, dtype=semantic.dtype)
+    own_class = jnp.einsum('bhwt,bnt->bnhw', semantic[..., num_stuff:], one_hot)
+    return jnp.where(semantic_crop(boxes, semantic.shape[1:3], stride), own_class, 0.0)
+
+
+def combine(semantic: jax.Array, resolved: jax.Array, *, head: int, balance: float = 2.0) -> jax.Array:
+    """Z_i: semantic and resolved mask logits of an instance together.
+
+    Args:
+        semantic: `[..., N, h, w]` X.
+        resolved: `[..., N, h, w]` A'.
+        head: 1 adds them, Eq. (9) (UPSNet); 2 is Eq. (10).
+        balance: k of Eq. (10).
+
+    Raises:
+        ValueError: `head` is neither 1 nor 2.
+    """
+    if head == 1:
+        return semantic + resolved
+    if head == 2:
+        return balance * semantic * jax.nn.sigmoid(resolved) + resolved
+    raise ValueError(f'panoptic head must be 1 (Eq. 9) or 2 (Eq. 10), not {head!r}')
+
+
+def panoptic_logits(stuff: jax.Array, instances: jax.Array, valid: jax.Array) -> jax.Array:
+    """Z: stuff logits first, then instances.
+
+    Args:
+        stuff: `[B, h, w, S]` semantic logits of the stuff classes.
+        instances: `[B, N, h, w]` Z_i.
+        valid: `[B, N]` bool; the logits of empty slots become `ABSENT`.
+
+    Returns:
+        `[B, h, w, S + N]`.
+    """
+    instances = jnp.where(valid[:, :, None, None], instances, ABSENT)
+    return jnp.concatenate([stuff, jnp.moveaxis(instances, 1, -1)], axis=-1)

@@ -1,0 +1,124 @@
+"""The relational embedding module and the overlap relation matrix: Eq. (1) to (5)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sognet_jax.ops.overlap import overlap_relations
+
+FORMS = ('paper', 'published')
+
+
+def relative_geometry(boxes: jax.Array) -> jax.Array:
+    """Translation and scale invariant geometry of every ordered pair, the 4-vector of Eq. (3).
+
+    Args:
+        boxes: `[..., N, 4]` half-open x1, y1, x2, y2; x, y of Eq. (3) are box centres. Empty slots may be all zero.
+
+    Returns:
+        `[..., N, N, 4]`: (x_i - x_j) / w_j, (y_i - y_j) / h_j, log(w_i / w_j), log(h_i / h_j).
+    """
+    sizes = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
+    centers = boxes[..., :2] + 0.5 * sizes
+    shift = (centers[..., :, None, :] - centers[..., None, :, :]) / sizes[..., None, :, :]
+    scale = jnp.log(sizes)[..., :, None, :] - jnp.log(sizes)[..., None, :, :]
+    return jnp.concatenate([shift, scale], axis=-1)
+
+
+class PairEmbedding(nn.Module):
+    """Low-rank outer product of a pair of instances, Eq. (1): relu(V^T c_i) * relu(U^T c_j), then P if `features`.
+
+    Attributes:
+        rank: columns of U and V.
+        features: columns of P (d_c or d_m); None leaves P out, as the published code does.
+    """
+
+    rank: int
+    features: int | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., N, D]` features of the instances -> `[..., N, N, features or rank]`, E_{i|j} at (i, j)."""
+        subject = nn.relu(nn.Dense(self.rank, use_bias=False, name='V')(x))
+        other = nn.relu(nn.Dense(self.rank, use_bias=False, name='U')(x))
+        product = subject[..., :, None, :] * other[..., None, :, :]
+        return product if self.features is None else nn.Dense(self.features, use_bias=False, name='P')(product)
+
+
+class RelationHead(nn.Module):
+    """Category, geometry and appearance of instance pairs -> the overlap relation matrix O.
+
+    `form='paper'` is Eq. (1) to (5). `form='published'` is the authors' code: no projection P, a ReLU on the embedded
+    geometry, no bias, no appearance, and E_{j|i} in place of E_{i|j}.
+
+    Attributes:
+        num_things: T, the length of the one-hot category c_i.
+        category, geometry, appearance: which features of Eq. (4) are used.
+        rank: columns of U and V in Eq. (1).
+        category_features, appearance_features, geometry_features: d_c, d_m, d_b.
+    """
+
+    num_things: int
+    category: bool = True
+    geometry: bool = True
+    appearance: bool = True
+    form: str = 'paper'
+    rank: int = 256
+    category_features: int = 128
+    appearance_features: int = 128
+    geometry_features: int = 128
+
+    @nn.compact
+    def potential(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array) -> jax.Array:
+        """The logit of M: fc(E), before the sigmoid.
+
+        Args:
+            classes: `[..., N]` thing classes.
+            boxes: `[..., N, 4]` half-open boxes in pixels of the network input.
+            masks: `[..., N, 28, 28]` the mask of each instance inside its box: ground truth or probabilities.
+
+        Returns:
+            `[..., N, N]` logits.
+
+        Raises:
+            ValueError: `form` is unknown, no feature is switched on, or appearance is asked of the published form.
+        """
+        self._check()
+        published = self.form == 'published'
+        edges = []
+        if self.appearance:
+            flat = masks.reshape(*masks.shape[:-2], -1)
+            edges.append(PairEmbedding(self.rank, self.appearance_features, name='appearance_embedding')(flat))
+        if self.category:
+            one_hot = jax.nn.one_hot(classes, self.num_things)
+            features = None if published else self.category_features
+            edges.append(PairEmbedding(self.rank, features, name='category_embedding')(one_hot))
+        if self.geometry:
+            embed = nn.Dense(self.geometry_features, use_bias=False, name='K')
+            embedded = embed(relative_geometry(boxes))
+            edges.append(nn.relu(embedded) if published else embedded)
+        edges = jnp.concatenate(edges, axis=-1)
+        logits = nn.Dense(1, use_bias=not published, name='fc')(edges)[..., 0]
+        return jnp.swapaxes(logits, -1, -2) if published else logits
+
+    def __call__(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array, takes_part: jax.Array) -> jax.Array:
+        """The overlap relation matrix O, Eq. (5).
+
+        Args:
+            classes, boxes, masks: see `potential`.
+            takes_part: `[..., N]` bool, instances that overlap another one.
+
+        Returns:
+            `[..., N, N]` O; O_ij > 0 says that i is covered by j.
+        """
+        return overlap_relations(nn.sigmoid(self.potential(classes, boxes, masks)), takes_part)
+
+    def _check(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f'model.relation.form must be one of {FORMS}, not {self.form!r}')
+        if not (self.category or self.geometry or self.appearance):
+            raise ValueError('model.relation needs at least one of category, geometry, appearance')
+        if self.form == 'published' and self.appearance:
+            raise ValueError("model.relation.form = 'published' has no appearance feature: set appearance = False")

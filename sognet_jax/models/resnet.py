@@ -1,0 +1,124 @@
+"""ResNet backbones (He et al. 2016) in the Caffe style of the published code.
+
+Bottleneck blocks carry their stride in the first 1x1 convolution. `basic` blocks and small widths make the networks
+for tests and for training from scratch on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sognet_jax.models.layers import conv1x1, conv3x3, he_normal, make_norm
+
+BLOCKS = ('basic', 'bottleneck')
+STAGE_NAMES = ('res2', 'res3', 'res4', 'res5')
+
+
+class BottleneckBlock(nn.Module):
+    """1x1 (stride) - 3x3 - 1x1 with a residual connection; the output has 4 x `width` channels."""
+
+    width: int
+    stride: int
+    norm: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` -> `[B, H / stride, W / stride, 4 width]`."""
+        features = 4 * self.width
+        x = x[:, :: self.stride, :: self.stride]
+        y = conv1x1(self.width, self.dtype, use_bias=False, name='conv1')(x)
+        y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(y))
+        y = conv3x3(self.width, self.dtype, use_bias=False, name='conv2')(y)
+        y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm2')(y))
+        y = conv1x1(features, self.dtype, use_bias=False, name='conv3')(y)
+        y = make_norm(self.norm, features, self.dtype, name='norm3')(y)
+        if x.shape[-1] != features:
+            x = conv1x1(features, self.dtype, use_bias=False, name='downsample')(x)
+            x = make_norm(self.norm, features, self.dtype, name='downsample_norm')(x)
+        return nn.relu(x + y)
+
+
+class BasicBlock(nn.Module):
+    """3x3 (stride) - 3x3 with a residual connection; the output has `width` channels."""
+
+    width: int
+    stride: int
+    norm: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` -> `[B, H / stride, W / stride, width]`."""
+        y = conv3x3(self.width, self.dtype, stride=self.stride, use_bias=False, name='conv1')(x)
+        y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(y))
+        y = conv3x3(self.width, self.dtype, use_bias=False, name='conv2')(y)
+        y = make_norm(self.norm, self.width, self.dtype, name='norm2')(y)
+        if y.shape != x.shape:
+            x = x[:, :: self.stride, :: self.stride]
+            x = conv1x1(self.width, self.dtype, use_bias=False, name='downsample')(x)
+            x = make_norm(self.norm, self.width, self.dtype, name='downsample_norm')(x)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """The backbone: stem and four stages at 1/4, 1/8, 1/16 and 1/32 of the image.
+
+    Attributes:
+        stage_sizes: blocks in each stage: (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101.
+        block: `bottleneck` or `basic`.
+        width: channels of the stem and of the first stage's 3x3 convolutions; doubled at each stage.
+        norm: `frozen_batch` or `group`.
+        frozen_stages: how many of (stem, res2, ..., res5) get no gradient; the paper's line of work freezes 2.
+    """
+
+    stage_sizes: Sequence[int] = (3, 4, 6, 3)
+    block: str = 'bottleneck'
+    width: int = 64
+    norm: str = 'frozen_batch'
+    frozen_stages: int = 2
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> list[jax.Array]:
+        """Normalised `[B, H, W, 3]` -> the outputs of res2 .. res5, finest first.
+
+        Raises:
+            ValueError: `block` is unknown.
+        """
+        if self.block not in BLOCKS:
+            raise ValueError(f'model.backbone.block must be one of {BLOCKS}, not {self.block!r}')
+        block = BottleneckBlock if self.block == 'bottleneck' else BasicBlock
+        x = nn.Conv(
+            self.width, (7, 7), strides=2, padding=3, use_bias=False, kernel_init=he_normal, dtype=self.dtype,
+            name='conv1',
+        )(image)  # fmt: skip
+        x = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(x))
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        if self.frozen_stages > 0:
+            x = jax.lax.stop_gradient(x)
+        outputs = []
+        for stage, (name, size) in enumerate(zip(STAGE_NAMES, self.stage_sizes, strict=True)):
+            for index in range(size):
+                stride = 2 if stage > 0 and index == 0 else 1
+                x = block(self.width * 2**stage, stride, self.norm, self.dtype, name=f'{name}_{index}')(x)
+            if self.frozen_stages > stage + 1:
+                x = jax.lax.stop_gradient(x)
+            outputs.append(x)
+        return outputs
+
+
+def is_frozen(path: Sequence[str], frozen_stages: int) -> bool:
+    """Whether a backbone parameter lies in the first `frozen_stages` of (stem, res2, ..., res5).
+
+    Args:
+        path: the parameter's module path below the backbone, for example `('res2_0', 'conv1', 'kernel')`.
+        frozen_stages: see `ResNet`.
+    """
+    stages = ('conv1', *STAGE_NAMES)
+    prefixes = stages[:frozen_stages] + (('norm1',) if frozen_stages else ())
+    return path[0].split('_')[0] in prefixes

@@ -1,0 +1,39 @@
+"""Region proposal network (Ren et al. 2015) on the feature pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sognet_jax.models.layers import conv1x1, conv3x3
+
+
+class RegionProposalNetwork(nn.Module):
+    """A 3x3 convolution and two 1x1 convolutions, shared by all levels; one sigmoid score per anchor.
+
+    Attributes:
+        features: channels of the 3x3 convolution.
+        num_anchors: anchors per pixel (3 ratios at one scale).
+    """
+
+    features: int = 256
+    num_anchors: int = 3
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, pyramid: Sequence[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
+        """P2 .. P6 -> per level, in the order (row, column, anchor): scores `[B, n]` and deltas `[B, n, 4]`."""
+        small = nn.initializers.normal(0.01)
+        shared = conv3x3(self.features, self.dtype, name='conv')
+        classify = conv1x1(self.num_anchors, self.dtype, name='score', kernel_init=small)
+        regress = conv1x1(4 * self.num_anchors, self.dtype, name='box', kernel_init=small)
+        scores, deltas = [], []
+        for level in pyramid:
+            x = nn.relu(shared(level))
+            batch = x.shape[0]
+            scores.append(classify(x).reshape(batch, -1).astype(jnp.float32))
+            deltas.append(regress(x).reshape(batch, -1, 4).astype(jnp.float32))
+        return scores, deltas

@@ -1,0 +1,138 @@
+"""SOGNet: joint segmentation (backbone, pyramid, RPN, box, mask and semantic heads) and the relation head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kernels.roi_align import pyramid_level, roi_align
+from sognet_jax.categories import CategorySet
+from sognet_jax.models.fpn import STRIDES, FeaturePyramid
+from sognet_jax.models.instance_heads import BoxHead, MaskHead
+from sognet_jax.models.relation_head import RelationHead
+from sognet_jax.models.resnet import ResNet
+from sognet_jax.models.rpn import RegionProposalNetwork
+from sognet_jax.models.semantic_head import SemanticHead
+
+MASK_SIZE = 28
+"""Side of the mask logits and of the appearance feature m_i."""
+
+Pyramid = Sequence[jax.Array]
+
+
+class SOGNet(nn.Module):
+    """The parts of the network with parameters; training and inference call them in their own order (Figure 2).
+
+    Attributes:
+        num_stuff, num_things: S and T.
+        backbone, pyramid, rpn, box, mask, semantic, relation: keyword arguments of the parts.
+        pixel_mean, pixel_std: RGB normalisation of the image.
+        dtype: compute type of features; scores, boxes, relations and losses are float32.
+    """
+
+    num_stuff: int
+    num_things: int
+    backbone: Mapping[str, Any]
+    pyramid: Mapping[str, Any]
+    rpn: Mapping[str, Any]
+    box: Mapping[str, Any]
+    mask: Mapping[str, Any]
+    semantic: Mapping[str, Any]
+    relation: Mapping[str, Any]
+    pixel_mean: Sequence[float] = (123.675, 116.28, 103.53)
+    pixel_std: Sequence[float] = (58.395, 57.12, 57.375)
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        """Makes the parts."""
+        self.resnet = ResNet(dtype=self.dtype, **self.backbone)
+        self.fpn = FeaturePyramid(dtype=self.dtype, **self.pyramid)
+        self.proposal_network = RegionProposalNetwork(dtype=self.dtype, **self.rpn)
+        self.box_head = BoxHead(self.num_things, dtype=self.dtype, **self.box)
+        self.mask_head = MaskHead(self.num_things, dtype=self.dtype, **self.mask)
+        classes = self.num_stuff + self.num_things
+        self.semantic_head = SemanticHead(classes, dtype=self.dtype, **self.semantic)
+        self.relation_head = RelationHead(self.num_things, **self.relation)
+
+    def extract_features(self, image: jax.Array) -> Pyramid:
+        """`[B, H, W, 3]` uint8 RGB -> P2 .. P6."""
+        mean, std = jnp.array(self.pixel_mean), jnp.array(self.pixel_std)
+        normalized = (image.astype(jnp.float32) - mean) / std
+        return self.fpn(self.resnet(normalized.astype(self.dtype)))
+
+    def score_anchors(self, features: Pyramid) -> tuple[list[jax.Array], list[jax.Array]]:
+        """Objectness logits `[B, n]` and box deltas `[B, n, 4]` of the anchors of each level."""
+        return self.proposal_network(features)
+
+    def classify_boxes(self, features: Pyramid, boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`[B, R, 4]` boxes -> class logits `[B, R, T + 1]`, class-specific deltas `[B, R, T, 4]`."""
+        return self.box_head(self._pool(features, boxes, 7))
+
+    def segment_boxes(self, features: Pyramid, boxes: jax.Array, classes: jax.Array) -> jax.Array:
+        """`[B, R, 4]` boxes and their `[B, R]` classes -> `[B, R, 28, 28]` mask logits."""
+        return self.mask_head(self._pool(features, boxes, 14), classes)
+
+    def segment_semantics(self, features: Pyramid) -> jax.Array:
+        """`[B, H / 4, W / 4, S + T]` semantic logits."""
+        return self.semantic_head(features[:4])
+
+    def relate(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array, takes_part: jax.Array) -> jax.Array:
+        """The overlap relation matrix O, `[B, N, N]`: see `RelationHead`."""
+        return self.relation_head(classes, boxes, masks, takes_part)
+
+    def __call__(self, image: jax.Array, boxes: jax.Array, classes: jax.Array) -> None:
+        """Runs every part once, to initialise the parameters."""
+        features = self.extract_features(image)
+        self.score_anchors(features)
+        self.classify_boxes(features, boxes)
+        masks = nn.sigmoid(self.segment_boxes(features, boxes, classes))
+        self.segment_semantics(features)
+        self.relate(classes, boxes, masks, jnp.ones(classes.shape, bool))
+
+    def _pool(self, features: Pyramid, boxes: jax.Array, output_size: int) -> jax.Array:
+        levels = features[:4]
+        return roi_align(levels, boxes, pyramid_level(boxes, len(levels)), strides=STRIDES[:4], output_size=output_size)
+
+
+def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:
+    """The network of a config's `model` section.
+
+    Raises:
+        ValueError: a field is unknown; the message names it.
+    """
+    fields = dict(model)
+    fields['dtype'] = jnp.dtype(fields.pop('dtype', 'float32'))
+    parts = {
+        'backbone': ResNet,
+        'pyramid': FeaturePyramid,
+        'rpn': RegionProposalNetwork,
+        'box': BoxHead,
+        'mask': MaskHead,
+        'semantic': SemanticHead,
+        'relation': RelationHead,
+    }
+    for name, module in parts.items():
+        fields[name] = dict(fields[name])
+        known = module.__dataclass_fields__.keys() - {'parent', 'name', 'dtype', 'num_things', 'num_classes'}
+        for field in fields[name].keys() - known:
+            raise ValueError(f'config field model.{name}.{field} is unknown; known: {", ".join(sorted(known))}')
+    for field in fields.keys() - SOGNet.__dataclass_fields__.keys():
+        raise ValueError(f'config field model.{field} is unknown')
+    return SOGNet(num_stuff=categories.num_stuff, num_things=categories.num_things, **fields)
+
+
+def initialize(network: SOGNet, key: jax.Array, image_size: tuple[int, int]) -> dict[str, Any]:
+    """Fresh variables: collections `params` and, with frozen batch normalisation, `batch_stats`.
+
+    Args:
+        network: the network.
+        key: random key.
+        image_size: height and width, divisible by 32; a small image is enough, parameters do not depend on it.
+    """
+    image = jnp.zeros((1, *image_size, 3), jnp.uint8)
+    boxes = jnp.array([[[0.0, 0.0, 32.0, 32.0]]])
+    return dict(jax.jit(network.init)(key, image, boxes, jnp.zeros((1, 1), jnp.int32)))

@@ -1,0 +1,81 @@
+"""Overlap relations and overlap resolving: Eq. (5) to (8) of the paper.
+
+Index direction everywhere: `relations[i, j] > 0` says that instance i is covered by instance j.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def overlap_relations(potential: jax.Array, takes_part: jax.Array) -> jax.Array:
+    """The overlap relation matrix O = relu(M - M^T), Eq. (5).
+
+    Args:
+        potential: `[..., N, N]` M in (0, 1), the potential of i being covered by j.
+        takes_part: `[..., N]` bool, instances that overlap at least one other; the rest gets zero rows and columns
+            ("we filter out the instances that have no overlap", Implementation Details).
+
+    Returns:
+        `[..., N, N]` O in [0, 1), with a zero diagonal and at most one of O_ij, O_ji positive.
+    """
+    pairs = takes_part[..., :, None] & takes_part[..., None, :]
+    return jnp.where(pairs, jax.nn.relu(potential - jnp.swapaxes(potential, -1, -2)), 0.0)
+
+
+def presence(logits: jax.Array, inside: jax.Array | None) -> jax.Array:
+    """s(A): the sigmoid of pasted mask logits, as a probability that the instance is at a pixel.
+
+    Pasted logits are 0 outside their box, so that s is 0.5 there in the published code (`inside=None`). With `inside`,
+    a bool array of the shape of `logits`, an instance is absent outside its box: s is 0 there.
+    """
+    probability = jax.nn.sigmoid(logits)
+    return probability if inside is None else jnp.where(inside, probability, 0.0)
+
+
+def resolve_overlaps(logits: jax.Array, relations: jax.Array, inside: jax.Array | None = None) -> jax.Array:
+    """All overlaps at once: A' = A - A * s(A) * (s(A) x_3 O^T), Eq. (8).
+
+    Args:
+        logits: `[..., N, H, W]` mask logits A pasted into the image.
+        relations: `[..., N, N]` overlap relations O.
+        inside: `[..., N, H, W]` bool where an instance may be present, or None (see `presence`).
+
+    Returns:
+        `[..., N, H, W]` resolved logits A'.
+    """
+    present = presence(logits, inside)
+    covering = jnp.einsum('...ij,...jhw->...ihw', relations, present)
+    return logits - logits * present * covering
+
+
+def resolve_overlaps_sequential(logits: jax.Array, relations: jax.Array, inside: jax.Array | None = None) -> jax.Array:
+    """Overlaps resolved pair by pair, each on the logits that the pairs before it left (published inference).
+
+    Pairs come in the order (0, 1), (0, 2), ..., (1, 2), ...; within a pair, Eq. (6) is applied to both instances at
+    once. For one image.
+
+    Args:
+        logits: `[N, H, W]` mask logits A pasted into the image.
+        relations: `[N, N]` overlap relations O.
+        inside: `[N, H, W]` bool where an instance may be present, or None (see `presence`).
+
+    Returns:
+        `[N, H, W]` resolved logits.
+    """
+    count = logits.shape[0]
+
+    def resolve_pair(current: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
+        pair = jnp.stack([current[i], current[j]])
+        present = presence(pair, None if inside is None else jnp.stack([inside[i], inside[j]]))
+        strength = jnp.stack([relations[i, j], relations[j, i]])[:, None, None]
+        resolved = pair - pair * present[0] * present[1] * strength
+        return current.at[i].set(resolved[0]).at[j].set(resolved[1])
+
+    def visit(index: jax.Array, current: jax.Array) -> jax.Array:
+        i, j = index // count, index % count
+        related = (j > i) & (relations[i, j] + relations[j, i] > 0)
+        return jax.lax.cond(related, resolve_pair, lambda unchanged, *_: unchanged, current, i, j)
+
+    return jax.lax.fori_loop(0, count * count, visit, logits)

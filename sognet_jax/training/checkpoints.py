@@ -1,0 +1,132 @@
+"""Orbax checkpoints: the training state, the data iterator's position and the config, saved together."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+
+from sognet_jax.training.step import TrainState
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing or does not fit the network; the message names the folder."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, `WORKDIR/checkpoints/STEP`; saving happens in the background.
+
+    Args:
+        workdir: the run's folder.
+        keep: how many of the newest checkpoints stay.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, keep: int = 2) -> None:
+        self.folder = checkpoint_folder(workdir)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint's step."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, iterator: Any, config: Mapping[str, Any]) -> None:
+        """Starts saving; a save of a step that is already there is left out."""
+        step = int(state.step)
+        if step == self.latest_step():
+            return
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=grain.checkpoint.CheckpointSave(iterator),
+            config=ocp.args.JsonSave(json.loads(json.dumps(config, default=str))),
+        )
+        self._manager.save(step, args=arguments)
+
+    def restore(self, state: TrainState, iterator: Any) -> TrainState:
+        """The newest checkpoint, or `state` itself where there is none; sets the iterator to where it was.
+
+        Raises:
+            CheckpointError: the checkpoint's arrays do not fit `state`.
+        """
+        step = self.latest_step()
+        if step is None:
+            return state
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state)),
+            data=grain.checkpoint.CheckpointRestore(iterator),
+        )
+        try:
+            return self._manager.restore(step, args=arguments)['state']
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f'{self.folder / str(step)} does not fit this config: {error}') from error
+
+    def close(self) -> None:
+        """Waits for the save in the background and closes the files."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Where the checkpoints of a run lie, as an absolute path (Orbax asks for one)."""
+    return pathlib.Path(workdir).resolve() / 'checkpoints'
+
+
+def restore_variables(path: str | pathlib.Path, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters and frozen normalisation for inference.
+
+    Args:
+        path: a run's folder, its `checkpoints` folder, or one step's folder.
+        variables: variables of the network, as shapes or arrays: what the checkpoint has to fit.
+
+    Returns:
+        Variables like the given ones.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is of another network; the message names the first arrays
+            that differ.
+    """
+    folder = _step_folder(pathlib.Path(path).resolve())
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            stored = checkpointer.metadata(folder / 'state').item_metadata.tree
+        except (FileNotFoundError, ValueError, AttributeError) as error:
+            raise CheckpointError(f'{folder} holds no readable training state: {error}') from error
+        differences = _differences(stored, variables)
+        if differences:
+            listed = '; '.join(differences[:5])
+            raise CheckpointError(f'{folder} is of another network ({len(differences)} arrays differ): {listed}')
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored)
+        restored = checkpointer.restore(folder / 'state', target)
+    return {name: restored[name] for name in variables}
+
+
+def _step_folder(path: pathlib.Path) -> pathlib.Path:
+    if (path / 'state').is_dir():
+        return path
+    if (path / 'checkpoints').is_dir():
+        path = path / 'checkpoints'
+    steps = [int(child.name) for child in path.glob('*') if child.name.isdigit()] if path.is_dir() else []
+    if not steps:
+        raise CheckpointError(f'no checkpoint in {path}')
+    return path / str(max(steps))
+
+
+def _differences(stored: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
+    """Descriptions of the arrays that one side lacks or that have another shape."""
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+
+    have = shapes({name: stored.get(name, {}) for name in variables})
+    want = shapes(dict(variables))
+    return [
+        f'{name}: checkpoint {have.get(name, "missing")}, network {want.get(name, "missing")}'
+        for name in sorted(have.keys() | want.keys())
+        if have.get(name) != want.get(name)
+    ]

@@ -1,0 +1,102 @@
+"""The training step of one device, and its pmap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from sognet_jax.models.sognet import SOGNet
+from sognet_jax.training.objective import Batch, Objective, training_losses, weighted_sum
+
+AXIS = 'batch'
+
+Metrics = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a training run needs to go on; the same on every device and never stacked.
+
+    Attributes:
+        step: number of updates done.
+        params: trained and frozen parameters.
+        batch_stats: frozen normalisation (empty with group norm).
+        optimizer: the optimizer's state.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    optimizer: optax.OptState
+
+
+def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first update, from a network's variables."""
+    params = variables['params']
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get('batch_stats', {}),
+        optimizer=optimizer.init(params),
+    )
+
+
+def device_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    network: SOGNet,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    seed: int,
+    axis: str | None = AXIS,
+) -> tuple[TrainState, Metrics]:
+    """One update from one device's part of the batch.
+
+    Random choices depend on the seed, the step and the example alone, so that the number of devices does not change
+    them; losses are means over images, so that averaging over devices gives the mean over the whole batch.
+
+    Args:
+        state: the state before.
+        batch: `[B, ...]` examples of the data contract with their `example_index`.
+        network, optimizer, objective, seed: what is trained, and how.
+        axis: the mapped axis that gradients are averaged over; None for a single device without pmap.
+
+    Returns:
+        The state after, and every loss, their weighted `total` and the `gradient_norm`.
+    """
+    step_key = jax.random.fold_in(jax.random.key(seed), state.step)
+    keys = jax.vmap(lambda index: jax.random.fold_in(step_key, index))(batch['example_index'])
+
+    def loss(params: Any) -> tuple[jax.Array, Metrics]:
+        variables = {'params': params, 'batch_stats': state.batch_stats}
+        values = nn.apply(training_losses, network)(variables, batch, keys, objective)
+        return weighted_sum(values, objective.weights), values
+
+    (total, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    metrics['total'] = total
+    if axis is not None:
+        gradients, metrics = jax.lax.pmean((gradients, metrics), axis)
+    metrics['gradient_norm'] = optax.global_norm(gradients)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, optimizer=optimizer_state), metrics
+
+
+def parallel_step(**arguments: Any) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """`device_step` on all local devices: batches are `[devices, B, ...]`, the state is not stacked.
+
+    Args:
+        **arguments: the keyword arguments of `device_step`.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return device_step(state, batch, **arguments)
+
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
