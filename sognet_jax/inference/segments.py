@@ -1,0 +1,52 @@
+"""From the id map at network size to panoptic segments at the image's own size (host side)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+
+class Segment(NamedTuple):
+    """One panoptic segment: its id in the map, its semantic train id, and its instance slot (-1 for stuff)."""
+
+    id: int
+    category: int
+    instance: int
+
+
+def panoptic_segments(
+    panoptic: np.ndarray,
+    classes: np.ndarray,
+    *,
+    num_stuff: int,
+    image_size: tuple[int, int],
+    original_size: tuple[int, int],
+    stuff_area_limit: int,
+) -> tuple[np.ndarray, list[Segment]]:
+    """Post-processing of one image (paper, Inference; areas counted after resizing, as published).
+
+    Args:
+        panoptic: `[H, W]` 0..S-1 stuff, S + k instance k, at network size.
+        classes: `[K]` thing class of each instance slot.
+        num_stuff: S.
+        image_size: height and width of the valid part of `panoptic`.
+        original_size: height and width of the image.
+        stuff_area_limit: stuff classes with fewer pixels of the original become void.
+
+    Returns:
+        `[h, w]` int32 id map at the original size with 0 = void, and its segments.
+    """
+    valid = panoptic[: image_size[0], : image_size[1]].astype(np.int32)
+    ids = cv2.resize(valid, (original_size[1], original_size[0]), interpolation=cv2.INTER_NEAREST) + 1
+    areas = np.bincount(ids.ravel(), minlength=num_stuff + len(classes) + 1)
+    small_stuff = np.flatnonzero(areas[1 : num_stuff + 1] < stuff_area_limit) + 1
+    ids[np.isin(ids, small_stuff)] = 0
+    areas[small_stuff] = 0
+    segments = []
+    for segment_id in np.flatnonzero(areas[1:]) + 1:
+        slot = int(segment_id) - 1 - num_stuff
+        category = num_stuff + int(classes[slot]) if slot >= 0 else int(segment_id) - 1
+        segments.append(Segment(int(segment_id), category, max(slot, -1)))
+    return ids, segments

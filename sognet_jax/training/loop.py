@@ -1,0 +1,88 @@
+"""The training run: data, step, progress, checkpoints, resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+
+from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.training.checkpoints import Checkpoints
+from sognet_jax.training.data import train_iterator
+from sognet_jax.training.objective import Objective
+from sognet_jax.training.optimizer import build_optimizer
+from sognet_jax.training.progress import Progress, check_finite
+from sognet_jax.training.step import TrainState, create_state, parallel_step
+
+INITIALIZATION_SIZE = (64, 64)
+
+
+@dataclasses.dataclass
+class Run:
+    """The parts of a training run that a config determines."""
+
+    state: TrainState
+    step: Callable[..., Any]
+    schedule: Callable[[int], jax.Array]
+
+
+def build_run(config: ml_collections.ConfigDict) -> Run:
+    """Network, optimizer, the state before the first step and the mapped step.
+
+    Raises:
+        ValueError: a field of the config is unknown or has a value that is not one of its choices.
+    """
+    if config.categories not in CATEGORY_SETS:
+        raise ValueError(f'config field categories must be one of {tuple(CATEGORY_SETS)}, not {config.categories!r}')
+    network = build_network(config.model, CATEGORY_SETS[config.categories])
+    objective = Objective(**{**config.objective, 'weights': dict(config.objective.weights)})
+    optimizer, schedule = build_optimizer(config.optimizer, config.model.backbone.frozen_stages)
+    variables = initialize(network, jax.random.key(config.seed), INITIALIZATION_SIZE)
+    step = parallel_step(network=network, optimizer=optimizer, objective=objective, seed=config.seed)
+    return Run(create_state(variables, optimizer), step, schedule)
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> TrainState:
+    """Trains to `config.train.steps`, going on from the newest checkpoint in `workdir`.
+
+    Args:
+        config: an experiment of `configs/`.
+        workdir: gets `checkpoints/` and `tensorboard/`.
+
+    Returns:
+        The state after the last step.
+
+    Raises:
+        NotFiniteError: a loss became NaN or infinite; the checkpoints before it stay.
+        CheckpointError: `workdir` holds checkpoints of another network.
+    """
+    workdir = pathlib.Path(workdir).resolve()
+    workdir.mkdir(parents=True, exist_ok=True)
+    run = build_run(config)
+    iterator = train_iterator(config)
+    checkpoints = Checkpoints(workdir)
+    state = checkpoints.restore(run.state, iterator)
+    first_step = int(state.step)
+    progress = Progress(workdir, config.train.steps, first_step, config.batch_size)
+    try:
+        for step in range(first_step + 1, config.train.steps + 1):
+            state, metrics = run.step(state, next(iterator))
+            # Fetching waits for the step: without it, pmap on CPU devices can deadlock.
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            check_finite(step, values)
+            progress.add(values)
+            last = step == config.train.steps
+            if step % config.train.log_every == 0 or last:
+                progress.write(step, float(run.schedule(step - 1)))
+            if step % config.train.checkpoint_every == 0 or last:
+                checkpoints.save(state, iterator, config.to_dict())
+    finally:
+        checkpoints.close()
+        progress.close()
+        iterator.close()
+    return state

@@ -1,0 +1,25 @@
+"""Trains a network: `python train.py --config=configs/shapes.py --workdir=runs/shapes`.
+
+Fields of the config are overridden as `--config.optimizer.learning_rate=0.02`. Started again with the same workdir,
+training goes on from the newest checkpoint.
+"""
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from sognet_jax.training.loop import train
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for checkpoints and TensorBoard files.')
+
+
+def main(arguments: list[str]) -> None:
+    """Trains as the flags say."""
+    if len(arguments) > 1:
+        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
+    train(CONFIG.value, WORKDIR.value)
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['config', 'workdir'])
+    app.run(main)
