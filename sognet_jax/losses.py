@@ -1,0 +1,162 @@
+"""The losses of the network, as pure functions of the predictions and targets of ONE image (callers vmap).
+
+Each returns a float32 scalar and is 0, with zero gradients, where there is nothing to compare. Normalisations are
+those of the published code, which the paper does not spell out.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+IGNORE = 255
+"""Semantic label of pixels without a known class."""
+
+
+def rpn_score_loss(scores: jax.Array, labels: jax.Array, batch_size: int) -> jax.Array:
+    """Binary cross entropy of the sampled anchors, summed and divided by the intended number of samples.
+
+    Args:
+        scores: `[A]` objectness logits.
+        labels: `[A]` 1 object, 0 background, -1 not sampled (see `sognet_jax.targets.anchors`).
+        batch_size: number of anchors that sampling aims at, which may be more than it finds.
+    """
+    errors = _binary_cross_entropy(scores, (labels > 0).astype(jnp.float32))
+    return _masked_sum(errors, labels >= 0) / batch_size
+
+
+def rpn_box_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array) -> jax.Array:
+    """Smooth L1 (quadratic below 1/9) of the object anchors, summed and divided by the number of sampled anchors.
+
+    Args:
+        deltas: `[A, 4]` predicted offsets.
+        targets: `[A, 4]` wanted offsets, read where the label is 1.
+        labels: `[A]` 1 object, 0 background, -1 not sampled.
+    """
+    total = _masked_sum(smooth_l1(deltas - targets, sigma=3.0), (labels > 0)[:, None])
+    return total / _at_least_one(labels >= 0)
+
+
+def box_class_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean cross entropy of the sampled boxes.
+
+    Args:
+        logits: `[R, T + 1]` class logits, 0 is background.
+        labels: `[R]` 0 background, k + 1 thing class k.
+        valid: `[R]` bool, filled slots.
+    """
+    return _masked_sum(cross_entropy(logits, labels), valid) / _at_least_one(valid)
+
+
+def box_delta_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
+    """Smooth L1 of the foreground boxes' own class, summed and divided by the number of ALL sampled boxes.
+
+    Args:
+        deltas: `[R, T, 4]` class-specific predicted offsets.
+        targets: `[R, 4]` wanted offsets of the box's own class, read where the label is foreground.
+        labels: `[R]` 0 background, k + 1 thing class k.
+        valid: `[R]` bool, filled slots.
+    """
+    # A one-hot contraction rather than a gather: its transpose is a plain product instead of a scatter.
+    own_class = jax.nn.one_hot(labels - 1, deltas.shape[1], dtype=jnp.float32)
+    own_deltas = jnp.einsum('rtc,rt->rc', deltas.astype(jnp.float32), own_class)
+    foreground = valid & (labels > 0)
+    return _masked_sum(smooth_l1(own_deltas - targets, sigma=1.0), foreground[:, None]) / _at_least_one(valid)
+
+
+def mask_loss(logits: jax.Array, targets: jax.Array, foreground: jax.Array) -> jax.Array:
+    """Binary cross entropy of the own class's mask, a mean over foreground boxes and mask pixels.
+
+    Args:
+        logits: `[F, M, M]` mask logits of each box's own class.
+        targets: `[F, M, M]` in {0, 1}.
+        foreground: `[F]` bool, the boxes that count.
+    """
+    errors = _binary_cross_entropy(logits, targets.astype(jnp.float32))
+    pixels = logits.shape[-1] * logits.shape[-2]
+    return _masked_sum(errors, foreground[:, None, None]) / (pixels * _at_least_one(foreground))
+
+
+def semantic_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross entropy, a mean over the pixels that have a label.
+
+    Args:
+        logits: `[..., S + T]` semantic logits.
+        labels: `[...]` train ids, `IGNORE` where there is none.
+    """
+    known = labels != IGNORE
+    return _masked_sum(cross_entropy(logits, labels), known) / _at_least_one(known)
+
+
+def panoptic_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """L_panoptic: cross entropy over stuff classes and instances, a mean over ALL pixels, also the ignored ones.
+
+    That ignored pixels count in the denominator is not in the paper; it is what the published weight 0.1 goes with.
+
+    Args:
+        logits: `[..., S + N]` stuff classes first, then instances.
+        labels: `[...]` 0..S-1 stuff, S + i instance i, negative: ignored.
+    """
+    return _masked_sum(cross_entropy(logits, labels), labels >= 0) / labels.size
+
+
+def overlap_relation_loss(relations: jax.Array, overlap: jax.Array, takes_part: jax.Array) -> jax.Array:
+    """L_R, Eq. (12): mean squared difference of O + O^T and R over all pairs of participating instances.
+
+    Args:
+        relations: `[N, N]` overlap relations O.
+        overlap: `[N, N]` bool R of Eq. (11), symmetric.
+        takes_part: `[N]` bool, instances that overlap at least one other; their number is N_inst.
+    """
+    everywhere = jnp.ones_like(overlap, dtype=bool)
+    return _relation_error(relations + relations.T, overlap, everywhere, takes_part)
+
+
+def order_relation_loss(relations: jax.Array, order: jax.Array, decided: jax.Array, takes_part: jax.Array) -> jax.Array:
+    """The weakly supervised L_R, Eq. (14): mean squared difference of O and R*.
+
+    Args:
+        relations: `[N, N]` overlap relations O.
+        order: `[N, N]` bool R*, true where i is covered by j.
+        decided: `[N, N]` bool, pairs whose order is known; the others have weight 0 (but count in N_inst^2).
+        takes_part: `[N]` bool, instances that overlap at least one other; their number is N_inst.
+    """
+    return _relation_error(relations, order, decided, takes_part)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross entropy with integer labels along the last axis, `[..., C]` and `[...]` -> `[...]` float32.
+
+    A label outside 0..C-1 is allowed; what it gives is finite and meant to be masked out.
+    """
+    logits = logits.astype(jnp.float32)
+    # mode='clip' spares the bounds check; the gather measures twice as fast on a CPU as comparing with an iota.
+    own = jnp.take_along_axis(logits, labels[..., None].astype(jnp.int32), axis=-1, mode='clip')[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - own
+
+
+def smooth_l1(error: jax.Array, *, sigma: float) -> jax.Array:
+    """Quadratic below |error| = 1 / sigma^2, linear above (Girshick 2015), element by element in float32."""
+    magnitude = jnp.abs(error.astype(jnp.float32))
+    square = sigma * sigma
+    return jnp.where(magnitude < 1.0 / square, 0.5 * square * magnitude * magnitude, magnitude - 0.5 / square)
+
+
+def _binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    return jax.nn.softplus(logits.astype(jnp.float32)) - logits.astype(jnp.float32) * targets
+
+
+def _relation_error(predicted: jax.Array, wanted: jax.Array, counts: jax.Array, takes_part: jax.Array) -> jax.Array:
+    pairs = counts & takes_part[:, None] & takes_part[None, :]
+    errors = jnp.square(predicted.astype(jnp.float32) - wanted.astype(jnp.float32))
+    return _masked_sum(errors, pairs) / jnp.square(_at_least_one(takes_part))
+
+
+def _masked_sum(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Float32 sum of `values` where `mask`: a `where`, not a product, so that infinities outside do no harm."""
+    return jnp.sum(jnp.where(mask, values, 0.0), dtype=jnp.float32)
+
+
+def _at_least_one(mask: jax.Array) -> jax.Array:
+    """Number of true entries as float32, 1 where there is none: a safe denominator."""
+    return jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
