@@ -1,0 +1,79 @@
+"""ROI align (He et al. 2017) over the levels of a feature pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from kernels.roi_align import matmul, reference
+from sognet_jax.ops.boxes import area
+
+IMPLEMENTATIONS = {'xla': reference.roi_align, 'matmul': matmul.roi_align}
+
+MATMUL_PIXELS = 4096
+"""Pyramids of at most this many pixels are pooled by matrix products: on a CPU that beats gathers and scatters."""
+
+
+def roi_align(
+    features: Sequence[jax.Array],
+    boxes: jax.Array,
+    level: jax.Array,
+    *,
+    strides: Sequence[int],
+    output_size: int,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Average of bilinear samples in each of S x S cells of a box, read from the box's own pyramid level.
+
+    Published convention (`aligned=False`): the box's inclusive corners divided by the stride are continuous
+    coordinates, without half-pixel shift, and a box is at least one feature pixel wide and high.
+
+    Args:
+        features: pyramid levels `[B, H_l, W_l, C]`.
+        boxes: `[B, R, 4]` half-open boxes in image pixels.
+        level: `[B, R]` int32, the index of each box's level.
+        strides: image pixels per pixel of each level.
+        output_size: S.
+        sampling_ratio: samples per cell and axis.
+        aligned: the half-pixel convention: corners are shifted by half a feature pixel, sizes are not clamped.
+        implementation: `xla` (gathers), `matmul` (products with interpolation weights; its work grows with the size of
+            the pyramid), or None for the faster one.
+
+    Returns:
+        `[B, R, S, S, C]`.
+
+    Raises:
+        ValueError: there is no such implementation.
+    """
+    if implementation not in (None, *IMPLEMENTATIONS):
+        raise ValueError(f'roi_align has the implementations {tuple(IMPLEMENTATIONS)}, not {implementation!r}')
+    if implementation is None:
+        pixels = sum(x.shape[1] * x.shape[2] for x in features)
+        implementation = 'matmul' if pixels <= MATMUL_PIXELS else 'xla'
+    return IMPLEMENTATIONS[implementation](
+        features,
+        boxes,
+        level,
+        strides=strides,
+        output_size=output_size,
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+    )
+
+
+def pyramid_level(boxes: jax.Array, num_levels: int = 4) -> jax.Array:
+    """The level a box is pooled from (Lin et al. 2017): 0 for P2, one more for each doubling of its size above 112.
+
+    Args:
+        boxes: `[..., 4]` half-open, in image pixels.
+        num_levels: levels there are.
+
+    Returns:
+        `[...]` int32 in 0 .. num_levels - 1: floor(2 + log2(sqrt(w h) / 224)), clamped.
+    """
+    size = jnp.sqrt(area(boxes))
+    return jnp.clip(jnp.floor(2 + jnp.log2(size / 224 + 1e-6)), 0, num_levels - 1).astype(jnp.int32)

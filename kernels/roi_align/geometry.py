@@ -1,0 +1,43 @@
+"""Where ROI align reads: shared by its implementations."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from sognet_jax.ops.boxes import inclusive_corners
+
+
+def sample_positions(
+    boxes: jax.Array, stride: jax.Array, *, output_size: int, sampling_ratio: int, aligned: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Feature coordinates of the samples of each box.
+
+    Args:
+        boxes: `[..., 4]` half-open, in image pixels.
+        stride: `[...]` image pixels per feature pixel.
+        output_size, sampling_ratio, aligned: see `kernels.roi_align.roi_align`.
+
+    Returns:
+        y and x, `[..., output_size * sampling_ratio]` each.
+    """
+    corners = inclusive_corners(boxes) / stride[..., None] - (0.5 if aligned else 0.0)
+    sizes = corners[..., 2:] - corners[..., :2]
+    if not aligned:
+        sizes = jnp.maximum(sizes, 1.0)
+    count = output_size * sampling_ratio
+    positions = corners[..., :2, None] + sizes[..., None] * ((jnp.arange(count) + 0.5) / count)
+    return positions[..., 1, :], positions[..., 0, :]
+
+
+def clamp(position: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Samples up to one pixel outside the map read its edge, samples further outside read 0.
+
+    Args:
+        position: feature coordinates.
+        length: pixels of the map along this axis.
+
+    Returns:
+        The clamped coordinates, and bool whether the sample counts.
+    """
+    return jnp.clip(position, 0, length - 1), (position >= -1) & (position <= length)

@@ -1,0 +1,44 @@
+"""ROI align as two products with interpolation weights: for small pyramids, where it needs no gather or scatter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from kernels.roi_align.geometry import clamp, sample_positions
+
+
+def roi_align(
+    features: Sequence[jax.Array],
+    boxes: jax.Array,
+    level: jax.Array,
+    *,
+    strides: Sequence[int],
+    output_size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> jax.Array:
+    """See `kernels.roi_align.roi_align`. Boxes of other levels get weight 0 on a level."""
+
+    def cell_weights(position: jax.Array, length: int) -> jax.Array:
+        """`[B, R, n]` positions -> `[B, R, S, length]`: the mean weight of a cell's samples on each pixel."""
+        position, counts = clamp(position, length)
+        weights = jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(length)), 0) * counts[..., None]
+        return weights.reshape(*weights.shape[:2], output_size, sampling_ratio, length).mean(axis=3)
+
+    total = jnp.zeros((), features[0].dtype)
+    for index, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        y, x = sample_positions(
+            boxes,
+            jnp.full(level.shape, stride, jnp.float32),
+            output_size=output_size,
+            sampling_ratio=sampling_ratio,
+            aligned=aligned,
+        )
+        rows = cell_weights(y, feature.shape[1]) * (level == index)[..., None, None]
+        columns = cell_weights(x, feature.shape[2])
+        strips = jnp.einsum('brsh,bhwc->brswc', rows.astype(feature.dtype), feature)
+        total = total + jnp.einsum('brtw,brswc->brstc', columns.astype(feature.dtype), strips)
+    return total

@@ -1,0 +1,69 @@
+"""ROI align by gathers from the flattened pyramid: this is the operator's meaning. Each box reads its own level only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernels.roi_align.geometry import clamp, sample_positions
+
+BOXES_AT_ONCE = 64
+
+
+def roi_align(
+    features: Sequence[jax.Array],
+    boxes: jax.Array,
+    level: jax.Array,
+    *,
+    strides: Sequence[int],
+    output_size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> jax.Array:
+    """See `kernels.roi_align.roi_align`."""
+    batch, count = level.shape
+    channels = features[0].shape[-1]
+    # Rows of the table are ordered by level, then image, then pixel.
+    table = jnp.concatenate([x.reshape(-1, channels) for x in features])
+    heights = np.array([x.shape[1] for x in features])
+    widths = np.array([x.shape[2] for x in features])
+    starts = np.concatenate([[0], np.cumsum(batch * heights * widths)[:-1]])
+
+    @jax.checkpoint
+    def pool(box: jax.Array, box_level: jax.Array, image: jax.Array) -> jax.Array:
+        height, width = jnp.array(heights)[box_level], jnp.array(widths)[box_level]
+        y, x = sample_positions(
+            box,
+            jnp.array(strides, jnp.float32)[box_level],
+            output_size=output_size,
+            sampling_ratio=sampling_ratio,
+            aligned=aligned,
+        )
+        start = jnp.array(starts)[box_level] + image * height * width
+        samples = _sample(table, start, y, x, height, width)
+        cells = samples.reshape(output_size, sampling_ratio, output_size, sampling_ratio, channels)
+        return cells.mean(axis=(1, 3))
+
+    image = jnp.broadcast_to(jnp.arange(batch)[:, None], (batch, count))
+    flat = (boxes.reshape(-1, 4), level.reshape(-1), image.reshape(-1))
+    pooled = jax.lax.map(lambda box: pool(*box), flat, batch_size=BOXES_AT_ONCE)
+    return pooled.reshape(batch, count, output_size, output_size, channels)
+
+
+def _sample(
+    table: jax.Array, start: jax.Array, y: jax.Array, x: jax.Array, height: jax.Array, width: jax.Array
+) -> jax.Array:
+    """Bilinear samples on the grid y x x of one map that begins at row `start` of the table, `[n, n, C]`."""
+    y, counts_y = clamp(y, height)
+    x, counts_x = clamp(x, width)
+    top, left = jnp.floor(y), jnp.floor(x)
+    samples = jnp.zeros((), table.dtype)
+    for row, weight_y in ((top, 1 - (y - top)), (jnp.minimum(top + 1, height - 1), y - top)):
+        for column, weight_x in ((left, 1 - (x - left)), (jnp.minimum(left + 1, width - 1), x - left)):
+            index = start + row.astype(jnp.int32)[:, None] * width + column.astype(jnp.int32)[None, :]
+            weight = (weight_y * counts_y)[:, None] * (weight_x * counts_x)[None, :]
+            samples = samples + jnp.take(table, index, axis=0, mode='clip') * weight[..., None].astype(table.dtype)
+    return samples

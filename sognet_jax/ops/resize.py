@@ -1,0 +1,34 @@
+"""Resizing of feature maps, logits and masks."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def interpolation_matrix(out_size: int, in_size: int) -> np.ndarray:
+    """Weights of bilinear interpolation along one axis, `[out_size, in_size]` float32.
+
+    Half-pixel centres (align_corners=False), no antialiasing: output i reads at (i + 0.5) * in / out - 0.5, clamped to
+    the first and last sample.
+    """
+    source = np.clip((np.arange(out_size) + 0.5) * in_size / out_size - 0.5, 0, in_size - 1)
+    return np.maximum(1 - np.abs(source[:, None] - np.arange(in_size)), 0).astype(np.float32)
+
+
+def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """`[..., H, W, C]` -> `[..., h, w, C]`, as two products with `interpolation_matrix`."""
+    height, width = x.shape[-3:-1]
+    if height != size[0]:
+        x = jnp.einsum('yh,...hwc->...ywc', interpolation_matrix(size[0], height).astype(x.dtype), x)
+    if width != size[1]:
+        x = jnp.einsum('xw,...ywc->...yxc', interpolation_matrix(size[1], width).astype(x.dtype), x)
+    return x
+
+
+def upsample_nearest(x: jax.Array, factor: int) -> jax.Array:
+    """`[..., H, W, C]` -> `[..., factor H, factor W, C]`, every pixel repeated."""
+    *batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[..., :, None, :, None, :], (*batch, height, factor, width, factor, channels))
+    return x.reshape(*batch, factor * height, factor * width, channels)
