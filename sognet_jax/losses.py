@@ -59,7 +59,7 @@ def box_delta_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array, val
     """
     # A one-hot contraction rather than a gather: its transpose is a plain product instead of a scatter.
     own_class = jax.nn.one_hot(labels - 1, deltas.shape[1], dtype=jnp.float32)
-    own_deltas = jnp.einsum('rtc,rt->rc', deltas.astype(jnp.float32), own_class)
+    own_deltas = jnp.einsum('rtc,rt->rc', deltas.astype(jnp.float32), own_class, precision='highest')
     foreground = valid & (labels > 0)
     return _masked_sum(smooth_l1(own_deltas - targets, sigma=1.0), foreground[:, None]) / _at_least_one(valid)
 

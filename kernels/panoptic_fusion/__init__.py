@@ -1,0 +1,72 @@
+"""From mask logits, overlap relations and semantic logits to the panoptic id map at full resolution."""
+
+from __future__ import annotations
+
+import jax
+
+from kernels.panoptic_fusion.reference import panoptic_fusion_xla
+
+
+def panoptic_fusion(
+    mask_logits: jax.Array,
+    boxes: jax.Array,
+    classes: jax.Array,
+    valid: jax.Array,
+    relations: jax.Array,
+    semantic: jax.Array,
+    size: tuple[int, int],
+    *,
+    partners: jax.Array,
+    num_stuff: int,
+    head: int = 2,
+    balance: float = 2.0,
+    resolve: str = 'joint',
+    outside: str = 'zero',
+    implementation: str | None = None,
+) -> jax.Array:
+    """Overlap resolving, panoptic head (Eq. 6 to 10) and arg max over stuff and instances, for one image.
+
+    Instances are visited, and ties of the arg max decided, in the order of decreasing `partners`, lower index first;
+    stuff classes come before instances. A pasted logit is 0 outside its box, so that an instance can win there where
+    every other logit is negative (published).
+
+    Args:
+        mask_logits: `[K, M, M]` mask logits of each instance's own class.
+        boxes: `[K, 4]` half-open boxes in image pixels.
+        classes: `[K]` thing classes.
+        valid: `[K]` bool; the others win no pixel and take no part.
+        relations: `[K, K]` O, > 0 at (i, j) where i is covered by j; rows and columns of unused slots are 0.
+        semantic: `[H / s, W / s, S + T]` semantic logits, s an integer.
+        size: H, W of the result.
+        partners: `[K]` int, the number of instances that each one overlaps.
+        num_stuff: S.
+        head: 1 is Eq. (9), 2 is Eq. (10).
+        balance: k of Eq. (10).
+        resolve: `'joint'` is Eq. (8), `'sequential'` goes pair by pair (published inference).
+        outside: `'zero'`: outside its box an instance has probability 0.5 (published); `'absent'`: 0.
+        implementation: `None` (the fastest that can run) or `'xla'`.
+
+    Returns:
+        `[H, W]` int32: 0..S-1 stuff, S + k instance k.
+
+    Raises:
+        ValueError: an option or the implementation is unknown, or H, W is no multiple of the size of `semantic`.
+    """
+    if implementation not in (None, 'xla'):
+        raise ValueError(f"panoptic_fusion has the implementation 'xla', not {implementation!r}")
+    if head not in (1, 2):
+        raise ValueError(f'panoptic head must be 1 (Eq. 9) or 2 (Eq. 10), not {head!r}')
+    if resolve not in ('joint', 'sequential'):
+        raise ValueError(f"resolve must be 'joint' or 'sequential', not {resolve!r}")
+    if outside not in ('zero', 'absent'):
+        raise ValueError(f"outside must be 'zero' or 'absent', not {outside!r}")
+    stride = size[0] // semantic.shape[0]
+    if (semantic.shape[0] * stride, semantic.shape[1] * stride) != tuple(size):
+        raise ValueError(f'size {tuple(size)} must be one integer times that of semantic, {semantic.shape[:2]}')
+    return panoptic_fusion_xla(
+        mask_logits, boxes, classes, valid, relations, semantic, size, partners=partners, num_stuff=num_stuff,
+        head=head, balance=balance, resolve=resolve, outside=outside,
+    )  # fmt: skip
+
+
+__all__ = ['panoptic_fusion']

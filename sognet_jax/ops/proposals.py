@@ -1,0 +1,71 @@
+"""From the outputs of the region proposal network to boxes, for one image; training and inference share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from sognet_jax.ops.boxes import clip, decode
+from sognet_jax.ops.nms import nms
+
+NMS_IOU = 0.7
+
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""Factors on the offsets that the box head predicts for a proposal; those of the region proposal network have 1."""
+
+
+def propose_boxes(
+    scores: Sequence[jax.Array],
+    deltas: Sequence[jax.Array],
+    anchors: Sequence[jax.Array],
+    image_size: jax.Array,
+    *,
+    pre_nms: int,
+    post_nms: int,
+    nms_threshold: float = NMS_IOU,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best boxes of each level after non-maximum suppression, then the best of all levels.
+
+    Args:
+        scores: per level `[n_l]`, logits or probabilities (only their order matters).
+        deltas: per level `[n_l, 4]` offsets.
+        anchors: per level `[n_l, 4]` half-open boxes in image pixels.
+        image_size: `[2]` height and width of the valid part of the image, to which boxes are clipped.
+        pre_nms: boxes of each level that enter the suppression, by score.
+        post_nms: boxes kept on each level, and then over all of them.
+        nms_threshold: boxes that overlap a better one by more than this IoU are suppressed.
+
+    Returns:
+        boxes: `[post_nms, 4]` in score order; unused slots are 0.
+        scores: `[post_nms]` as given, -inf in unused slots.
+        valid: `[post_nms]` bool.
+    """
+    levels = [
+        _propose_on_level(*level, image_size, pre_nms, post_nms, nms_threshold)
+        for level in zip(scores, deltas, anchors, strict=True)
+    ]
+    boxes, merged = (jnp.concatenate(arrays) for arrays in zip(*levels, strict=True))
+    missing = max(post_nms - merged.shape[0], 0)
+    boxes = jnp.pad(boxes, ((0, missing), (0, 0)))
+    merged = jnp.pad(merged, (0, missing), constant_values=-jnp.inf)
+    best, order = jax.lax.top_k(merged, post_nms)
+    valid = best > -jnp.inf
+    return jnp.where(valid[:, None], boxes[order], 0.0), best, valid
+
+
+def _propose_on_level(
+    scores: jax.Array,
+    deltas: jax.Array,
+    anchors: jax.Array,
+    image_size: jax.Array,
+    pre_nms: int,
+    post_nms: int,
+    nms_threshold: float,
+) -> tuple[jax.Array, jax.Array]:
+    """Boxes `[m, 4]` and scores `[m]` of one level, m = min(n, pre_nms, post_nms); score -inf in unused slots."""
+    best, order = jax.lax.top_k(scores, min(pre_nms, scores.shape[0]))
+    boxes = clip(decode(deltas[order], jnp.asarray(anchors)[order]), image_size)
+    kept, is_kept = nms(boxes, best, best > -jnp.inf, nms_threshold, min(post_nms, best.shape[0]))
+    return boxes[kept], jnp.where(is_kept, best[kept], -jnp.inf)
