@@ -46,6 +46,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.short_side = 128
     config.data.long_side = 128
     config.data.max_instances = 10
+    config.data.num_train = 4000
+    config.data.num_validation = 200
+    config.data.seed = 0
 
     config.train.steps = 1200
     config.train.log_every = 50

@@ -1,4 +1,7 @@
-"""ROI align by gathers from the flattened pyramid: this is the operator's meaning. Each box reads its own level only."""
+"""ROI align by gathers from the flattened pyramid: this is the operator's meaning.
+
+Each box reads its own level only.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.models.layers import DeformableConv, he_normal, stack
+from sognet_jax.models.layers import DeformableConv, stack
 from sognet_jax.ops.resize import resize_bilinear
 
 
@@ -32,7 +32,7 @@ class SemanticHead(nn.Module):
         both steps are linear; the second form never holds the concatenation.
         """
         layers = [DeformableConv(width, self.dtype, name=f'conv{i}') for i, width in enumerate(self.features, 1)]
-        kernel = self.param('kernel', he_normal, (len(pyramid), self.features[-1], self.num_classes))
+        kernel = self.param('kernel', nn.initializers.normal(0.01), (len(pyramid), self.features[-1], self.num_classes))
         bias = self.param('bias', nn.initializers.zeros, (self.num_classes,))
         size = pyramid[0].shape[1:3]
         logits = bias

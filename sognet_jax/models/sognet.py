@@ -125,14 +125,16 @@ def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:
     return SOGNet(num_stuff=categories.num_stuff, num_things=categories.num_things, **fields)
 
 
-def initialize(network: SOGNet, key: jax.Array, image_size: tuple[int, int]) -> dict[str, Any]:
+def initialize(network: SOGNet, seed: int) -> dict[str, Any]:
     """Fresh variables: collections `params` and, with frozen batch normalisation, `batch_stats`.
 
     Args:
         network: the network.
-        key: random key.
-        image_size: height and width, divisible by 32; a small image is enough, parameters do not depend on it.
+        seed: of the initial parameters.
     """
-    image = jnp.zeros((1, *image_size, 3), jnp.uint8)
+    # The size of the image does not matter to the parameters; this generator compiles three times faster than the
+    # default one.
+    image = jnp.zeros((1, 64, 64, 3), jnp.uint8)
     boxes = jnp.array([[[0.0, 0.0, 32.0, 32.0]]])
+    key = jax.random.key(seed, impl='rbg')
     return dict(jax.jit(network.init)(key, image, boxes, jnp.zeros((1, 1), jnp.int32)))

@@ -13,13 +13,11 @@ import ml_collections
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.training.checkpoints import Checkpoints
-from sognet_jax.training.data import train_iterator
+from sognet_jax.training.data import TrainBatches
 from sognet_jax.training.objective import Objective
 from sognet_jax.training.optimizer import build_optimizer
 from sognet_jax.training.progress import Progress, check_finite
 from sognet_jax.training.step import TrainState, create_state, parallel_step
-
-INITIALIZATION_SIZE = (64, 64)
 
 
 @dataclasses.dataclass
@@ -42,7 +40,7 @@ def build_run(config: ml_collections.ConfigDict) -> Run:
     network = build_network(config.model, CATEGORY_SETS[config.categories])
     objective = Objective(**{**config.objective, 'weights': dict(config.objective.weights)})
     optimizer, schedule = build_optimizer(config.optimizer, config.model.backbone.frozen_stages)
-    variables = initialize(network, jax.random.key(config.seed), INITIALIZATION_SIZE)
+    variables = initialize(network, config.seed)
     step = parallel_step(network=network, optimizer=optimizer, objective=objective, seed=config.seed)
     return Run(create_state(variables, optimizer), step, schedule)
 
@@ -64,14 +62,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
     workdir = pathlib.Path(workdir).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     run = build_run(config)
-    iterator = train_iterator(config)
+    batches = TrainBatches(config)
     checkpoints = Checkpoints(workdir)
-    state = checkpoints.restore(run.state, iterator)
+    state = checkpoints.restore(run.state, batches.iterator)
     first_step = int(state.step)
     progress = Progress(workdir, config.train.steps, first_step, config.batch_size)
     try:
         for step in range(first_step + 1, config.train.steps + 1):
-            state, metrics = run.step(state, next(iterator))
+            state, metrics = run.step(state, next(batches))
             # Fetching waits for the step: without it, pmap on CPU devices can deadlock.
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             check_finite(step, values)
@@ -80,9 +78,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
             if step % config.train.log_every == 0 or last:
                 progress.write(step, float(run.schedule(step - 1)))
             if step % config.train.checkpoint_every == 0 or last:
-                checkpoints.save(state, iterator, config.to_dict())
+                checkpoints.save(state, batches.iterator, config.to_dict())
     finally:
         checkpoints.close()
         progress.close()
-        iterator.close()
+        batches.iterator.close()
     return state

@@ -9,6 +9,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sognet_jax.models.sognet import SOGNet
@@ -37,14 +38,17 @@ class TrainState:
 
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first update, from a network's variables."""
+    """The state before the first update, from a network's variables, on all devices."""
     params = variables['params']
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get('batch_stats', {}),
         optimizer=optimizer.init(params),
     )
+    # Placed as the step leaves it, so that the second step needs no second compilation.
+    place = jax.pmap(lambda state, _: state, in_axes=(None, 0), out_axes=None)
+    return place(state, np.zeros(jax.local_device_count()))
 
 
 def device_step(

@@ -1,0 +1,57 @@
+"""The `shapes` data set as a tfds builder: drawn on the spot, seeded, the same on every machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+
+import numpy as np
+
+from sognet_jax.data import storage
+from sognet_jax.data.schema import Record
+from sognet_jax.data.shapes.scene import SceneSettings, draw_scene
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesSettings:
+    """What is drawn.
+
+    Attributes:
+        scene: sizes and counts of one scene.
+        num_train, num_validation: scenes in each split.
+        seed: changes every scene.
+    """
+
+    scene: SceneSettings = SceneSettings()
+    num_train: int = 4000
+    num_validation: int = 200
+    seed: int = 0
+
+
+class Shapes(storage.RecordBuilder):
+    """Builder of the `shapes` data set with the splits `train` and `validation`."""
+
+    name = 'shapes'
+
+
+def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.Path:
+    """Draws and stores the data set unless a copy with these settings is there already; returns its folder."""
+    fingerprint = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+    height, width = settings.scene.size
+    return storage.prepare(
+        Shapes,
+        data_dir,
+        f'{height}x{width}_{settings.num_train}_{fingerprint}',
+        splits={
+            'train': (settings.num_train, lambda index: draw(settings, 0, index)),
+            'validation': (settings.num_validation, lambda index: draw(settings, 1, index)),
+        },
+        description=f'Drawn scenes of overlapping things: {settings}',
+    )
+
+
+def draw(settings: ShapesSettings, split: int, index: int) -> Record:
+    """Scene `index` of split 0 (train) or 1 (validation); its image id is unique over both."""
+    rng = np.random.Generator(np.random.PCG64([settings.seed, split, index]))
+    return draw_scene(rng, settings.scene, image_id=split * 10_000_000 + index)

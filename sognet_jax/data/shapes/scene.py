@@ -1,0 +1,214 @@
+"""One scene of the `shapes` data set: what stands where, who covers whom, and the annotations that follow.
+
+Who covers whom needs category and geometry together: a class of a higher tier lies on one of a lower tier, as a spoon
+lies on a plate; between classes of one tier the one whose lower edge is lower in the picture is in front. A few
+objects are out of order, so that no rule is always right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sognet_jax.categories import SHAPES
+from sognet_jax.data.relations import decide_pairs, find_pairs
+from sognet_jax.data.schema import Instances, Pairs, Record, Segments, encode_ids, encode_image
+from sognet_jax.data.shapes.drawing import outline_mask, paint_object, stuff_texture
+
+TIERS = (('tray', 'rug'), ('ball', 'box', 'cone', 'cross', 'egg'), ('star', 'ring', 'leaf'))
+TIER_SHARES = (0.11, 0.77, 0.12)
+FIRST_INSTANCE_ID = 100
+
+MIN_VISIBLE_SHARE = 0.3
+MIN_VISIBLE_PIXELS = 24
+MAX_BOX_IOU = 0.45
+MAX_SAME_CLASS_OVERLAP = 0.2
+MIN_STUFF_PIXELS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneSettings:
+    """How scenes are drawn.
+
+    Attributes:
+        size: height and width in pixels.
+        min_instances, max_instances: how many objects; fewer where no more fit.
+        smallest, largest: range of object sizes in pixels, drawn log-uniformly.
+        spread: standard deviation of the objects' distance from the middle of their crowd, in pixels.
+        misplaced: share of objects that lie anywhere in the painting order.
+    """
+
+    size: tuple[int, int] = (128, 128)
+    min_instances: int = 2
+    max_instances: int = 10
+    smallest: float = 13.0
+    largest: float = 62.0
+    spread: float = 17.0
+    misplaced: float = 0.04
+
+
+@dataclasses.dataclass(eq=False)
+class _Thing:
+    name: str
+    mask: np.ndarray
+    box: np.ndarray
+
+
+def draw_scene(rng: np.random.Generator, settings: SceneSettings, image_id: int) -> Record:
+    """Draws and annotates one scene.
+
+    Args:
+        rng: all randomness; the same generator state gives the same scene on every machine.
+        settings: sizes and counts.
+        image_id: the record's id.
+    """
+    while True:
+        stuff = _stuff_regions(rng, settings.size)
+        things = _paint_order(_place_things(rng, settings), rng, settings.misplaced)
+        things = _drop_hidden(things)
+        visible = _visible(stuff, things)
+        areas = np.bincount(visible.ravel(), minlength=SHAPES.num_stuff + 1)[1 : SHAPES.num_stuff + 1]
+        if len(things) >= settings.min_instances and not np.any((areas > 0) & (areas < MIN_STUFF_PIXELS)):
+            break
+    image = _paint(rng, stuff, things)
+    return _annotate(image, visible, things, rng, image_id)
+
+
+def _stuff_regions(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """`[h, w]` stuff class of every pixel: two or three areas with wavy borders."""
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    classes = rng.permutation(SHAPES.num_stuff)
+    regions = np.full(size, classes[0])
+    for stuff in classes[1 : rng.integers(2, 4)]:
+        slope, offset, phase = rng.uniform(-0.4, 0.4), rng.uniform(0.2, 0.8), rng.uniform(0, 2 * np.pi)
+        along, across = (x, y) if rng.uniform() < 0.6 else (y, x)
+        border = offset * height + slope * (along - width / 2) + 0.03 * height * np.sin(along * (12.0 / width) + phase)
+        regions[across > border] = stuff
+    return regions
+
+
+def _place_things(rng: np.random.Generator, settings: SceneSettings) -> list[_Thing]:
+    """Objects crowded around one or two places, as many as fit under the placement rules."""
+    height, width = settings.size
+    wanted = rng.integers(settings.min_instances, settings.max_instances + 1)
+    middles = rng.uniform(0.3, 0.7, (1 if wanted < 9 else 2, 2)) * (width, height)
+    things: list[_Thing] = []
+    for attempt in range(30 * wanted):
+        if len(things) == wanted:
+            break
+        tier = rng.choice(len(TIERS), p=TIER_SHARES)
+        name = str(rng.choice(TIERS[tier]))
+        size = np.exp(rng.uniform(np.log(settings.smallest), np.log(settings.largest)))
+        center = middles[attempt % len(middles)] + rng.normal(0, settings.spread, 2)
+        center = np.clip(center, 0.05 * width, 0.95 * width)
+        mask = outline_mask(name, center, size, rng.uniform(-np.pi, np.pi), settings.size)
+        if mask.sum() < MIN_VISIBLE_PIXELS:
+            continue
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+        thing = _Thing(name, mask.astype(bool), box)
+        if all(_may_stand_together(thing, other) for other in things):
+            things.append(thing)
+    return things
+
+
+def _may_stand_together(a: _Thing, b: _Thing) -> bool:
+    """Whether inference could tell the two apart: neither their boxes nor two masks of one class are too alike."""
+    size = np.maximum(np.minimum(a.box[2:], b.box[2:]) - np.maximum(a.box[:2], b.box[:2]), 0)
+    intersection = size.prod()
+    union = (a.box[2:] - a.box[:2]).prod() + (b.box[2:] - b.box[:2]).prod() - intersection
+    if intersection / union > MAX_BOX_IOU:
+        return False
+    if a.name != b.name:
+        return True
+    return (a.mask & b.mask).sum() <= MAX_SAME_CLASS_OVERLAP * min(a.mask.sum(), b.mask.sum())
+
+
+def _paint_order(things: list[_Thing], rng: np.random.Generator, misplaced: float) -> list[_Thing]:
+    """The objects from back to front."""
+    tier_of = {name: tier for tier, names in enumerate(TIERS) for name in names}
+    ordered = sorted(things, key=lambda thing: (tier_of[thing.name], thing.box[3], thing.box[2]))
+    for thing in things:
+        if rng.uniform() < misplaced:
+            ordered.remove(thing)
+            ordered.insert(rng.integers(len(ordered) + 1), thing)
+    return ordered
+
+
+def _drop_hidden(things: list[_Thing]) -> list[_Thing]:
+    """Removes objects, from the back, until every one can be seen well enough."""
+    while True:
+        covered = np.zeros_like(things[0].mask) if things else None
+        kept: list[_Thing] = []
+        for thing in reversed(things):
+            seen = np.count_nonzero(thing.mask & ~covered)
+            if seen >= max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE * thing.mask.sum()):
+                kept.insert(0, thing)
+                covered |= thing.mask
+        if len(kept) == len(things):
+            return kept
+        things = kept
+
+
+def _visible(stuff: np.ndarray, things: list[_Thing]) -> np.ndarray:
+    """`[h, w]` panoptic ids: stuff class + 1, or `FIRST_INSTANCE_ID` + the object's place in the painting order."""
+    ids = stuff + 1
+    for index, thing in enumerate(things):
+        ids[thing.mask] = FIRST_INSTANCE_ID + index
+    return ids
+
+
+def _paint(rng: np.random.Generator, stuff: np.ndarray, things: list[_Thing]) -> np.ndarray:
+    image = np.zeros((*stuff.shape, 3), np.float32)
+    for index in np.unique(stuff):
+        texture = stuff_texture(SHAPES.stuff[index].name, stuff.shape, rng)
+        image[stuff == index] = texture[stuff == index]
+    for thing in things:
+        paint_object(image, thing.mask.astype(np.uint8), thing.name, rng)
+    image = image * rng.uniform(0.85, 1.1) + rng.normal(0, 5, image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _annotate(
+    image: np.ndarray, visible: np.ndarray, things: list[_Thing], rng: np.random.Generator, image_id: int
+) -> Record:
+    """The record of a scene. Instances are stored in random order, so that their index says nothing."""
+    stored = rng.permutation(len(things))
+    rles = [coco_mask.encode(np.asfortranarray(things[place].mask, dtype=np.uint8)) for place in stored]
+    thing_class = {category.name: index for index, category in enumerate(SHAPES.things)}
+    classes = np.array([thing_class[things[place].name] for place in stored], np.int32)
+    segments = FIRST_INSTANCE_ID + stored
+    nobody = np.zeros(len(things), bool)
+    pairs, _ = find_pairs(rles, nobody)
+    covered, _ = decide_pairs(rles, pairs, visible, segments)
+    stuff_ids = np.unique(visible[visible < FIRST_INSTANCE_ID])
+    return Record(
+        image_bytes=encode_image(image),
+        image_id=image_id,
+        panoptic_bytes=encode_ids(visible),
+        has_instances=True,
+        has_panoptic=True,
+        segments=Segments(
+            id=np.concatenate([stuff_ids, segments]),
+            category=np.concatenate([stuff_ids - 1, SHAPES.num_stuff + classes]),
+            crowd=np.zeros(len(stuff_ids) + len(things), bool),
+        ),
+        instances=Instances(
+            id=segments,
+            category=classes,
+            crowd=nobody,
+            box=np.array([things[place].box for place in stored], np.float32).reshape(-1, 4),
+            rles=rles,
+            segment=segments,
+        ),
+        pairs=Pairs(
+            first=pairs[:, 0],
+            second=pairs[:, 1],
+            covered=covered,
+            # What is painted earlier is covered by what is painted later.
+            truly_covered=(stored[pairs[:, 0]] > stored[pairs[:, 1]]).astype(np.int8),
+        ),
+    )
