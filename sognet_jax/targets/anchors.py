@@ -38,7 +38,8 @@ def label_anchors(
         image_size: `[2]` height and width of the valid part of the image.
         batch_size: number of anchors to sample.
         fg_fraction: the share of them that may be objects.
-        priority: `[A]`; where there is a choice, anchors of low priority value are taken (see `ops.sampling.sample`).
+        priority: `[A]`; where there is a choice, background takes low values and objects high ones (the published code
+            disables surplus objects, so that with index order the last ones stay).
 
     Returns:
         labels: `[A]` int8, 1 object, 0 background, -1 not sampled.
@@ -53,8 +54,7 @@ def label_anchors(
     is_best = jnp.any((overlaps == best_of_box) & valid, axis=1)
 
     objects = inside & (is_best | (highest >= OBJECT_IOU))
-    surplus = jnp.sum(objects) - int(fg_fraction * batch_size)
-    objects &= ~sample(objects, jnp.maximum(surplus, 0), priority)
+    objects = sample(objects, int(fg_fraction * batch_size), -priority)
 
     candidates = inside & (highest < BACKGROUND_IOU)
     wanted = batch_size - jnp.sum(objects)
@@ -69,5 +69,5 @@ def label_anchors(
 def _is_inside(anchors: jax.Array, image_size: jax.Array) -> jax.Array:
     """Anchors whose inclusive corners are pixels of the image: x2 - 1 < width (in the published code x2 < width)."""
     height, width = image_size[0], image_size[1]
-    starts = jnp.all(anchors[:, :2] >= 0, axis=1)
-    return starts & (anchors[:, 2] - 1 < width) & (anchors[:, 3] - 1 < height)
+    x1, y1, x2, y2 = jnp.moveaxis(anchors, -1, 0)
+    return (x1 >= 0) & (y1 >= 0) & (x2 - 1 < width) & (y2 - 1 < height)

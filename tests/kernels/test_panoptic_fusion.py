@@ -1,0 +1,173 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels.panoptic_fusion import panoptic_fusion
+from sognet_jax.ops import bands
+from sognet_jax.ops.masks import paste_masks
+from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
+from sognet_jax.ops.resize import resize_bilinear
+from tests import golden_files
+
+SHIFT = np.array([0, 0, 1, 1], np.float32)
+STUFF, THINGS = 3, 4
+PASTE = jax.jit(paste_masks, static_argnums=2)
+RESIZE = jax.jit(resize_bilinear, static_argnums=1)
+
+
+def random_scene(seed: int, count: int = 6, size: tuple[int, int] = (40, 48)):
+    rng = np.random.default_rng(seed)
+    corner, extent = rng.uniform(-4, 30, (count, 2)), rng.uniform(4, 30, (count, 2))
+    upper = np.triu(rng.uniform(size=(count, count)), 1)
+    flip = rng.uniform(size=(count, count)) < 0.5
+    relations = np.where(flip, upper, 0) + np.where(flip, 0, upper).T
+    valid = rng.uniform(size=count) < 0.8
+    return {
+        'mask_logits': rng.normal(0.5, 2, (count, 28, 28)).astype(np.float32),
+        'boxes': np.concatenate([corner, corner + extent], axis=1).astype(np.float32),
+        'classes': rng.integers(0, THINGS, count),
+        'valid': valid,
+        'relations': (relations * valid * valid[:, None]).astype(np.float32),
+        'semantic': rng.normal(0, 1, (size[0] // 4, size[1] // 4, STUFF + THINGS)).astype(np.float32),
+        'partners': rng.integers(0, 3, count),
+    }
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def naive_resolve(logits, relations, inside, resolve):
+    def present(k):
+        return np.where(inside[k], sigmoid(logits[k]), 0.0)
+
+    count = len(logits)
+    if resolve == 'joint':
+        original = [present(k) for k in range(count)]
+        covering = [sum(relations[i, j] * original[j] for j in range(count)) for i in range(count)]
+        return [logits[i] - logits[i] * original[i] * covering[i] for i in range(count)]
+    logits = list(logits)
+    for i in range(count):
+        for j in range(i + 1, count):
+            both = np.where(inside[i] & inside[j], sigmoid(logits[i]) * sigmoid(logits[j]), 0.0)
+            logits[i], logits[j] = (
+                logits[i] - logits[i] * both * relations[i, j],
+                logits[j] - logits[j] * both * relations[j, i],
+            )
+    return logits
+
+
+def naive_fusion(scene, size, head, balance, resolve, outside):
+    """Everything at full resolution and in painting order, one instance at a time."""
+    order = np.argsort(-scene['partners'], kind='stable')
+    order = order[scene['valid'][order]]
+    boxes = scene['boxes'][order]
+    pasted = PASTE(scene['mask_logits'][order], boxes, size)
+    pasted, inside = map(np.asarray, pasted)
+    inside = inside | (outside == 'zero')
+    resolved = naive_resolve(pasted, scene['relations'][np.ix_(order, order)], inside, resolve)
+    semantic = np.asarray(RESIZE(scene['semantic'], size))
+    channels = [semantic[..., k] for k in range(STUFF)]
+    for i, slot in enumerate(order):
+        x1, y1, x2, y2 = (boxes[i] - SHIFT).tolist()
+        crop = np.zeros(size, bool)
+        crop[max(int(y1), 0) : max(int(round(y2) + 1), 0), max(int(x1), 0) : max(int(round(x2) + 1), 0)] = True
+        own = np.where(crop, semantic[..., STUFF + scene['classes'][slot]], 0)
+        extra = own if head == 1 else balance * own * sigmoid(resolved[i])
+        channels.append(extra + resolved[i])
+    channels = np.stack(channels)
+    ranked = np.sort(channels, axis=0)
+    ids = np.concatenate([np.arange(STUFF), STUFF + order])[channels.argmax(axis=0)]
+    is_clear = ranked[-1] - ranked[-2]
+    return ids, (is_clear > 1e-4) | (is_clear == 0)
+
+
+def fuse(scene, size=(40, 48), **options):
+    scene = jax.tree.map(jnp.array, scene)
+    return jax.jit(functools.partial(panoptic_fusion, size=size, num_stuff=STUFF, **options))(**scene)
+
+
+@pytest.mark.parametrize('outside', ['zero', 'absent'])
+@pytest.mark.parametrize('resolve', ['joint', 'sequential'])
+@pytest.mark.parametrize('head', [1, 2])
+def test_equals_loop(head, resolve, outside):
+    scene = random_scene(head)
+    ids = np.asarray(fuse(scene, head=head, resolve=resolve, outside=outside, balance=1.5))
+    wanted, is_clear = naive_fusion(scene, (40, 48), head, 1.5, resolve, outside)
+    assert is_clear.mean() > 0.99
+    np.testing.assert_array_equal(ids[is_clear], wanted[is_clear])
+
+
+@pytest.mark.parametrize('rows_per_band', [1, 3, 4])
+def test_bands_do_not_show(rows_per_band, monkeypatch):
+    scene = random_scene(3)
+    whole = fuse(scene)
+    monkeypatch.setattr(bands, 'BAND_ELEMENTS', rows_per_band * 4 * 48 * (STUFF + 4 * 6))
+    np.testing.assert_array_equal(fuse(scene), whole)
+
+
+def test_vmap_equals_one_by_one():
+    scenes = [random_scene(seed) for seed in range(3)]
+    batch = jax.tree.map(lambda *x: jnp.stack(x), *scenes)
+    together = jax.vmap(fuse)(batch)
+    for index, scene in enumerate(scenes):
+        np.testing.assert_array_equal(together[index], fuse(scene))
+
+
+def test_empty_slots_win_nothing():
+    scene = random_scene(0) | {'valid': np.zeros(6, bool)}
+    ids = np.asarray(fuse(scene))
+    semantic = RESIZE(scene['semantic'], (40, 48))
+    np.testing.assert_array_equal(ids, np.argmax(semantic[..., :STUFF], axis=-1))
+
+
+def test_covering_instance_wins_the_intersection():
+    scene = random_scene(0, count=2)
+    scene |= {
+        'mask_logits': np.stack([np.full((28, 28), 4.0), np.full((28, 28), 3.5)]).astype(np.float32),
+        'boxes': np.array([[4, 4, 30, 30], [12, 12, 38, 38]], np.float32),
+        'valid': np.ones(2, bool),
+        'semantic': np.zeros((10, 12, STUFF + THINGS), np.float32),
+        'partners': np.ones(2, np.int32),
+    }
+    for front in (0, 1):
+        relations = np.zeros((2, 2), np.float32)
+        relations[1 - front, front] = 1  # the other one is covered by `front`
+        ids = np.asarray(fuse(scene | {'relations': relations}))
+        assert np.all(ids[12:29, 12:29] == STUFF + front)
+        assert ids[6, 6] == STUFF
+        assert ids[35, 35] == STUFF + 1
+
+
+@golden_files.parametrize('model_infer_a_panoptic')
+def test_pasting_and_resolving_match_published(golden_path):
+    golden = golden_files.load(golden_path)
+    kept = golden['keep_inds'][golden['new_index']]
+    boxes = jnp.array(golden['pan_boxes'][kept, 1:] + SHIFT)
+    pasted, _ = PASTE(jnp.array(golden['pan_mask_logits'][kept]), boxes, (192, 256))
+    sub = np.s_[:, ::4, ::4]
+    np.testing.assert_allclose(pasted[sub], golden['mask_logits_before_sub'][0], atol=1e-4)
+    count = int(golden['non_zero_num'])
+    relations = np.zeros((len(kept), len(kept)), np.float32)
+    relations[:count, :count] = golden['O_joint']
+    joint = jax.jit(resolve_overlaps)(pasted[sub], jnp.array(relations))
+    np.testing.assert_allclose(joint, golden['mask_logits_joint_sub'][0], atol=1e-3)
+    sequential = jax.jit(resolve_overlaps_sequential)(pasted[sub], jnp.array(relations))
+    np.testing.assert_allclose(sequential, golden['mask_logits_sequential_sub'][0], atol=1e-3)
+
+
+def test_errors():
+    scene = random_scene(0)
+    with pytest.raises(ValueError, match='head must be 1'):
+        fuse(scene, head=3)
+    with pytest.raises(ValueError, match="'joint' or 'sequential'"):
+        fuse(scene, resolve='pairwise')
+    with pytest.raises(ValueError, match="'zero' or 'absent'"):
+        fuse(scene, outside='half')
+    with pytest.raises(ValueError, match='one integer times'):
+        fuse(scene, size=(41, 48))
+    with pytest.raises(ValueError, match="'xla'.*'tpu'"):
+        fuse(scene, implementation='tpu')

@@ -1,0 +1,55 @@
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sognet_jax.targets.masks import mask_targets
+from tests import golden_files
+from tests.targets.published import INCLUSIVE_TO_HALF_OPEN, sampled_proposals
+
+STORED = 112
+
+
+def rasterize_in_box(polygon: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """A polygon (x, y pairs) on a 112 x 112 grid over a half-open box, by the COCO rasteriser."""
+    points = (polygon.reshape(-1, 2) - box[:2]) * STORED / (box[2:] - box[:2])
+    rles = coco_mask.frPyObjects([points.ravel().tolist()], STORED, STORED)
+    return coco_mask.decode(rles)[:, :, 0]
+
+
+@golden_files.parametrize('proposal_target')
+def test_close_to_published_polygons(golden_path):
+    """The published code rasterises polygons in the frame of each box; a stored mask may differ along its outline."""
+    golden = golden_files.load(golden_path)
+    real = np.flatnonzero(golden['is_crowd'] == 0)
+    boxes, num_boxes = golden['gt_boxes'] + INCLUSIVE_TO_HALF_OPEN, len(golden['gt_boxes'])
+    sampled = sampled_proposals(golden)
+    masks = np.zeros((num_boxes, STORED, STORED), np.uint8)
+    masks[real] = [rasterize_in_box(golden['polygons'][i], boxes[k]) for i, k in enumerate(real)]
+    wanted = golden['mask_target']
+    scale = golden['im_info'][0, 2]
+    # Published: a box is brought to the original scale before the +1 of the inclusive convention is undone.
+    rois = golden['out_mask_rois'][: len(wanted), 1:] / scale + INCLUSIVE_TO_HALF_OPEN
+    targets = np.asarray(jax.jit(mask_targets)(masks, boxes, rois, sampled.matched[: len(wanted)]))
+    assert set(np.unique(targets)) <= {0.0, 1.0}
+    assert np.mean(targets != wanted) <= 0.03
+
+
+def test_own_box_gives_the_resized_mask():
+    rng = np.random.default_rng(0)
+    masks = (cv2.GaussianBlur(rng.normal(size=(STORED, STORED)), (0, 0), 12) > 0).astype(np.uint8)[None]
+    box = jnp.array([[10.0, 20.0, 150.0, 90.0]])
+    target = jax.jit(mask_targets)(masks, box, box + jnp.array([0, 0, 1, 1]), jnp.array([0]))
+    wanted = cv2.resize(masks[0].astype(np.float32), (28, 28), interpolation=cv2.INTER_LINEAR) >= 0.5
+    np.testing.assert_array_equal(target[0], wanted)
+
+
+def test_degenerate_box_is_finite():
+    masks = jnp.ones((2, STORED, STORED))
+    boxes = jnp.array([[0.0, 0.0, 20.0, 20.0], [5.0, 5.0, 30.0, 40.0]])
+    sampled = jnp.array([[4.0, 4.0, 4.0, 4.0], [50.0, 50.0, 60.0, 60.0]])
+    targets = np.asarray(jax.jit(mask_targets)(masks, boxes, sampled, jnp.array([0, 1])))
+    assert np.all(np.isfinite(targets))
+    assert targets[0].all(), 'a box of one pixel inside the mask'
+    assert not targets[1].any(), 'a box beside the mask'
