@@ -24,6 +24,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.categories = 'coco'
     config.seed = 0
     config.batch_size = 8
+    config.eval_batch_size = 1
     config.model = _model()
     config.objective = _objective()
     config.inference = _inference()

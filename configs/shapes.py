@@ -17,6 +17,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
         raise ValueError(f'configs/shapes.py has the variants {VARIANTS}, not {variant!r}')
     config = coco_r50.get_config()
     config.categories = 'shapes'
+    config.eval_batch_size = 20
     _shrink(config)
 
     objective = config.objective

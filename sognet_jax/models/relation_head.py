@@ -33,16 +33,18 @@ class PairEmbedding(nn.Module):
     Attributes:
         rank: columns of U and V.
         features: columns of P (d_c or d_m); None leaves P out, as the published code does.
+        embedding_init: of U and V.
     """
 
     rank: int
     features: int | None
+    embedding_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[..., N, D]` features of the instances -> `[..., N, N, features or rank]`, E_{i|j} at (i, j)."""
-        subject = nn.relu(nn.Dense(self.rank, use_bias=False, name='V')(x))
-        other = nn.relu(nn.Dense(self.rank, use_bias=False, name='U')(x))
+        subject = nn.relu(nn.Dense(self.rank, use_bias=False, kernel_init=self.embedding_init, name='V')(x))
+        other = nn.relu(nn.Dense(self.rank, use_bias=False, kernel_init=self.embedding_init, name='U')(x))
         product = subject[..., :, None, :] * other[..., None, :, :]
         return product if self.features is None else nn.Dense(self.features, use_bias=False, name='P')(product)
 
@@ -94,7 +96,9 @@ class RelationHead(nn.Module):
         if self.category:
             one_hot = jax.nn.one_hot(classes, self.num_things)
             features = None if published else self.category_features
-            edges.append(PairEmbedding(self.rank, features, name='category_embedding')(one_hot))
+            # Only one input is not 0, so that unit weights give unit outputs.
+            embed = PairEmbedding(self.rank, features, nn.initializers.normal(1.0), name='category_embedding')
+            edges.append(embed(one_hot))
         if self.geometry:
             embed = nn.Dense(self.geometry_features, use_bias=False, name='K')
             embedded = embed(relative_geometry(boxes))

@@ -1,0 +1,29 @@
+"""Evaluates a checkpoint: `python eval.py --config=configs/shapes.py --checkpoint=runs/shapes`.
+
+Prints a table and writes `metrics.json` and pictures to `eval/` in the run's folder.
+"""
+
+import pathlib
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from sognet_jax.training.evaluate import evaluate
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
+CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.')
+OUTPUT = flags.DEFINE_string('output', None, 'Folder for the results; default: eval/ in the checkpoint folder.')
+PICTURES = flags.DEFINE_integer('pictures', 8, 'How many of the first images are drawn.')
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluates as the flags say."""
+    if len(arguments) > 1:
+        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
+    output = OUTPUT.value or pathlib.Path(CHECKPOINT.value) / 'eval'
+    evaluate(CONFIG.value, CHECKPOINT.value, output, PICTURES.value)
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['config', 'checkpoint'])
+    app.run(main)
