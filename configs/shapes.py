@@ -26,6 +26,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     objective.proposals = 100
     objective.box_batch_size = 48
     objective.relation_loss = 'order'
+    # With 'zero', two coverers wipe an instance out even where they do not reach: ground truth through inference then
+    # gives PQ 92.8 instead of more than 95.
+    objective.outside = 'absent'
     objective.weights.semantic = 0.5
     objective.weights.panoptic = 0.5
 
@@ -34,11 +37,12 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     inference.proposals = 100
     inference.max_detections = 24
     inference.stuff_area_limit = 64
+    inference.outside = 'absent'
 
-    config.optimizer.learning_rate = config.get_ref('batch_size') * (0.04 / 8)
+    config.optimizer.learning_rate = 0.02
     config.optimizer.warmup_steps = 100
     config.optimizer.drops = (900, 1100)
-    config.optimizer.gradient_clip = 10.0
+    config.optimizer.gradient_clip = 5.0
 
     config.data.name = 'shapes'
     config.data.train_split = 'train'

@@ -44,15 +44,22 @@ def decays(params: Any) -> Any:
     return jax.tree.map(lambda parameter: parameter.ndim > 1, params)
 
 
-def build_optimizer(settings: Any, frozen_stages: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+REFERENCE_BATCH = 8
+"""The batch size that a config's learning rate is meant for; other batch sizes scale it in proportion."""
+
+
+def build_optimizer(
+    settings: Any, batch_size: int, frozen_stages: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """SGD with Nesterov momentum and weight decay on everything but the frozen stages.
 
     Args:
         settings: the config's `optimizer` section.
+        batch_size: images per step over all devices.
         frozen_stages: see `ResNet`.
     """
     schedule = learning_rate_schedule(
-        settings.learning_rate,
+        settings.learning_rate * batch_size / REFERENCE_BATCH,
         warmup_steps=settings.warmup_steps,
         warmup_factor=settings.warmup_factor,
         drops=settings.drops,
