@@ -81,6 +81,7 @@ def _model() -> dict:
             'geometry': True,
             'appearance': True,
             'form': 'paper',
+            'nonlinear_geometry': False,
             'rank': 256,
             'category_features': 128,
             'appearance_features': 128,

@@ -31,6 +31,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     objective.outside = 'absent'
     objective.weights.semantic = 0.5
     objective.weights.panoptic = 0.5
+    # Little but the relation head feels this weight: it is that head's learning rate.
+    objective.weights.relation = 30.0
 
     inference = config.inference
     inference.proposals_per_level = 200
@@ -41,8 +43,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
     config.optimizer.learning_rate = 0.02
     config.optimizer.warmup_steps = 100
-    config.optimizer.drops = (900, 1100)
-    config.optimizer.gradient_clip = 5.0
+    config.optimizer.drops = (1050, 1350)
+    config.optimizer.gradient_clip = 15.0
 
     config.data.name = 'shapes'
     config.data.train_split = 'train'
@@ -55,9 +57,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.num_validation = 200
     config.data.seed = 0
 
-    config.train.steps = 1200
+    config.train.steps = 1500
     config.train.log_every = 50
-    config.train.checkpoint_every = 300
+    config.train.checkpoint_every = 500
     if variant == 'overlap':
         objective.relation_loss = 'overlap'
     return config
@@ -79,6 +81,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     model.mask.num_convs = 2
     model.semantic.features = (32, 32)
     model.relation.rank = 64
+    model.relation.nonlinear_geometry = True
     model.relation.category_features = 32
     model.relation.appearance_features = 32
-    model.relation.geometry_features = 32
+    model.relation.geometry_features = 128

@@ -58,6 +58,8 @@ class RelationHead(nn.Module):
     Attributes:
         num_things: T, the length of the one-hot category c_i.
         category, geometry, appearance: which features of Eq. (4) are used.
+        nonlinear_geometry: a bias and a ReLU behind K of Eq. (3), in the paper's form. A linear K cannot say "near":
+            without it O stays small on all pairs, because the head does not know which ones overlap.
         rank: columns of U and V in Eq. (1).
         category_features, appearance_features, geometry_features: d_c, d_m, d_b.
     """
@@ -67,6 +69,7 @@ class RelationHead(nn.Module):
     geometry: bool = True
     appearance: bool = True
     form: str = 'paper'
+    nonlinear_geometry: bool = False
     rank: int = 256
     category_features: int = 128
     appearance_features: int = 128
@@ -100,9 +103,15 @@ class RelationHead(nn.Module):
             embed = PairEmbedding(self.rank, features, nn.initializers.normal(1.0), name='category_embedding')
             edges.append(embed(one_hot))
         if self.geometry:
-            embed = nn.Dense(self.geometry_features, use_bias=False, name='K')
+            embed = nn.Dense(
+                self.geometry_features,
+                use_bias=self.nonlinear_geometry,
+                # Spread biases: each unit has its own threshold on distance or size from the start.
+                bias_init=nn.initializers.normal(0.5),
+                name='K',
+            )
             embedded = embed(relative_geometry(boxes))
-            edges.append(nn.relu(embedded) if published else embedded)
+            edges.append(nn.relu(embedded) if published or self.nonlinear_geometry else embedded)
         edges = jnp.concatenate(edges, axis=-1)
         logits = nn.Dense(1, use_bias=not published, name='fc')(edges)[..., 0]
         return jnp.swapaxes(logits, -1, -2) if published else logits
@@ -126,3 +135,5 @@ class RelationHead(nn.Module):
             raise ValueError('model.relation needs at least one of category, geometry, appearance')
         if self.form == 'published' and self.appearance:
             raise ValueError("model.relation.form = 'published' has no appearance feature: set appearance = False")
+        if self.form == 'published' and self.nonlinear_geometry:
+            raise ValueError("model.relation.nonlinear_geometry belongs to form = 'paper'; 'published' has its own ReLU")
