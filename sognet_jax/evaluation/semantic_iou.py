@@ -21,7 +21,7 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int
 
 
 def mean_iou(confusion: np.ndarray) -> float:
-    """mIoU over the classes that occur in truth or prediction, in 0..1."""
+    """Mean IoU of the classes that occur in truth or prediction, in 0..1."""
     hits = np.diag(confusion)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
     occurs = union > 0

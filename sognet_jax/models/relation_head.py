@@ -136,4 +136,6 @@ class RelationHead(nn.Module):
         if self.form == 'published' and self.appearance:
             raise ValueError("model.relation.form = 'published' has no appearance feature: set appearance = False")
         if self.form == 'published' and self.nonlinear_geometry:
-            raise ValueError("model.relation.nonlinear_geometry belongs to form = 'paper'; 'published' has its own ReLU")
+            raise ValueError(
+                "model.relation.nonlinear_geometry belongs to form = 'paper'; 'published' has a ReLU anyway"
+            )

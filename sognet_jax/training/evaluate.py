@@ -96,9 +96,7 @@ def evaluate(
     return metrics
 
 
-def jitted_inference(
-    network: SOGNet, settings: Inference
-) -> Callable[[dict, Example], tuple[Prediction, jax.Array]]:
+def jitted_inference(network: SOGNet, settings: Inference) -> Callable[[dict, Example], tuple[Prediction, jax.Array]]:
     """The compiled function `(variables, batch) -> (prediction, O of the ground truth instances)`."""
 
     def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction, jax.Array]:

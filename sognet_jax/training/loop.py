@@ -39,9 +39,7 @@ def build_run(config: ml_collections.ConfigDict) -> Run:
         raise ValueError(f'config field categories must be one of {tuple(CATEGORY_SETS)}, not {config.categories!r}')
     network = build_network(config.model, CATEGORY_SETS[config.categories])
     objective = Objective(**{**config.objective, 'weights': dict(config.objective.weights)})
-    optimizer, schedule = build_optimizer(
-        config.optimizer, config.batch_size, config.model.backbone.frozen_stages
-    )
+    optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
     variables = initialize(network, config.seed)
     step = parallel_step(network=network, optimizer=optimizer, objective=objective, seed=config.seed)
     return Run(create_state(variables, optimizer), step, schedule)

@@ -56,6 +56,7 @@ def evaluation_picture(
         matrices.append(('true order', overlap_matrix(result.true_order, names, **side)))
     else:
         matrices.append(('R* from the annotations', overlap_matrix(result.order, names, **side)))
+    graph = overlap_graph(image, boxes, result.relations, height=PANEL)
     return compose(
         [
             [
@@ -63,6 +64,6 @@ def evaluation_picture(
                 ('ground truth', panoptic_overlay(image, truth, categories, height=PANEL)),
                 ('prediction', panoptic_overlay(image, predicted, categories, height=PANEL)),
             ],
-            [('O of the ground truth instances', overlap_graph(image, boxes, result.relations, height=PANEL)), *matrices],
+            [('O of the ground truth instances', graph), *matrices],
         ]
     )

@@ -114,12 +114,17 @@ def rewrite_png(root, edit):
 
 
 BROKEN = {
-    'no such folder': (lambda root: (root / 'annotations').rename(root.parent / 'gone'), 'neither .*instances_val.json'),
-    'no JSON': (lambda root: (root / 'annotations' / 'instances_val.json').write_text('{"im'), 'instances_val.json is not'),
+    'no such folder': (
+        lambda root: (root / 'annotations').rename(root.parent / 'gone'),
+        'neither .*instances_val.json'),
+    'no JSON': (
+        lambda root: (root / 'annotations' / 'instances_val.json').write_text('{"im'),
+        'instances_val.json is not'),
     'a missing field': (
         lambda root: change(root, 'instances_val.json', lambda c: c.pop('annotations')), "no field 'annotations'"),
     'a doubled id': (
-        lambda root: change(root, 'instances_val.json', lambda c: c['annotations'][1].update(id=11)), 'id 11 appears twice'),
+        lambda root: change(root, 'instances_val.json', lambda c: c['annotations'][1].update(id=11)),
+        'id 11 appears twice'),
     'an unknown category': (
         lambda root: change(root, 'instances_val.json', lambda c: c['annotations'][1].update(category_id=12)),
         'image 7, annotation 12: category id 12'),
@@ -127,8 +132,17 @@ BROKEN = {
         lambda root: change(root, 'instances_val.json', lambda c: c['annotations'][1].update(category_id=GRASS)),
         'annotation 12: .*stuff'),
     'a broken mask': (
-        lambda root: change(root, 'instances_val.json', lambda c: c['annotations'][0].update(segmentation={'counts': 3})),
+        lambda root: change(
+            root, 'instances_val.json', lambda c: c['annotations'][0].update(segmentation={'counts': 3})),
         'annotation 11: segmentation'),
+    'a mask of another size': (
+        lambda root: change(
+            root,
+            'instances_val.json',
+            lambda c: c['annotations'][0].update(segmentation={'size': [3, 4], 'counts': [0, 12]})),
+        r'annotation 11: segmentation.*\[3, 4\]'),
+    'an instance without a box': (
+        lambda root: change(root, 'instances_val.json', lambda c: c['annotations'][0].pop('bbox')), "image 7 .*'bbox'"),
     'a missing image': (lambda root: (root / 'val' / '7.jpg').unlink(), '7.jpg: image 7 is missing'),
     'a truncated image': (lambda root: truncate(root / 'val' / '7.jpg'), '7.jpg: image 7 is truncated'),
     'an image of another size': (

@@ -23,8 +23,8 @@ def masks():
     rng = np.random.default_rng(0)
     masks = np.zeros((9, 40, 50), bool)
     for mask in masks[:-1]:
-        y, x = rng.integers(0, 30, 2)
-        h, w = rng.integers(4, 25, 2)
+        y, x = rng.integers(0, 20, 2)
+        h, w = rng.integers(6, 25, 2)
         mask[y : y + h, x : x + w] = rng.uniform(size=mask[y : y + h, x : x + w].shape) < 0.9
     return masks  # the last one is empty
 
@@ -48,7 +48,8 @@ def test_the_instance_with_fewer_panoptic_pixels_is_covered(masks):
     pairs, _ = find_pairs(rles, np.zeros(9, bool))
     rng = np.random.default_rng(1)
     segments = np.array([0 if i == 2 else 70000 + i for i in range(9)])
-    ids = rng.choice(np.append(segments, 5), size=masks.shape[1:], p=[0.05, 0.3, 0.05, 0.1, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05])
+    shares = [0.05, 0.3, 0.05, 0.1, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
+    ids = rng.choice(np.append(segments, 5), size=masks.shape[1:], p=shares)
     covered, pixels = decide_pairs(rles, pairs, ids, segments)
     for (i, j), decision, counts in zip(pairs, covered, pixels, strict=True):
         common = ids[masks[i] & masks[j]]
@@ -90,13 +91,20 @@ def test_the_real_sample_has_exactly_the_known_overlaps():
         known = expected[f'{record.image_id:012d}']
         ids, pairs = record.instances.id, record.pairs
         ends = np.stack([ids[pairs.first], ids[pairs.second]], axis=-1)
-        top = np.where(pairs.covered < 0, -1, np.take_along_axis(ends, 1 - np.maximum(pairs.covered, 0)[:, None], 1)[:, 0])
+        top = np.where(
+            pairs.covered < 0, -1, np.take_along_axis(ends, 1 - np.maximum(pairs.covered, 0)[:, None], 1)[:, 0]
+        )
         actual = {(frozenset(pair), front) for pair, front in zip(ends.tolist(), top.tolist(), strict=True)}
         assert actual == {(frozenset(pair['ann_ids']), pair['top'] or -1) for pair in known['pairs']}
         _, intersections = find_pairs(record.instances.rles, record.instances.crowd)
         assert sorted(intersections) == sorted(pair['intersection'] for pair in known['pairs'])
         _, pixels = decide_pairs(
-            record.instances.rles, np.stack([pairs.first, pairs.second], -1), record.panoptic_ids(), record.instances.segment
+            record.instances.rles,
+            np.stack([pairs.first, pairs.second], -1),
+            record.panoptic_ids(),
+            record.instances.segment,
         )
-        assert sorted(map(sorted, pixels.tolist())) == sorted(sorted(pair['panoptic_pixels']) for pair in known['pairs'])
+        assert sorted(map(sorted, pixels.tolist())) == sorted(
+            sorted(pair['panoptic_pixels']) for pair in known['pairs']
+        )
         assert np.count_nonzero(record.instances.segment) == known['n_matched']

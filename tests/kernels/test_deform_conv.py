@@ -55,8 +55,8 @@ def test_without_offsets_it_is_a_convolution():
 
 def test_images_of_a_batch_do_not_mix():
     rng = np.random.default_rng(1)
-    x, offset = rng.normal(size=(3, 6, 5, 2)), rng.normal(size=(3, 6, 5, 18)) * 4
-    weight = rng.normal(size=(3, 3, 2, 2))
+    x, offset = rng.normal(size=(3, 6, 5, 2)).astype('f4'), rng.normal(size=(3, 6, 5, 18)).astype('f4') * 4
+    weight = rng.normal(size=(3, 3, 2, 2)).astype('f4')
     together = deform_conv2d(x, offset, weight)
     for index in range(3):
         alone = deform_conv2d(x[index : index + 1], offset[index : index + 1], weight)

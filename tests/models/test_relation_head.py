@@ -42,32 +42,47 @@ def test_published_form_gives_the_published_numbers(golden_path):
     def resolved(params, boxes, masks):
         return resolve_overlaps(masks, head(params, boxes))
 
-    params, boxes, masks = published_params(golden), half_open(golden['bbox']), golden['mask'][0]
-    # Stored geometry[i, j] is normalised by i and points to j: the paper's E_{j|i}.
-    close(np.swapaxes(relative_geometry(jnp.array(boxes)), 0, 1), golden['geometry'])
-    logit = PUBLISHED.apply({'params': params}, classes, boxes, None, method='potential')
-    close(logit, golden['logit'])
-    close(head(params, boxes), golden['O'])
-    close(resolved(params, boxes, masks), golden['out_mask'][0])
-
-    _, pull_back = jax.vjp(resolved, params, boxes, masks)
-    gradient, box_gradient, mask_gradient = pull_back(jnp.array(golden['cotangent'][0]))
-    close(mask_gradient, golden['grad_mask'][0], 1e-4)
-    check_gradients(gradient, box_gradient, golden, 'grad_')
-
     def loss(params, boxes):
         return losses.overlap_relation_loss(head(params, boxes), golden['relation_gt'] > 0, everyone)
 
-    value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(params, boxes)
+    @jax.jit
+    def outputs(params, boxes, masks):
+        masks_resolved, pull_back = jax.vjp(resolved, params, boxes, masks)
+        logit = PUBLISHED.apply({'params': params}, classes, boxes, None, method='potential')
+        gradients = pull_back(golden['cotangent'][0])
+        return logit, head(params, boxes), masks_resolved, gradients, jax.value_and_grad(loss, (0, 1))(params, boxes)
+
+    params, boxes, masks = published_params(golden), half_open(golden['bbox']), golden['mask'][0]
+    geometry = relative_geometry(jnp.array(boxes))
+    # Stored geometry[i, j] is normalised by i and points to j: the paper's E_{j|i}.
+    close(np.swapaxes(geometry, 0, 1), golden['geometry'])
+    logit, relations, masks_resolved, (gradient, box_gradient, mask_gradient), (value, gradients) = outputs(
+        params, boxes, masks
+    )
+    close(logit, golden['logit'])
+    close(relations, golden['O'])
+    close(masks_resolved, golden['out_mask'][0])
+    close(mask_gradient, golden['grad_mask'][0], 1e-4)
     close(value, golden['relation_loss'])
-    check_gradients(*gradients, golden, 'gradL_')
+    decided = away_from_kinks(geometry @ params['K']['kernel'])
+    check_gradients(gradient, box_gradient, golden, 'grad_', *decided)
+    check_gradients(*gradients, golden, 'gradL_', *decided)
 
 
-def check_gradients(gradient, box_gradient, golden, prefix):
-    close(box_gradient, golden[prefix + 'bbox'][:, 1:], 1e-4)
+def away_from_kinks(embedded):
+    """Instances and geometry units whose ReLUs are not at 0 within rounding, where either derivative would be right."""
+    at_kink = np.abs(np.asarray(embedded)) < 1e-6
+    at_kink[np.arange(len(at_kink)), np.arange(len(at_kink))] = False  # the diagonal is 0 in O for every weight
+    instances, units = ~at_kink.any((1, 2)) & ~at_kink.any((0, 2)), ~at_kink.any((0, 1))
+    assert instances.mean() > 0.5 and units.mean() > 0.9
+    return instances, units
+
+
+def check_gradients(gradient, box_gradient, golden, prefix, instances, units):
+    close(box_gradient[instances], golden[prefix + 'bbox'][instances, 1:], 1e-4)
     close(gradient['category_embedding']['U']['kernel'].T, golden[prefix + 'U'], 1e-4)
     close(gradient['category_embedding']['V']['kernel'].T, golden[prefix + 'V'], 1e-4)
-    close(gradient['K']['kernel'].T, golden[prefix + 'W'][:, :, 0, 0], 1e-4)
+    close(gradient['K']['kernel'].T[units], golden[prefix + 'W'][units, :, 0, 0], 1e-4)
     close(gradient['fc']['kernel'].T, golden[prefix + 'P'][:, :, 0, 0], 1e-4)
 
 
@@ -81,9 +96,7 @@ def scene():
 
 def test_paper_form_is_equations_1_to_5_written_as_loops(scene):
     classes, boxes, masks = scene
-    head = RelationHead(
-        6, rank=7, category_features=5, appearance_features=3, geometry_features=4
-    )  # fmt: skip
+    head = RelationHead(6, rank=7, category_features=5, appearance_features=3, geometry_features=4)
     takes_part = np.array([True, True, False, True])
     variables = head.init(jax.random.key(0), classes, boxes, masks, takes_part)
     weights = jax.tree.map(np.asarray, variables['params'])

@@ -94,9 +94,14 @@ def make_record(split: CocoSplit, index: int) -> Record:
         AnnotationError: a file is missing or broken, or the annotations contradict each other.
     """
     image = split.images[index]
-    image_bytes, size = _read_image(split, image)
-    ids, segments = _read_panoptic(split, image['id'], size)
-    instances = _read_instances(split, image['id'], size)
+    try:
+        image_bytes, size = _read_image(split, image)
+        ids, segments = _read_panoptic(split, image['id'], size)
+        instances = _read_instances(split, image['id'], size)
+    except KeyError as error:
+        raise AnnotationError(
+            f'{split.source}, {split.name}: an entry of image {image["id"]} has no {error}'
+        ) from error
     if ids is not None and split.instances is not None:
         things = (segments.category >= COCO.num_stuff) & ~segments.crowd
         instances = dataclasses.replace(
@@ -224,10 +229,11 @@ def _to_rle(where: str, segmentation: Any, size: tuple[int, int]) -> RLE:
     try:
         if isinstance(segmentation, list):
             return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+        if tuple(segmentation['size']) != size:
+            raise ValueError(f'its size is {segmentation["size"]}, the image {size}')
         if isinstance(segmentation['counts'], list):
             return coco_mask.frPyObjects(segmentation, *size)
-        counts = segmentation['counts']
-        return {'size': list(size), 'counts': counts.encode() if isinstance(counts, str) else counts}
+        return {'size': list(size), 'counts': segmentation['counts'].encode()}
     except Exception as error:
         raise AnnotationError(f'{where}: segmentation cannot be read: {error}') from error
 
