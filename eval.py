@@ -5,7 +5,7 @@ Prints a table and writes `metrics.json` and pictures to `eval/` in the run's fo
 
 import pathlib
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sognet_jax.training.evaluate import evaluate
@@ -18,6 +18,7 @@ PICTURES = flags.DEFINE_integer('pictures', 8, 'How many of the first images are
 
 def main(arguments: list[str]) -> None:
     """Evaluates as the flags say."""
+    logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     output = OUTPUT.value or pathlib.Path(CHECKPOINT.value) / 'eval'

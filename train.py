@@ -4,7 +4,7 @@ Fields of the config are overridden as `--config.optimizer.learning_rate=0.02`. 
 training goes on from the newest checkpoint.
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sognet_jax.training.loop import train
@@ -15,6 +15,7 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for checkpoints and Tenso
 
 def main(arguments: list[str]) -> None:
     """Trains as the flags say."""
+    logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     train(CONFIG.value, WORKDIR.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -61,7 +63,8 @@ def prepare(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: 
     if not folder.is_dir():
         tfds.disable_progress_bar()
         options = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
-        instance.download_and_prepare(file_format='array_record', download_config=options)
+        with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download of unknown size
+            instance.download_and_prepare(file_format='array_record', download_config=options)
     return folder
 
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.models.layers import Upsample2x, conv3x3, stack
+from sognet_jax.models.layers import Upsample2x, conv3x3, interleave, stack
 
 
 class BoxHead(nn.Module):
@@ -53,5 +53,6 @@ class MaskHead(nn.Module):
         kernel = self.param('kernel', nn.initializers.normal(0.02), (self.num_things, self.features))
         bias = self.param('bias', nn.initializers.zeros, (self.num_things,))
         own = classes.reshape(-1)
-        logits = jnp.einsum('rhwc,rc->rhw', x, kernel[own]) + bias[own][:, None, None]
+        logits = jnp.einsum('rhwqc,rc->rhwq', x, kernel[own]) + bias[own][:, None, None, None]
+        logits = interleave(logits)
         return logits.reshape(batch, count, *logits.shape[1:])

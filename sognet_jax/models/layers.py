@@ -80,19 +80,27 @@ class DeformableConv(nn.Module):
 
 
 class Upsample2x(nn.Module):
-    """2x2 transposed convolution with stride 2, as one product per pixel followed by a reshape."""
+    """2x2 transposed convolution with stride 2, as one product per pixel: the four new pixels stay an axis of their own.
+
+    `interleave` puts them into their places, best after the channels have become few.
+    """
 
     features: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[..., H, W, C]` -> `[..., 2 H, 2 W, features]`."""
+        """`[..., H, W, C]` -> `[..., H, W, 4, features]`, the new pixels in the order of rows."""
         kernel = self.param('kernel', he_normal, (x.shape[-1], 2, 2, self.features))
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
-        *batch, height, width, _ = x.shape
-        y = jnp.einsum('...hwc,cyxf->...hywxf', x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
-        return y.reshape(*batch, 2 * height, 2 * width, self.features)
+        y = x @ kernel.astype(self.dtype).reshape(x.shape[-1], -1)
+        return y.reshape(*x.shape[:-1], 4, self.features) + bias.astype(self.dtype)
+
+
+def interleave(x: Array) -> Array:
+    """`[..., H, W, 4]` values of the 2x2 pixels that each pixel became -> `[..., 2 H, 2 W]`."""
+    *batch, height, width, _ = x.shape
+    return jnp.swapaxes(x.reshape(*batch, height, width, 2, 2), -3, -2).reshape(*batch, 2 * height, 2 * width)
 
 
 def stack(layers: list[Callable[[Array], Array]], x: Array) -> Array:
