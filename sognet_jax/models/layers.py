@@ -80,7 +80,7 @@ class DeformableConv(nn.Module):
 
 
 class Upsample2x(nn.Module):
-    """2x2 transposed convolution with stride 2, as one product per pixel: the four new pixels stay an axis of their own.
+    """2x2 transposed convolution with stride 2, one product per pixel: the four new pixels stay an axis of their own.
 
     `interleave` puts them into their places, best after the channels have become few.
     """
