@@ -114,7 +114,7 @@ def label_maps(
     order = np.argsort(segments.id)
     known = np.concatenate([[NO_SEGMENT], segments.id[order]])
     semantic = np.concatenate([[IGNORE], segments.category[order]]).astype(np.uint8)
-    panoptic = np.where(semantic < num_stuff, semantic, PANOPTIC_IGNORE).astype(np.int16)
+    panoptic = np.where(semantic < num_stuff, semantic.astype(np.int16), np.int16(PANOPTIC_IGNORE))
     slots = np.flatnonzero(slot_segments != NO_SEGMENT)
     panoptic[np.searchsorted(known, slot_segments[slots])] = num_stuff + slots
     position = np.searchsorted(known, ids)

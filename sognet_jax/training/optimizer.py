@@ -21,7 +21,7 @@ def learning_rate_schedule(
     """
 
     def schedule(step: jax.Array | int) -> jax.Array:
-        progress = jnp.minimum(step / max(warmup_steps, 1), 1.0)
+        progress = jnp.where(step < warmup_steps, step / max(warmup_steps, 1), 1.0)
         warmup = warmup_factor + (1.0 - warmup_factor) * progress
         passed = sum(jnp.asarray(step >= drop, jnp.float32) for drop in drops)
         return base * warmup * drop_factor**passed
