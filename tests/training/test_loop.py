@@ -1,0 +1,116 @@
+"""Whole runs on a few scenes: resume, stop on what is not finite, refuse checkpoints that do not fit, evaluate."""
+
+import json
+import shutil
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from sognet_jax.training.checkpoints import CheckpointError
+from sognet_jax.training.evaluate import evaluate
+from sognet_jax.training.loop import train
+from sognet_jax.training.progress import NotFiniteError, check_finite
+from tests.examples import tiny_config
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compile_once(tmp_path_factory):
+    """The same step is compiled for several runs: keep it."""
+    jax.config.update('jax_compilation_cache_dir', str(tmp_path_factory.mktemp('compiled')))
+    yield
+    jax.config.update('jax_compilation_cache_dir', None)
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    config = tiny_config()
+    config.batch_size = 4
+    config.data.dir = str(tmp_path_factory.mktemp('data'))
+    config.data.num_train = 14
+    config.data.num_validation = 6
+    config.eval_batch_size = 4
+    config.optimizer.learning_rate = 0.002
+    config.train.update(steps=4, log_every=2, checkpoint_every=2)
+    return config
+
+
+@pytest.fixture(scope='module')
+def finished(config, tmp_path_factory):
+    """The folder and the last state of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp('run')
+    return workdir, train(config, workdir)
+
+
+def test_a_resumed_run_ends_with_exactly_the_parameters_of_an_uninterrupted_one(config, finished, tmp_path):
+    _, expected = finished
+    shorter = config.copy_and_resolve_references()
+    shorter.train.steps = 2
+    assert int(train(shorter, tmp_path).step) == 2
+    resumed = train(config, tmp_path)
+    assert int(resumed.step) == 4
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(expected))
+
+
+def test_a_run_writes_progress_checkpoints_and_tensorboard(config, finished, tmp_path, capfd):
+    workdir, _ = finished
+    assert sorted(folder.name for folder in (workdir / 'checkpoints').iterdir()) == ['2', '4']
+    assert list((workdir / 'tensorboard').glob('events*'))
+    shutil.copytree(workdir, tmp_path / 'copy')
+    config = config.copy_and_resolve_references()
+    config.train.steps = 5
+    train(config, tmp_path / 'copy')
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith('step ')]
+    assert len(lines) == 1 and lines[0].startswith('step 5/5')
+    for word in ('rpn_score', 'box_delta', 'mask', 'semantic', 'panoptic', 'relation', 'total', 'images/s', 'left'):
+        assert word in lines[0]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(config, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / 'copy')
+    broken = config.copy_and_resolve_references()
+    broken.train.steps = 8
+    broken.objective.weights.mask = float('nan')
+    with pytest.raises(NotFiniteError, match='step 5: .*total = nan'):
+        train(broken, tmp_path / 'copy')
+    assert sorted(folder.name for folder in (tmp_path / 'copy' / 'checkpoints').iterdir()) == ['2', '4']
+
+
+def test_the_error_names_the_loss():
+    with pytest.raises(NotFiniteError, match='step 7: box_delta = inf; '):
+        check_finite(7, {'mask': 0.5, 'box_delta': float('inf')})
+
+
+def test_another_network_s_checkpoint_is_refused(config, finished):
+    other = config.copy_and_resolve_references()
+    other.model.box.features = 24
+    with pytest.raises(CheckpointError, match='checkpoints/4'):
+        train(other, finished[0])
+    with pytest.raises(CheckpointError, match=r'of another network.*box_head.*checkpoint \(.*16.*network \(.*24'):
+        evaluate(other, finished[0], finished[0] / 'eval')
+
+
+def test_a_missing_or_broken_checkpoint_is_named(config, finished, tmp_path):
+    with pytest.raises(CheckpointError, match='no checkpoint in'):
+        evaluate(config, tmp_path, tmp_path / 'eval')
+    shutil.copytree(finished[0], tmp_path / 'copy')
+    for path in (tmp_path / 'copy' / 'checkpoints' / '4' / 'state').rglob('_METADATA'):
+        path.write_text('{')
+    with pytest.raises(CheckpointError, match='checkpoints/4'):
+        evaluate(config, tmp_path / 'copy', tmp_path / 'eval')
+
+
+def test_evaluation_writes_the_metrics_and_the_pictures(config, finished, tmp_path, capsys):
+    metrics = evaluate(config, finished[0], tmp_path / 'eval', num_pictures=3)
+    stored = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
+    wanted = (
+        'PQ SQ RQ PQ_things SQ_things RQ_things PQ_stuff SQ_stuff RQ_stuff OA OA_true order_accuracy '
+        'order_accuracy_true order_accuracy_category_rule order_accuracy_geometry_rule mIoU'
+    )
+    for name in wanted.split():
+        assert 0 <= stored[name] <= 100 and stored[name] == pytest.approx(metrics[name], abs=1e-3), name
+    pictures = sorted((tmp_path / 'eval').glob('*.png'))
+    assert len(pictures) == 3 and all(cv2.imread(str(path)) is not None for path in pictures)
+    printed = capsys.readouterr().out
+    assert 'order accuracy' in printed and 'best category-only rule' in printed
