@@ -32,7 +32,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.objective.rpn_batch_size = 128
     config.objective.proposals_per_level = 400
     config.objective.proposals = 300
-    config.objective.box_batch_size = 96
+    config.objective.box_batch_size = 64
     config.inference.proposals_per_level = 400
     config.inference.proposals = 300
     config.inference.max_detections = 50
@@ -41,7 +41,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     # Four times the rate that a batch of 2 gets from a rate for 8 images.
     config.optimizer.learning_rate = 0.04
     config.optimizer.warmup_steps = 200
-    config.optimizer.drops = (2200, 2700)
+    config.optimizer.drops = (1500, 1850)
 
     config.data.name = 'coco'
     config.data.train_split = 'val2017'
@@ -52,6 +52,6 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.max_instances = 28
     config.data.flip = False
 
-    config.train.steps = 3000
+    config.train.steps = 2000
     config.train.checkpoint_every = 500
     return config

@@ -43,7 +43,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
     config.optimizer.learning_rate = 0.02
     config.optimizer.warmup_steps = 100
-    config.optimizer.drops = (850, 1080)
+    config.optimizer.drops = (1000, 1280)
     config.optimizer.gradient_clip = 15.0
 
     config.data.name = 'shapes'
@@ -57,9 +57,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.num_validation = 200
     config.data.seed = 0
 
-    config.train.steps = 1200
+    config.train.steps = 1400
     config.train.log_every = 50
-    config.train.checkpoint_every = 400
+    config.train.checkpoint_every = 350
     if variant == 'overlap':
         objective.relation_loss = 'overlap'
     return config

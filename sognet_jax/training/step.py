@@ -87,7 +87,7 @@ def device_step(
     metrics['total'] = total
     if axis is not None:
         gradients, metrics = jax.lax.pmean((gradients, metrics), axis)
-    metrics['gradient_norm'] = optax.global_norm(gradients)
+    metrics['gradient_norm'] = optax.tree.norm(gradients)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, optimizer=optimizer_state), metrics

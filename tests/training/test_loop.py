@@ -15,14 +15,6 @@ from sognet_jax.training.progress import NotFiniteError, check_finite
 from tests.examples import tiny_config
 
 
-@pytest.fixture(scope='module', autouse=True)
-def compile_once(tmp_path_factory):
-    """The same step is compiled for several runs: keep it."""
-    jax.config.update('jax_compilation_cache_dir', str(tmp_path_factory.mktemp('compiled')))
-    yield
-    jax.config.update('jax_compilation_cache_dir', None)
-
-
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):
     config = tiny_config()

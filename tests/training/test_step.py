@@ -20,7 +20,7 @@ def to_devices(batch, devices):
     return {name: value.reshape(devices, -1, *value.shape[1:]) for name, value in batch.items()}
 
 
-def run_steps(config, batch, devices, steps=2):
+def run_steps(config, batch, devices, steps=1):
     run = build_run(config)
     state = run.state
     for _ in range(steps):

@@ -1,0 +1,74 @@
+"""Every config builds; what is wrong in one is said with the field's name."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from configs import cityscapes_r50, coco_mini, coco_r50, shapes
+from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.inference.predictor import Inference
+from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.training.data import example_settings, prepare_split
+from sognet_jax.training.loop import build_run
+from sognet_jax.training.objective import Objective
+from sognet_jax.training.optimizer import build_optimizer
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+EXPERIMENTS = [
+    (shapes, ''), (shapes, 'overlap'), (coco_mini, ''), (coco_r50, ''), (coco_r50, 'ablation'), (cityscapes_r50, ''),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('module', 'variant'), EXPERIMENTS, ids=lambda value: getattr(value, '__name__', value))
+def test_every_config_builds(module, variant):
+    config = module.get_config(variant)
+    categories = CATEGORY_SETS[config.categories]
+    network = build_network(config.model, categories)
+    variables = jax.eval_shape(lambda: initialize(network, 0))
+    score = variables['params']['box_head']['score']['kernel']
+    assert score.shape == (config.model.box.features, categories.num_things + 1)
+    Objective(**{**config.objective, 'weights': dict(config.objective.weights)})
+    Inference(**config.inference)
+    optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
+    jax.eval_shape(optimizer.init, variables['params'])
+    assert schedule(config.train.steps - 1) < schedule(config.optimizer.warmup_steps)
+    assert all(side % 32 == 0 for side in example_settings(config).image_size)
+
+
+@pytest.mark.parametrize('module', [shapes, coco_mini, coco_r50, cityscapes_r50])
+def test_an_unknown_variant_is_refused(module):
+    with pytest.raises(ValueError, match="'tiny'"):
+        module.get_config('tiny')
+
+
+def test_wrong_fields_are_named():
+    config = shapes.get_config()
+    config.categories = 'coc'
+    with pytest.raises(ValueError, match='config field categories'):
+        build_run(config)
+    config = shapes.get_config()
+    config.data.name = 'shape'
+    with pytest.raises(ValueError, match="data.name must be .* not 'shape'"):
+        prepare_split(config, 'train')
+    config = coco_r50.get_config()
+    config.data.source = '/no/such/folder'
+    with pytest.raises(ValueError, match="data.source = '/no/such/folder' is no folder"):
+        prepare_split(config, 'val2017')
+
+
+@pytest.mark.parametrize(
+    ('flag', 'message'),
+    [
+        ('--config.optimizer.learning_rat=1', 'Did you mean "learning_rate"'),
+        ('--config.train.steps=many', 'train.steps'),
+    ],
+)
+def test_a_wrong_flag_ends_in_an_error_that_names_it(flag, message, tmp_path):
+    command = [sys.executable, 'train.py', '--config=configs/shapes.py', f'--workdir={tmp_path / "run"}', flag]
+    result = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert result.returncode != 0 and message in result.stderr
+    assert not (tmp_path / 'run').exists()
