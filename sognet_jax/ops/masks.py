@@ -45,7 +45,7 @@ def paste_masks(
     corners = (inclusive_corners(boxes) / stride).astype(jnp.int32)
     rows = paste_weights(corners[..., 1], corners[..., 3], size[0], logits.shape[-2])
     columns = paste_weights(corners[..., 0], corners[..., 2], size[1], logits.shape[-1])
-    pasted = jnp.einsum('...ym,...mn,...xn->...yx', rows, logits, columns)
+    pasted = jnp.einsum('...ym,...mn,...xn->...yx', rows, logits, columns, precision='highest')
     inside = jnp.any(rows > 0, axis=-1)[..., :, None] & jnp.any(columns > 0, axis=-1)[..., None, :]
     return pasted, inside
 
@@ -74,7 +74,7 @@ def crop_resize_masks(masks: jax.Array, mask_boxes: jax.Array, boxes: jax.Array,
 
     rows = weights(boxes[:, 1], boxes[:, 3], mask_boxes[:, 1], mask_boxes[:, 3])
     columns = weights(boxes[:, 0], boxes[:, 2], mask_boxes[:, 0], mask_boxes[:, 2])
-    return jnp.einsum('rym,rmn,rxn->ryx', rows, masks, columns)
+    return jnp.einsum('rym,rmn,rxn->ryx', rows, masks, columns, precision='highest')
 
 
 def semantic_crop(boxes: jax.Array, size: tuple[int, int], stride: int) -> jax.Array:

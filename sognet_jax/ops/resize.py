@@ -20,10 +20,13 @@ def interpolation_matrix(out_size: int, in_size: int) -> np.ndarray:
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """`[..., H, W, C]` -> `[..., h, w, C]`, as two products with `interpolation_matrix`."""
     height, width = x.shape[-3:-1]
+    # 'highest': GPUs would round the weights to ten bits.
     if height != size[0]:
-        x = jnp.einsum('yh,...hwc->...ywc', interpolation_matrix(size[0], height).astype(x.dtype), x)
+        rows = interpolation_matrix(size[0], height).astype(x.dtype)
+        x = jnp.einsum('yh,...hwc->...ywc', rows, x, precision='highest')
     if width != size[1]:
-        x = jnp.einsum('xw,...ywc->...yxc', interpolation_matrix(size[1], width).astype(x.dtype), x)
+        columns = interpolation_matrix(size[1], width).astype(x.dtype)
+        x = jnp.einsum('xw,...ywc->...yxc', columns, x, precision='highest')
     return x
 
 
