@@ -163,7 +163,10 @@ def _metrics(tally: Tally, categories: CategorySet) -> Metrics:
 def _rule_metrics(train: RecordSource, validation: RecordSource) -> Metrics:
     """Order accuracy of the simple rules, fitted on the training annotations."""
     metrics: Metrics = {}
-    tables = [[_pair_tables(source[index]) for index in range(len(source))] for source in (train, validation)]
+    tables = [
+        [_pair_tables(source[index]) for index in tqdm(range(len(source)), desc=f'{name} pairs', unit='image', delay=2)]
+        for name, source in (('training', train), ('validation', validation))
+    ]
     for suffix, which in (('', 0), ('_true', 1)):
         fitting, testing = (order_rules.PairTable.concatenate([pair[which] for pair in split]) for split in tables)
         if not len(fitting.covered) or not len(testing.covered):
