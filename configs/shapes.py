@@ -37,6 +37,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     inference = config.inference
     inference.proposals_per_level = 200
     inference.proposals = 100
+    # So short a training leaves the scores low.
+    inference.score_threshold = 0.4
     inference.max_detections = 24
     inference.stuff_area_limit = 64
     inference.outside = 'absent'
