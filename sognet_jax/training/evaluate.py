@@ -154,9 +154,9 @@ def _metrics(tally: Tally, categories: CategorySet) -> Metrics:
     metrics |= {'order_accuracy': 100 * tally.order.value, 'order_pairs': float(tally.order.total)}
     if tally.true_order.total:
         metrics |= {'OA_true': overlap[2], 'OA_zero_true': overlap[3]}
-        metrics['order_accuracy_true'] = 100 * tally.true_order.value
+        metrics |= {'order_accuracy_true': 100 * tally.true_order.value, 'order_accuracy_true_zero': 0.0}
     # O = 0 names no order, so that it is right on no pair.
-    metrics |= {'order_accuracy_zero': 0.0, 'order_accuracy_true_zero': 0.0}
+    metrics['order_accuracy_zero'] = 0.0
     return {name: float(value) for name, value in metrics.items()}
 
 
