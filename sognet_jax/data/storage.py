@@ -21,7 +21,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     """Writes records of the common schema; nothing is downloaded.
 
     Args:
-        splits: the splits to write.
+        make_splits: gives the splits to write; only called when they have to be written.
         description: what the data are, for the stored `dataset_info.json`.
         **options: of `tfds.core.GeneratorBasedBuilder`.
     """
@@ -29,8 +29,8 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version('1.0.0')
     name = 'records'
 
-    def __init__(self, *, splits: Mapping[str, Split], description: str = '', **options: Any) -> None:
-        self._splits = splits
+    def __init__(self, *, make_splits: Callable[[], Mapping[str, Split]], description: str, **options: Any) -> None:
+        self._make_splits = make_splits
         self._description = description
         super().__init__(**options)
 
@@ -38,10 +38,11 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, description=self._description, features=features())
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterable[Any]]:
-        return {name: self._generate_examples(name) for name in self._splits}
+        return {name: self._generate_examples(name, *split) for name, split in self._make_splits().items()}
 
-    def _generate_examples(self, split: str) -> Iterable[tuple[int, dict[str, Any]]]:
-        count, make_record = self._splits[split]
+    def _generate_examples(
+        self, split: str, count: int, make_record: Callable[[int], Record]
+    ) -> Iterable[tuple[int, dict[str, Any]]]:
         for index in tqdm(range(count), desc=f'{self.name} {split}', unit='image'):
             yield index, encode_record(make_record(index))
 

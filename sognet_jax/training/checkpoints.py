@@ -76,6 +76,15 @@ def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(workdir).resolve() / 'checkpoints'
 
 
+def run_folder(path: str | pathlib.Path) -> pathlib.Path:
+    """The run that a path belongs to: a run's folder itself, its `checkpoints`, or one step of them."""
+    path = pathlib.Path(path).resolve()
+    for folder in (path, path.parent):
+        if folder.name == 'checkpoints':
+            return folder.parent
+    return path
+
+
 def restore_variables(path: str | pathlib.Path, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters and frozen normalisation for inference.
 

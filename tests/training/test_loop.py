@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from sognet_jax.training.checkpoints import CheckpointError
+from sognet_jax.training.checkpoints import CheckpointError, run_folder
 from sognet_jax.training.evaluate import evaluate
 from sognet_jax.training.loop import train
 from sognet_jax.training.progress import NotFiniteError, check_finite
@@ -91,6 +91,11 @@ def test_a_missing_or_broken_checkpoint_is_named(config, finished, tmp_path):
         path.write_text('{')
     with pytest.raises(CheckpointError, match='checkpoints/4'):
         evaluate(config, tmp_path / 'copy', tmp_path / 'eval')
+
+
+def test_results_go_to_the_run_whatever_part_of_it_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / 'checkpoints', tmp_path / 'checkpoints' / '4'):
+        assert run_folder(path) == tmp_path
 
 
 def test_evaluation_writes_the_metrics_and_the_pictures(config, finished, tmp_path, capsys):

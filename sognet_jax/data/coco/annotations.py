@@ -51,12 +51,18 @@ class CocoSplit:
     @property
     def instances_file(self) -> pathlib.Path:
         """The instance annotation file."""
-        return self.source / 'annotations' / f'instances_{self.name}.json'
+        return annotation_files(self.source, self.name)[0]
 
     @property
     def panoptic_file(self) -> pathlib.Path:
         """The panoptic annotation file."""
-        return self.source / 'annotations' / f'panoptic_{self.name}.json'
+        return annotation_files(self.source, self.name)[1]
+
+
+def annotation_files(source: pathlib.Path, name: str) -> tuple[pathlib.Path, pathlib.Path]:
+    """Where the instance and the panoptic annotations of a split are."""
+    folder = source / 'annotations'
+    return folder / f'instances_{name}.json', folder / f'panoptic_{name}.json'
 
 
 def read_split(source: str | pathlib.Path, name: str) -> CocoSplit:

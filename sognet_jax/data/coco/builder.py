@@ -6,7 +6,7 @@ import hashlib
 import pathlib
 
 from sognet_jax.data import storage
-from sognet_jax.data.coco.annotations import make_record, read_split
+from sognet_jax.data.coco.annotations import annotation_files, make_record, read_split
 
 
 class Coco(storage.RecordBuilder):
@@ -26,15 +26,20 @@ def prepare(source: str | pathlib.Path, data_dir: str | pathlib.Path, split: str
     Raises:
         AnnotationError: the annotations or images are broken; nothing is stored.
     """
-    content = read_split(source, split)
-    stamp = [str(content.source.resolve())]
-    for path in (content.instances_file, content.panoptic_file):
+    source = pathlib.Path(source)
+    stamp = [str(source.resolve())]
+    for path in annotation_files(source, split):
         stamp.append(f'{path.stat().st_size} {path.stat().st_mtime_ns}' if path.is_file() else 'none')
     fingerprint = hashlib.sha256(' '.join(stamp).encode()).hexdigest()[:8]
     return storage.prepare(
         Coco,
         data_dir,
         f'{split}_{fingerprint}',
-        splits={split: (len(content.images), lambda index: make_record(content, index))},
+        make_splits=lambda: _splits(source, split),
         description=f'COCO {split}, with overlap relations from instance and panoptic annotation',
     )
+
+
+def _splits(source: pathlib.Path, split: str) -> dict[str, storage.Split]:
+    content = read_split(source, split)
+    return {split: (len(content.images), lambda index: make_record(content, index))}

@@ -43,7 +43,7 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
         Shapes,
         data_dir,
         f'{height}x{width}_{settings.num_train}_{fingerprint}',
-        splits={
+        make_splits=lambda: {
             'train': (settings.num_train, lambda index: draw(settings, 0, index)),
             'validation': (settings.num_validation, lambda index: draw(settings, 1, index)),
         },
