@@ -1,7 +1,15 @@
 """A small SOGNet on the drawn `shapes` scenes: what `make demo` trains on a CPU.
 
-python train.py --config=configs/shapes.py --workdir=runs/shapes
-python eval.py --config=configs/shapes.py --checkpoint=runs/shapes
+    python train.py --config=configs/shapes.py --workdir=runs/shapes
+    python eval.py --config=configs/shapes.py --checkpoint=runs/shapes
+
+9 minutes on two CPU cores. On 200 unseen scenes: PQ 64.6 (things 54.0, stuff 91.0); order accuracy against the true
+order 86.4, where the best rule by category gets 74.0 and the best rule by geometry 73.5.
+
+It differs from the paper in the relation head, which has no time to learn slowly: Eq. (14) in place of Eq. (12), a bias
+and a ReLU behind the geometry of Eq. (3), and a large weight.
+
+Variant: `configs/shapes.py:overlap` trains with Eq. (12).
 """
 
 import ml_collections
@@ -64,6 +72,11 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 350
     if variant == 'overlap':
         objective.relation_loss = 'overlap'
+        # Eq. (12) only strengthens the direction that a relation has; the panoptic loss has to be able to turn it.
+        objective.weights.relation = 1.0
+        objective.weights.panoptic = 5.0
+        config.train.steps = 4000
+        config.optimizer.drops = (2800, 3600)
     return config
 
 
