@@ -74,9 +74,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
         objective.relation_loss = 'overlap'
         # Eq. (12) only strengthens the direction that a relation has; the panoptic loss has to be able to turn it.
         objective.weights.relation = 1.0
-        objective.weights.panoptic = 5.0
-        config.train.steps = 4000
-        config.optimizer.drops = (2800, 3600)
+        objective.weights.panoptic = 1.0
+        config.train.steps = 3000
+        config.optimizer.drops = (2200, 2750)
     return config
 
 
