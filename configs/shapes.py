@@ -75,8 +75,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
         # Eq. (12) only strengthens the direction that a relation has; the panoptic loss has to be able to turn it.
         objective.weights.relation = 1.0
         objective.weights.panoptic = 1.0
-        config.train.steps = 3000
-        config.optimizer.drops = (2200, 2750)
+        config.train.steps = 2400
+        config.optimizer.drops = (1800, 2200)
     return config
 
 
