@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.data.coco.annotations import make_record, read_split
 from sognet_jax.data.relations import decide_pairs, find_pairs, match_segments
+from tests import golden_files
 
 COCO_MINI = pathlib.Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'coco_mini'
 needs_coco_mini = pytest.mark.skipif(not COCO_MINI.is_dir(), reason=f'no sample images in {COCO_MINI}')
@@ -41,6 +42,16 @@ def test_pairs_are_equation_11_on_dense_masks(masks):
                 expected[i, j] = common
     assert dict(zip(map(tuple, pairs.tolist()), intersections, strict=True)) == expected
     assert len(expected) > 3
+
+
+@golden_files.parametrize('panoptic_train_')
+def test_pairs_are_the_published_ones(golden_path):
+    golden = golden_files.load(golden_path)
+    rles = encode(golden['mask_gt'] == 1)
+    pairs, _ = find_pairs(rles, np.zeros(len(rles), bool))
+    actual = np.zeros((len(rles), len(rles)))
+    actual[pairs[:, 0], pairs[:, 1]] = actual[pairs[:, 1], pairs[:, 0]] = 1
+    np.testing.assert_array_equal(actual, golden['relation_gt_full'])
 
 
 def test_the_instance_with_fewer_panoptic_pixels_is_covered(masks):
