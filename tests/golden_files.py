@@ -8,8 +8,13 @@ find them by prefix.
 import os
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+
+SHIFT = np.array([0, 0, 1, 1], np.float32)
+"""From the inclusive corners of the published code to half-open boxes."""
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -35,3 +40,14 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Every array of one golden file."""
     with np.load(path) as archive:
         return {key: archive[key] for key in archive.files}
+
+
+def nhwc(array: np.ndarray) -> jax.Array:
+    """A stored NCHW array in our layout."""
+    return jnp.moveaxis(jnp.array(array), 1, -1)
+
+
+def close(actual: jax.Array, expected: np.ndarray, tolerance: float = 1e-5) -> None:
+    """Compares relative to the largest expected value."""
+    scale = np.abs(expected).max() + 1e-12
+    np.testing.assert_allclose(np.asarray(actual) / scale, expected / scale, atol=tolerance)

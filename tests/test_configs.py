@@ -14,7 +14,7 @@ from sognet_jax.inference.predictor import Inference
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.training.data import example_settings, prepare_split
 from sognet_jax.training.loop import build_run
-from sognet_jax.training.objective import Objective
+from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def test_every_config_builds(module, variant):
     variables = jax.eval_shape(lambda: initialize(network, 0))
     score = variables['params']['box_head']['score']['kernel']
     assert score.shape == (config.model.box.features, categories.num_things + 1)
-    Objective(**{**config.objective, 'weights': dict(config.objective.weights)})
+    build_objective(config.objective)
     Inference(**config.inference)
     optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
     jax.eval_shape(optimizer.init, variables['params'])

@@ -14,7 +14,7 @@ from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.training.checkpoints import Checkpoints
 from sognet_jax.training.data import TrainBatches
-from sognet_jax.training.objective import Objective
+from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
 from sognet_jax.training.progress import Progress, check_finite
 from sognet_jax.training.step import TrainState, create_state, parallel_step
@@ -38,7 +38,7 @@ def build_run(config: ml_collections.ConfigDict) -> Run:
     if config.categories not in CATEGORY_SETS:
         raise ValueError(f'config field categories must be one of {tuple(CATEGORY_SETS)}, not {config.categories!r}')
     network = build_network(config.model, CATEGORY_SETS[config.categories])
-    objective = Objective(**{**config.objective, 'weights': dict(config.objective.weights)})
+    objective = build_objective(config.objective)
     optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
     variables = initialize(network, config.seed)
     step = parallel_step(network=network, optimizer=optimizer, objective=objective, seed=config.seed)

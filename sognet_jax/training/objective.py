@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,15 @@ class Objective:
             raise ValueError(f"config field objective.outside must be 'zero' or 'absent', not {self.outside!r}")
         if self.panoptic_head not in (1, 2):
             raise ValueError(f'config field objective.panoptic_head must be 1 or 2, not {self.panoptic_head!r}')
+
+
+def build_objective(settings: Mapping[str, Any]) -> Objective:
+    """The objective of a config's `objective` section.
+
+    Raises:
+        ValueError: a field has a value that is not one of its choices, or a loss lacks its weight.
+    """
+    return Objective(**{**settings, 'weights': dict(settings['weights'])})
 
 
 class GroundTruth(NamedTuple):

@@ -8,7 +8,6 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import IGNORE, SHAPES
-from sognet_jax.data.schema import encode_image
 from sognet_jax.data.shapes.builder import ShapesSettings, draw
 from sognet_jax.data.transforms import ExampleSettings, make_example, resize_factor
 
@@ -61,7 +60,7 @@ def test_a_mask_put_back_into_its_box_is_the_annotation(record, example):
         assert (small & annotated).sum() >= 0.93 * (small | annotated).sum()
 
 
-def test_mirroring_mirrors_everything_and_twice_is_nothing(record, example):
+def test_mirroring_mirrors_everything(record, example):
     flipped = make_example(record, SETTINGS, flip=True)
     for name in ('image', 'semantic'):
         np.testing.assert_array_equal(flipped[name][:, :128], example[name][:, :128][:, ::-1])
@@ -117,7 +116,7 @@ def test_the_smallest_instances_are_dropped_and_counted(record):
 
 
 def test_without_annotations_nothing_is_known(record):
-    bare = dataclasses.replace(record, has_panoptic=False, image_bytes=encode_image(record.image()))
+    bare = dataclasses.replace(record, has_panoptic=False)
     example = make_example(bare, SETTINGS)
     assert np.all(example['semantic'] == IGNORE) and np.all(example['panoptic'] == -1)
     assert not example['decided'].any() and not example['has_panoptic']

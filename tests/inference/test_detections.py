@@ -4,8 +4,7 @@ import numpy as np
 
 from sognet_jax.inference.detections import panoptic_detections
 from tests import golden_files
-
-SHIFT = np.array([0, 0, 1, 1], np.float32)
+from tests.golden_files import SHIFT
 
 
 @golden_files.parametrize('mask_roi')

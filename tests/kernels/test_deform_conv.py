@@ -7,19 +7,11 @@ import pytest
 
 from kernels.deform_conv import deform_conv2d
 from tests import golden_files
-
-
-def nhwc(array):
-    return jnp.moveaxis(jnp.array(array), 1, -1)
+from tests.golden_files import close, nhwc
 
 
 def hwio(array):
     return jnp.transpose(jnp.array(array), (2, 3, 1, 0))
-
-
-def close(actual, expected, tolerance=1e-5):
-    scale = np.abs(expected).max() + 1e-12
-    np.testing.assert_allclose(actual / scale, expected / scale, atol=tolerance)
 
 
 @golden_files.parametrize('ops_deform_conv_')

@@ -9,8 +9,7 @@ from kernels.mask_statistics import mask_statistics
 from sognet_jax.ops import bands
 from sognet_jax.ops.masks import paste_masks
 from tests import golden_files
-
-SHIFT = np.array([0, 0, 1, 1], np.float32)
+from tests.golden_files import SHIFT
 
 
 def select(*arrays, **options):

@@ -11,8 +11,8 @@ from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
 from sognet_jax.ops.resize import resize_bilinear
 from tests import golden_files
+from tests.golden_files import SHIFT
 
-SHIFT = np.array([0, 0, 1, 1], np.float32)
 STUFF, THINGS = 3, 4
 PASTE = jax.jit(paste_masks, static_argnums=2)
 RESIZE = jax.jit(resize_bilinear, static_argnums=1)

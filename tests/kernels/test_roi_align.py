@@ -7,8 +7,7 @@ import pytest
 
 from kernels.roi_align import IMPLEMENTATIONS, pyramid_level, roi_align
 from tests import golden_files
-
-SHIFT = np.array([0, 0, 1, 1], np.float32)
+from tests.golden_files import SHIFT
 
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)

@@ -10,7 +10,8 @@ from sognet_jax.models.panoptic_head import ABSENT, combine, panoptic_logits, se
 from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps
 from tests import golden_files
-from tests.models.test_relation_head import PUBLISHED, close, half_open, published_params
+from tests.golden_files import close
+from tests.models.test_relation_head import PUBLISHED, half_open, published_params
 
 NUM_STUFF = 53
 STRIDE = 4

@@ -9,6 +9,7 @@ from sognet_jax import losses
 from sognet_jax.models.relation_head import RelationHead, relative_geometry
 from sognet_jax.ops.overlap import resolve_overlaps
 from tests import golden_files
+from tests.golden_files import SHIFT, close
 
 PUBLISHED = RelationHead(num_things=80, appearance=False, form='published', rank=256, geometry_features=128)
 
@@ -22,12 +23,7 @@ def published_params(golden):
 
 
 def half_open(rois):
-    return rois[:, 1:] + np.array([0, 0, 1, 1], np.float32)
-
-
-def close(actual, expected, tolerance=1e-5):
-    scale = np.abs(expected).max() + 1e-12
-    np.testing.assert_allclose(np.asarray(actual) / scale, expected / scale, atol=tolerance)
+    return rois[:, 1:] + SHIFT
 
 
 @golden_files.parametrize('relation_head_')

@@ -7,8 +7,7 @@ import pytest
 from sognet_jax.ops import boxes
 from sognet_jax.ops.anchors import anchor_grid
 from tests import golden_files
-
-SHIFT = np.array([0, 0, 1, 1], np.float32)
+from tests.golden_files import SHIFT
 
 
 def half_open(inclusive):

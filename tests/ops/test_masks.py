@@ -9,8 +9,7 @@ from jax.test_util import check_grads
 
 from sognet_jax.ops.masks import crop_resize_masks, paste_masks, semantic_crop
 from tests import golden_files
-
-SHIFT = np.array([0, 0, 1, 1], np.float32)
+from tests.golden_files import SHIFT
 
 
 @golden_files.parametrize('panoptic_train_')

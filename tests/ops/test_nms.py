@@ -7,8 +7,7 @@ import pytest
 from sognet_jax.ops.nms import nms
 from sognet_jax.ops.sampling import sample
 from tests import golden_files
-
-SHIFT = np.array([0, 0, 1, 1], np.float32)
+from tests.golden_files import SHIFT
 
 
 def kept(boxes, scores, threshold, **options):

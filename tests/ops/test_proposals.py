@@ -6,10 +6,9 @@ import pytest
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.proposals import propose_boxes
 from tests import golden_files
+from tests.golden_files import SHIFT
 
 STRIDES = (4, 8, 16, 32, 64)
-SHIFT = np.array([0, 0, 1, 1], np.float32)
-
 
 propose = jax.jit(propose_boxes, static_argnames=('pre_nms', 'post_nms'))
 

@@ -1,15 +1,11 @@
 """Resizing against PyTorch's and OpenCV's numbers, gradients included."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sognet_jax.ops.resize import resize_bilinear, upsample_nearest
 from tests import golden_files
-
-
-def nhwc(array):
-    return jnp.moveaxis(jnp.array(array), 1, -1)
+from tests.golden_files import nhwc
 
 
 @golden_files.parametrize('ops_interp_')
