@@ -36,7 +36,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     objective.box_batch_size = 32
     objective.relation_loss = 'order'
     # With 'zero', two coverers wipe an instance out even where they do not reach: ground truth through inference then
-    # gives PQ 92.8 instead of more than 95.
+    # gives PQ 92.9 instead of 97.8.
     objective.outside = 'absent'
     objective.weights.semantic = 0.5
     objective.weights.panoptic = 0.5
