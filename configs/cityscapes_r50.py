@@ -1,20 +1,28 @@
-"""SOGNet with ResNet-50 on Cityscapes: the recipe of the paper (24,000 steps, panoptic loss 0.5).
+r"""SOGNet with ResNet-50 on Cityscapes: the recipe of the paper (24,000 steps, panoptic loss 0.5).
 
 What the paper leaves to "following UPSNet": semantic weight 1.0, two deformable layers, 1024 x 2048 in testing, stuff
 under 2048 pixels void. The paper reports PQ 60.0 on the validation set, from a COCO-trained network.
 
 The network builds and trains a step at this size; a Cityscapes reader for the data is not here yet.
+
+Variants: `:published` has the choices of the authors' code (docs/differences.md); `:from_coco` has the three deformable
+layers of the COCO network besides, so that its weights fit:
+
+    python -m sognet_jax.convert --config=configs/cityscapes_r50.py:from_coco --source_categories=coco \
+        --source=sognet_coco.pth --output=checkpoints/from_coco
 """
 
 import ml_collections
 
 from configs import coco_r50
 
+VARIANTS = ('', 'published', 'from_coco')
+
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-    """The config; there are no variants."""
-    if variant:
-        raise ValueError(f'configs/cityscapes_r50.py has no variant {variant!r}')
+    """The config; `variant` is one of `VARIANTS`."""
+    if variant not in VARIANTS:
+        raise ValueError(f'configs/cityscapes_r50.py has the variants {VARIANTS}, not {variant!r}')
     config = coco_r50.get_config()
     config.categories = 'cityscapes'
     config.model.semantic.features = (128, 128)
@@ -29,4 +37,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.short_side = 1024
     config.data.long_side = 2048
     config.train.steps = 24_000
+    if variant:
+        coco_r50.publish(config)
+        config.objective.weights.semantic_boxes = 0.0
+    if variant == 'from_coco':
+        config.model.semantic.features = (256, 128, 128)
     return config

@@ -5,19 +5,22 @@
 The source is the official layout: `annotations/{instances,panoptic}_{train,val}2017.json`, the panoptic PNG folders and
 `train2017/`, `val2017/`. 180,000 steps at batch 8 (one image on each of 8 GPUs in the paper).
 
-The paper reports PQ 43.7, SQ 78.7, RQ 53.5 on val2017. This config has not been trained to the end here: the backbone
-starts from random weights until ImageNet weights can be loaded.
+The paper reports PQ 43.7, SQ 78.7, RQ 53.5 on val2017. This config has not been trained to the end here. Without
+`--config.train.initialize_from=...` (an ImageNet backbone, see `python -m sognet_jax.convert --help`) the backbone
+starts from random weights.
 
-Variants: `configs/coco_r50.py:ablation` is the shorter schedule of Table 1 (45,000 steps).
+Variants: `configs/coco_r50.py:ablation` is the shorter schedule of Table 1 (45,000 steps);
+`configs/coco_r50.py:published` is the authors' code where it differs from the paper (docs/differences.md), the network
+that their checkpoints fit.
 """
 
 import ml_collections
 
-VARIANTS = ('', 'ablation')
+VARIANTS = ('', 'ablation', 'published')
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-    """The config; `variant` is '' or 'ablation'."""
+    """The config; `variant` is one of `VARIANTS`."""
     if variant not in VARIANTS:
         raise ValueError(f'configs/coco_r50.py has the variants {VARIANTS}, not {variant!r}')
     config = ml_collections.ConfigDict()
@@ -33,6 +36,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 0.01  # for 8 images a step; in proportion to batch_size for others
     config.optimizer.momentum = 0.9
     config.optimizer.nesterov = True
+    config.optimizer.momentum_holds_rate = False  # published: True, without Nesterov
+    config.optimizer.bias_rate = 1.0  # factor on the learning rate of biases; published: 2.0
     config.optimizer.weight_decay = 1e-4
     config.optimizer.gradient_clip = 0.0  # global norm; 0 is off
     config.optimizer.warmup_steps = 1500
@@ -51,15 +56,37 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.long_side = 1333
     config.data.max_instances = 100
     config.data.flip = True
+    config.data.inclusive_boxes = False  # published: True, rescales their inclusive corners
 
     config.train = ml_collections.ConfigDict()
     config.train.steps = 180_000
     config.train.log_every = 20
     config.train.checkpoint_every = 5_000
+    config.train.initialize_from = ''  # checkpoint of the same network that the weights come from
     if variant == 'ablation':
         config.train.steps = 45_000
         config.optimizer.drops = (30_000, 40_000)
+    if variant == 'published':
+        publish(config)
     return config
+
+
+def publish(config: ml_collections.ConfigDict) -> None:
+    """The choices of the authors' code where it differs from the paper, see docs/differences.md."""
+    config.model.pyramid.global_average = True
+    config.model.relation.form = 'published'
+    config.model.relation.appearance = False
+    # Caffe's backbones: the mean colour is subtracted, nothing is divided.
+    config.model.pixel_mean = (122.7717, 115.9465, 102.9801)
+    config.model.pixel_std = (1.0, 1.0, 1.0)
+    config.objective.panoptic_head = 1
+    config.objective.weights.semantic_boxes = 0.2 * config.objective.weights.semantic
+    config.inference.resolve = 'sequential'
+    config.inference.vote = True
+    config.optimizer.nesterov = False
+    config.optimizer.bias_rate = 2.0
+    config.optimizer.momentum_holds_rate = True
+    config.data.inclusive_boxes = True
 
 
 def _model() -> dict:
@@ -69,9 +96,11 @@ def _model() -> dict:
             'block': 'bottleneck',
             'width': 64,
             'norm': 'frozen_batch',
+            'strided_conv': 'conv1',  # as in Caffe; torchvision's weights want conv2
+            'deformable_stages': (),
             'frozen_stages': 2,
         },
-        'pyramid': {'features': 256},
+        'pyramid': {'features': 256, 'global_average': False},
         'rpn': {'features': 256},
         'box': {'features': 1024},
         'mask': {'features': 256, 'num_convs': 4},
@@ -87,6 +116,8 @@ def _model() -> dict:
             'appearance_features': 128,
             'geometry_features': 128,
         },
+        'pixel_mean': (123.675, 116.28, 103.53),
+        'pixel_std': (58.395, 57.12, 57.375),
         'dtype': 'float32',
     }
 
@@ -100,6 +131,7 @@ def _objective() -> dict:
             'box_delta': 1.0,
             'mask': 1.0,
             'semantic': 0.2,
+            'semantic_boxes': 0.0,
             'panoptic': 0.1,
             'relation': 1.0,
         },
@@ -127,4 +159,5 @@ def _inference() -> dict:
         'resolve': 'joint',
         'outside': 'zero',
         'stuff_area_limit': 4096,
+        'vote': False,
     }

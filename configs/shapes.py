@@ -88,6 +88,8 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
         'block': 'basic',
         'width': 24,
         'norm': 'group',
+        'strided_conv': 'conv1',
+        'deformable_stages': (),
         'frozen_stages': 0,
     }
     model.pyramid.features = 32

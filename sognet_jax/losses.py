@@ -88,6 +88,19 @@ def semantic_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return _masked_sum(cross_entropy(logits, labels), known) / _at_least_one(known)
 
 
+def semantic_box_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
+    """Cross entropy inside ground truth boxes, a mean over ALL pixels of the boxes, also the ignored ones (published).
+
+    Args:
+        logits: `[N, M, M, S + T]` semantic logits pooled from the boxes.
+        labels: `[N, M, M]` train ids, `IGNORE` where there is none.
+        valid: `[N]` bool, the boxes that count.
+    """
+    known = (labels != IGNORE) & valid[:, None, None]
+    pixels = labels.shape[-1] * labels.shape[-2]
+    return _masked_sum(cross_entropy(logits, labels), known) / (pixels * _at_least_one(valid))
+
+
 def panoptic_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """L_panoptic: cross entropy over stuff classes and instances, a mean over ALL pixels, also the ignored ones.
 

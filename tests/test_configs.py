@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from configs import cityscapes_r50, coco_mini, coco_r50, shapes
+from configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dcn, shapes
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.inference.predictor import Inference
 from sognet_jax.models.sognet import build_network, initialize
@@ -19,7 +19,9 @@ from sognet_jax.training.optimizer import build_optimizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPERIMENTS = [
-    (shapes, ''), (shapes, 'overlap'), (coco_mini, ''), (coco_r50, ''), (coco_r50, 'ablation'), (cityscapes_r50, ''),
+    (shapes, ''), (shapes, 'overlap'), (coco_mini, ''), (coco_r50, ''), (coco_r50, 'ablation'), (coco_r50, 'published'),
+    (coco_r101_dcn, ''), (coco_r101_dcn, 'published'), (cityscapes_r50, ''), (cityscapes_r50, 'published'),
+    (cityscapes_r50, 'from_coco'),
 ]  # fmt: skip
 
 
@@ -39,7 +41,7 @@ def test_every_config_builds(module, variant):
     assert all(side % 32 == 0 for side in example_settings(config).image_size)
 
 
-@pytest.mark.parametrize('module', [shapes, coco_mini, coco_r50, cityscapes_r50])
+@pytest.mark.parametrize('module', [shapes, coco_mini, coco_r50, coco_r101_dcn, cityscapes_r50])
 def test_an_unknown_variant_is_refused(module):
     with pytest.raises(ValueError, match="'tiny'"):
         module.get_config('tiny')

@@ -35,6 +35,7 @@ class Inference:
         resolve: `joint` is Eq. (8), `sequential` the published pairwise form.
         outside: pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`).
         stuff_area_limit: stuff classes with fewer pixels, counted at the original size, become void.
+        vote: instances that the semantic output takes for stuff become stuff (published).
     """
 
     proposals_per_level: int = 1000
@@ -48,6 +49,7 @@ class Inference:
     resolve: str = 'joint'
     outside: str = 'zero'
     stuff_area_limit: int = 4096
+    vote: bool = False
 
 
 class Instances(NamedTuple):
@@ -85,7 +87,7 @@ def predict(network: SOGNet, image: jax.Array, image_size: jax.Array, settings: 
         image_size: `[B, 2]` height and width of the valid part.
         settings: thresholds and choices.
     """
-    features = network.extract_features(image)
+    features = network.extract_features(image, image_size)
     instances = detect(network, features, image_size, settings)
     semantic = network.segment_semantics(features)
     return fuse(network, instances, semantic, image_size, image.shape[1:3], settings)

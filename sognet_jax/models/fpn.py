@@ -16,9 +16,15 @@ STRIDES = (4, 8, 16, 32, 64)
 
 
 class FeaturePyramid(nn.Module):
-    """Lateral 1x1 and output 3x3 convolutions, nearest up-sampling, P6 = every second pixel of P5."""
+    """Lateral 1x1 and output 3x3 convolutions, nearest up-sampling, P6 = every second pixel of P5.
+
+    Attributes:
+        features: channels of every level.
+        global_average: add a projection of the globally averaged res5 to its lateral (published code only).
+    """
 
     features: int = 256
+    global_average: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -28,6 +34,11 @@ class FeaturePyramid(nn.Module):
         outputs = []
         for level, x in reversed(list(enumerate(stages, start=2))):
             lateral = conv1x1(self.features, self.dtype, name=f'lateral{level}')(x)
-            merged = lateral if merged is None else lateral + upsample_nearest(merged, 2)
+            if merged is not None:
+                lateral += upsample_nearest(merged, 2)
+            elif self.global_average:
+                average = jnp.mean(x, axis=(1, 2), keepdims=True)
+                lateral += conv1x1(self.features, self.dtype, name='global_average')(average)
+            merged = lateral
             outputs.insert(0, conv3x3(self.features, self.dtype, name=f'output{level}')(merged))
         return [*outputs, outputs[-1][:, ::2, ::2]]

@@ -64,19 +64,29 @@ def conv1x1(features: int, dtype: jnp.dtype, *, use_bias: bool = True, **options
 
 
 class DeformableConv(nn.Module):
-    """3x3 deformable convolution (v1) whose offsets come from a 3x3 convolution that starts at zero."""
+    """3x3 deformable convolution (v1) whose offsets come from a 3x3 convolution that starts at zero.
+
+    Attributes:
+        features: output channels.
+        stride: of the output pixels.
+        use_bias: False where a normalisation follows.
+    """
 
     features: int
+    stride: int = 1
+    use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[B, H, W, C]` -> `[B, H, W, features]`."""
+        """`[B, H, W, C]` -> `[B, H / stride, W / stride, features]`."""
         zeros = nn.initializers.zeros
-        offset = nn.Conv(18, (3, 3), padding=1, kernel_init=zeros, dtype=self.dtype, name='offset')(x)
-        kernel = self.param('kernel', he_normal, (3, 3, x.shape[-1], self.features))
-        bias = self.param('bias', zeros, (self.features,))
-        return deform_conv2d(x, offset, kernel.astype(self.dtype), bias.astype(self.dtype), stride=1, padding=1)
+        offset = nn.Conv(
+            18, (3, 3), strides=self.stride, padding=1, kernel_init=zeros, dtype=self.dtype, name='offset'
+        )(x)
+        kernel = self.param('kernel', he_normal, (3, 3, x.shape[-1], self.features)).astype(self.dtype)
+        bias = self.param('bias', zeros, (self.features,)).astype(self.dtype) if self.use_bias else None
+        return deform_conv2d(x, offset, kernel, bias, stride=self.stride, padding=1)
 
 
 class Upsample2x(nn.Module):

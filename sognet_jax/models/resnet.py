@@ -1,7 +1,6 @@
-"""ResNet backbones (He et al. 2016) in the Caffe style of the published code.
+"""ResNet backbones (He et al. 2016) in the Caffe style of the published code, or in torchvision's.
 
-Bottleneck blocks carry their stride in the first 1x1 convolution. `basic` blocks and small widths make the networks
-for tests and for training from scratch on a CPU.
+`basic` blocks and small widths make the networks for tests and for training from scratch on a CPU.
 """
 
 from __future__ import annotations
@@ -12,32 +11,48 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.models.layers import conv1x1, conv3x3, he_normal, make_norm
+from sognet_jax.models.layers import DeformableConv, conv1x1, conv3x3, he_normal, make_norm
 
 BLOCKS = ('basic', 'bottleneck')
+STRIDED_CONVS = ('conv1', 'conv2')
 STAGE_NAMES = ('res2', 'res3', 'res4', 'res5')
 
 
 class BottleneckBlock(nn.Module):
-    """1x1 (stride) - 3x3 - 1x1 with a residual connection; the output has 4 x `width` channels."""
+    """1x1 - 3x3 - 1x1 with a residual connection; the output has 4 x `width` channels.
+
+    Attributes:
+        width: channels of the 3x3 convolution.
+        stride: of the block.
+        strided_conv: the convolution that has the stride, `conv1` (Caffe) or `conv2` (torchvision).
+        deformable: the 3x3 convolution is deformable.
+    """
 
     width: int
     stride: int
     norm: str
     dtype: jnp.dtype
+    strided_conv: str = 'conv1'
+    deformable: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C]` -> `[B, H / stride, W / stride, 4 width]`."""
         features = 4 * self.width
-        x = x[:, :: self.stride, :: self.stride]
-        y = conv1x1(self.width, self.dtype, use_bias=False, name='conv1')(x)
+        y, stride = x, self.stride
+        x = x[:, ::stride, ::stride]
+        if self.strided_conv == 'conv1':
+            y, stride = x, 1
+        y = conv1x1(self.width, self.dtype, use_bias=False, name='conv1')(y)
         y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(y))
-        y = conv3x3(self.width, self.dtype, use_bias=False, name='conv2')(y)
-        y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm2')(y))
+        if self.deformable:
+            convolve = DeformableConv(self.width, stride, use_bias=False, dtype=self.dtype, name='conv2')
+        else:
+            convolve = conv3x3(self.width, self.dtype, stride=stride, use_bias=False, name='conv2')
+        y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm2')(convolve(y)))
         y = conv1x1(features, self.dtype, use_bias=False, name='conv3')(y)
         y = make_norm(self.norm, features, self.dtype, name='norm3')(y)
-        if x.shape[-1] != features:
+        if x.shape[-1] != features or self.stride > 1:
             x = conv1x1(features, self.dtype, use_bias=False, name='downsample')(x)
             x = make_norm(self.norm, features, self.dtype, name='downsample_norm')(x)
         return nn.relu(x + y)
@@ -73,6 +88,8 @@ class ResNet(nn.Module):
         block: `bottleneck` or `basic`.
         width: channels of the stem and of the first stage's 3x3 convolutions; doubled at each stage.
         norm: `frozen_batch` or `group`.
+        strided_conv: which convolution of a bottleneck has its stride, `conv1` or `conv2`.
+        deformable_stages: those of `STAGE_NAMES` whose bottlenecks have deformable 3x3 convolutions.
         frozen_stages: how many of (stem, res2, ..., res5) get no gradient; the paper's line of work freezes 2.
     """
 
@@ -80,6 +97,8 @@ class ResNet(nn.Module):
     block: str = 'bottleneck'
     width: int = 64
     norm: str = 'frozen_batch'
+    strided_conv: str = 'conv1'
+    deformable_stages: Sequence[str] = ()
     frozen_stages: int = 2
     dtype: jnp.dtype = jnp.float32
 
@@ -88,11 +107,9 @@ class ResNet(nn.Module):
         """Normalised `[B, H, W, 3]` -> the outputs of res2 .. res5, finest first.
 
         Raises:
-            ValueError: `block` is unknown.
+            ValueError: a field has a value that is not one of its choices.
         """
-        if self.block not in BLOCKS:
-            raise ValueError(f'model.backbone.block must be one of {BLOCKS}, not {self.block!r}')
-        block = BottleneckBlock if self.block == 'bottleneck' else BasicBlock
+        self._check()
         x = nn.Conv(
             self.width, (7, 7), strides=2, padding=3, use_bias=False, kernel_init=he_normal, dtype=self.dtype,
             name='conv1',
@@ -105,11 +122,30 @@ class ResNet(nn.Module):
         for stage, (name, size) in enumerate(zip(STAGE_NAMES, self.stage_sizes, strict=True)):
             for index in range(size):
                 stride = 2 if stage > 0 and index == 0 else 1
-                x = block(self.width * 2**stage, stride, self.norm, self.dtype, name=f'{name}_{index}')(x)
+                x = self._block(name, index, self.width * 2**stage, stride)(x)
             if self.frozen_stages > stage + 1:
                 x = jax.lax.stop_gradient(x)
             outputs.append(x)
         return outputs
+
+    def _block(self, stage: str, index: int, width: int, stride: int) -> nn.Module:
+        arguments = {'width': width, 'stride': stride, 'norm': self.norm, 'dtype': self.dtype}
+        name = f'{stage}_{index}'
+        if self.block == 'basic':
+            return BasicBlock(**arguments, name=name)
+        deformable = stage in self.deformable_stages
+        return BottleneckBlock(**arguments, strided_conv=self.strided_conv, deformable=deformable, name=name)
+
+    def _check(self) -> None:
+        if self.block not in BLOCKS:
+            raise ValueError(f'model.backbone.block must be one of {BLOCKS}, not {self.block!r}')
+        if self.strided_conv not in STRIDED_CONVS:
+            raise ValueError(f'model.backbone.strided_conv must be one of {STRIDED_CONVS}, not {self.strided_conv!r}')
+        for stage in self.deformable_stages:
+            if stage not in STAGE_NAMES:
+                raise ValueError(f'model.backbone.deformable_stages has {stage!r}, which is none of {STAGE_NAMES}')
+        if self.block == 'basic' and (self.deformable_stages or self.strided_conv != 'conv1'):
+            raise ValueError("model.backbone.deformable_stages and strided_conv need block = 'bottleneck'")
 
 
 def is_frozen(path: Sequence[str], frozen_stages: int) -> bool:

@@ -58,11 +58,23 @@ class SOGNet(nn.Module):
         self.semantic_head = SemanticHead(classes, dtype=self.dtype, **self.semantic)
         self.relation_head = RelationHead(self.num_things, **self.relation)
 
-    def extract_features(self, image: jax.Array) -> Pyramid:
-        """`[B, H, W, 3]` uint8 RGB -> P2 .. P6."""
+    def extract_features(self, image: jax.Array, image_size: jax.Array) -> Pyramid:
+        """P2 .. P6 of a batch.
+
+        Args:
+            image: `[B, H, W, 3]` RGB, uint8 or float 0..255.
+            image_size: `[B, 2]` height and width of the valid part; the padding is 0 after normalisation (published).
+        """
+        return self.fpn(self.extract_stages(image, image_size))
+
+    def extract_stages(self, image: jax.Array, image_size: jax.Array) -> list[jax.Array]:
+        """res2 .. res5 of a batch; arguments as in `extract_features`."""
         mean, std = jnp.array(self.pixel_mean), jnp.array(self.pixel_std)
         normalized = (image.astype(jnp.float32) - mean) / std
-        return self.fpn(self.resnet(normalized.astype(self.dtype)))
+        rows = jnp.arange(image.shape[1]) < image_size[:, 0, None]
+        columns = jnp.arange(image.shape[2]) < image_size[:, 1, None]
+        valid = rows[:, :, None, None] & columns[:, None, :, None]
+        return self.resnet(jnp.where(valid, normalized, 0.0).astype(self.dtype))
 
     def score_anchors(self, features: Pyramid) -> tuple[list[jax.Array], list[jax.Array]]:
         """Objectness logits `[B, n]` and box deltas `[B, n, 4]` of the anchors of each level."""
@@ -80,13 +92,17 @@ class SOGNet(nn.Module):
         """`[B, H / 4, W / 4, S + T]` semantic logits."""
         return self.semantic_head(features[:4])
 
+    def segment_semantics_in_boxes(self, logits: jax.Array, boxes: jax.Array) -> jax.Array:
+        """Semantic logits and `[B, R, 4]` boxes -> `[B, R, 28, 28, S + T]`: see `SemanticHead.inside_boxes`."""
+        return self.semantic_head.inside_boxes(logits, boxes, MASK_SIZE)
+
     def relate(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array, takes_part: jax.Array) -> jax.Array:
         """The overlap relation matrix O, `[B, N, N]`: see `RelationHead`."""
         return self.relation_head(classes, boxes, masks, takes_part)
 
     def __call__(self, image: jax.Array, boxes: jax.Array, classes: jax.Array) -> None:
         """Runs every part once, to initialise the parameters."""
-        features = self.extract_features(image)
+        features = self.extract_features(image, jnp.array([image.shape[1:3]] * image.shape[0]))
         self.score_anchors(features)
         self.classify_boxes(features, boxes)
         masks = nn.sigmoid(self.segment_boxes(features, boxes, classes))

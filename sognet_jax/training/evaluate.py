@@ -6,6 +6,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -63,8 +64,7 @@ def evaluate(
     """
     output = pathlib.Path(output)
     categories = CATEGORY_SETS[config.categories]
-    network = build_network(config.model, categories)
-    variables = restore_variables(checkpoint, jax.eval_shape(lambda: initialize(network, 0)))
+    network, variables = restore_network(config, checkpoint)
     settings = Inference(**config.inference)
     run = jitted_inference(network, settings)
     source = prepare_split(config, config.data.eval_split)
@@ -96,6 +96,16 @@ def evaluate(
     return metrics
 
 
+def restore_network(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path) -> tuple[SOGNet, dict[str, Any]]:
+    """The network of a config and its variables from a checkpoint.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it does not fit the config.
+    """
+    network = build_network(config.model, CATEGORY_SETS[config.categories])
+    return network, restore_variables(checkpoint, jax.eval_shape(lambda: initialize(network, 0)))
+
+
 def jitted_inference(network: SOGNet, settings: Inference) -> Callable[[dict, Example], tuple[Prediction, jax.Array]]:
     """The compiled function `(variables, batch) -> (prediction, O of the ground truth instances)`."""
 
@@ -123,6 +133,7 @@ def _judge(
         image_size=tuple(example['image_size']),
         original_size=tuple(example['original_size']),
         stuff_area_limit=settings.stuff_area_limit,
+        semantic=prediction.semantic if settings.vote else None,
     )
     if record.has_panoptic:
         truth = record.segments

@@ -11,8 +11,8 @@ import jax
 import ml_collections
 
 from sognet_jax.categories import CATEGORY_SETS
-from sognet_jax.models.sognet import build_network, initialize
-from sognet_jax.training.checkpoints import Checkpoints
+from sognet_jax.models.sognet import SOGNet, build_network, initialize
+from sognet_jax.training.checkpoints import Checkpoints, restore_variables
 from sognet_jax.training.data import TrainBatches
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
@@ -34,15 +34,23 @@ def build_run(config: ml_collections.ConfigDict) -> Run:
 
     Raises:
         ValueError: a field of the config is unknown or has a value that is not one of its choices.
+        CheckpointError: `train.initialize_from` holds no checkpoint of this network.
     """
     if config.categories not in CATEGORY_SETS:
         raise ValueError(f'config field categories must be one of {tuple(CATEGORY_SETS)}, not {config.categories!r}')
     network = build_network(config.model, CATEGORY_SETS[config.categories])
     objective = build_objective(config.objective)
     optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
-    variables = initialize(network, config.seed)
+    variables = _initial_variables(config, network)
     step = parallel_step(network=network, optimizer=optimizer, objective=objective, seed=config.seed)
     return Run(create_state(variables, optimizer), step, schedule)
+
+
+def _initial_variables(config: ml_collections.ConfigDict, network: SOGNet) -> dict[str, Any]:
+    """Fresh variables, or those of the checkpoint `train.initialize_from`."""
+    if not config.train.initialize_from:
+        return initialize(network, config.seed)
+    return restore_variables(config.train.initialize_from, jax.eval_shape(lambda: initialize(network, 0)))
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> TrainState:

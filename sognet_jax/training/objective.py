@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,7 +21,8 @@ from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.resize import resize_bilinear
 from sognet_jax.targets.anchors import label_anchors
 from sognet_jax.targets.masks import mask_targets
-from sognet_jax.targets.proposals import sample_proposals
+from sognet_jax.targets.proposals import SampledProposals, sample_proposals
+from sognet_jax.targets.semantic import semantic_box_targets
 
 Batch = Mapping[str, jax.Array]
 Losses = dict[str, jax.Array]
@@ -29,7 +31,9 @@ PANOPTIC_STRIDE = 4
 """The panoptic loss is computed at 1/4 of the image, where the semantic head has its output."""
 
 RELATION_LOSSES = ('overlap', 'order')
-LOSS_NAMES = ('rpn_score', 'rpn_box', 'box_class', 'box_delta', 'mask', 'semantic', 'panoptic', 'relation')
+LOSS_NAMES = (
+    'rpn_score', 'rpn_box', 'box_class', 'box_delta', 'mask', 'semantic', 'semantic_boxes', 'panoptic', 'relation',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Objective:
     """Sampling sizes, choices and weights of the training pass: the config's `objective` section.
 
     Attributes:
-        weights: factor of each loss, one for every name in `LOSS_NAMES`.
+        weights: factor of each loss, one for every name in `LOSS_NAMES`. `semantic_boxes`, a loss that only the
+            published code has, is not computed where its weight is 0.
         rpn_batch_size: anchors sampled per image.
         proposals_per_level, proposals: boxes kept before and after non-maximum suppression.
         box_batch_size, foreground_fraction: proposals sampled per image, and how many of them may be foreground.
@@ -88,6 +93,25 @@ class GroundTruth(NamedTuple):
     masks: jax.Array
 
 
+class Assignment(NamedTuple):
+    """What matching and sampling decide for a batch; no gradient flows through it.
+
+    Attributes:
+        anchor_labels, anchor_targets: `[B, A]`, `[B, A, 4]` of `label_anchors`.
+        sampled: `[B, R, ...]` of `sample_proposals`; foreground lies in the first F slots.
+        mask_targets: `[B, F, 28, 28]` of the first F sampled boxes.
+    """
+
+    anchor_labels: jax.Array
+    anchor_targets: jax.Array
+    sampled: SampledProposals
+    mask_targets: jax.Array
+
+
+AnchorPredictions = tuple[list[jax.Array], list[jax.Array]]
+"""Per level: objectness logits `[B, n]` and box deltas `[B, n, 4]`."""
+
+
 def training_losses(network: SOGNet, batch: Batch, keys: jax.Array, objective: Objective) -> Losses:
     """Every loss of the paper (DESIGN section 5.7), each a mean over the images of the batch, unweighted.
 
@@ -98,81 +122,108 @@ def training_losses(network: SOGNet, batch: Batch, keys: jax.Array, objective: O
         objective: sampling sizes and choices.
 
     Returns:
-        `{name: scalar}` for every name in `LOSS_NAMES`, float32.
+        `{name: scalar}`, float32, for every name in `LOSS_NAMES` (`semantic_boxes` only where it has a weight).
     """
-    truth = GroundTruth(
+    truth = ground_truth(batch)
+    features = network.extract_features(batch['image'], batch['image_size'])
+    anchors = network.score_anchors(features)
+    assignment = assign_targets(features, jax.lax.stop_gradient(anchors), batch, truth, keys, objective)
+    return losses_of_assignment(network, features, anchors, batch, assignment, objective)
+
+
+def ground_truth(batch: Batch) -> GroundTruth:
+    """The instances of a batch."""
+    return GroundTruth(
         batch['boxes'], batch['classes'], batch['valid'] & ~batch['crowd'], batch['valid'] & batch['crowd'],
         batch['masks'].astype(jnp.float32),
     )  # fmt: skip
-    anchor_keys, proposal_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    features = network.extract_features(batch['image'])
-    rpn, proposals = _rpn_losses(network, features, batch, truth, anchor_keys, objective)
-    instances, mask_logits = _instance_losses(network, features, truth, proposals, proposal_keys, objective)
-    semantic_logits = network.segment_semantics(features)
-    semantic = _semantic_loss(semantic_logits, batch['semantic'])
-    overlap = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective)
-
-    has_instances = batch['has_instances'].astype(jnp.float32)
-    has_panoptic = batch['has_panoptic'].astype(jnp.float32)
-    by_annotation = [(rpn | instances, has_instances), (semantic, has_panoptic)]
-    by_annotation.append((overlap, has_instances * has_panoptic))
-    return {name: jnp.mean(value * on) for group, on in by_annotation for name, value in group.items()}
 
 
-def _rpn_losses(
-    network: SOGNet, features: Pyramid, batch: Batch, truth: GroundTruth, keys: jax.Array, objective: Objective
-) -> tuple[Losses, tuple[jax.Array, jax.Array]]:
-    """RPN losses `[B]`, and the proposals `(boxes [B, P, 4], valid [B, P])` that the box head samples from."""
-    scores, deltas = network.score_anchors(features)
+def assign_targets(
+    features: Pyramid,
+    anchor_predictions: AnchorPredictions,
+    batch: Batch,
+    truth: GroundTruth,
+    keys: jax.Array,
+    objective: Objective,
+) -> Assignment:
+    """Labels anchors, proposes boxes, samples them, and sees the ground truth masks through them.
+
+    Args:
+        features: P2 .. P6, for their sizes.
+        anchor_predictions: of the region proposal network.
+        batch, keys, objective: as in `training_losses`.
+        truth: of `ground_truth`.
+    """
     grids = [anchor_grid(*level.shape[1:3], stride) for level, stride in zip(features, STRIDES, strict=True)]
     grids = [grid.reshape(-1, 4) for grid in grids]
     anchors = jnp.concatenate(grids)
-    priority = jax.vmap(lambda key: jax.random.uniform(key, anchors.shape[:1]))(keys)
+    num_foreground = int(objective.box_batch_size * objective.foreground_fraction)
 
-    def label(boxes, valid, size, priority):
-        return label_anchors(anchors, boxes, valid, size, batch_size=objective.rpn_batch_size, priority=priority)
-
-    labels, targets = jax.vmap(label)(truth.boxes, truth.valid, batch['image_size'], priority)
-    rpn = {
-        'rpn_score': jax.vmap(lambda s, t: losses.rpn_score_loss(s, t, objective.rpn_batch_size))(
-            jnp.concatenate(scores, axis=1), labels
-        ),
-        'rpn_box': jax.vmap(losses.rpn_box_loss)(jnp.concatenate(deltas, axis=1), targets, labels),
-    }
-
-    def propose(scores, deltas, size):
-        return propose_boxes(
+    def assign(scores, deltas, truth, size, key):
+        anchor_key, proposal_key = jax.random.split(key)
+        labels, targets = label_anchors(
+            anchors, truth.boxes, truth.valid, size, batch_size=objective.rpn_batch_size,
+            priority=jax.random.uniform(anchor_key, anchors.shape[:1]),
+        )  # fmt: skip
+        boxes, _, valid = propose_boxes(
             scores, deltas, grids, size, pre_nms=objective.proposals_per_level, post_nms=objective.proposals
         )
+        sampled = sample_proposals(
+            boxes, valid, truth.boxes, truth.classes, truth.valid, truth.crowd,
+            batch_size=objective.box_batch_size, fg_fraction=objective.foreground_fraction,
+            priority=jax.random.uniform(proposal_key, (boxes.shape[0] + truth.boxes.shape[0],)),
+        )  # fmt: skip
+        foreground, matched = sampled.boxes[:num_foreground], sampled.matched[:num_foreground]
+        return Assignment(labels, targets, sampled, mask_targets(truth.masks, truth.boxes, foreground, matched))
 
-    boxes, _, valid = jax.vmap(propose)(*jax.lax.stop_gradient((scores, deltas)), batch['image_size'])
-    return rpn, (boxes, valid)
+    return jax.lax.stop_gradient(jax.vmap(assign)(*anchor_predictions, truth, batch['image_size'], keys))
+
+
+def losses_of_assignment(
+    network: SOGNet,
+    features: Pyramid,
+    anchor_predictions: AnchorPredictions,
+    batch: Batch,
+    assignment: Assignment,
+    objective: Objective,
+) -> Losses:
+    """The losses of `training_losses` once it is decided what anchors and boxes are trained towards."""
+    truth = ground_truth(batch)
+    instances, mask_logits = _instance_losses(network, features, truth, assignment)
+    instances |= _rpn_losses(anchor_predictions, assignment, objective)
+    semantic_logits = network.segment_semantics(features)
+    semantic = _semantic_losses(semantic_logits, batch['semantic'])
+    both = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective)
+    if objective.weights['semantic_boxes']:
+        both |= _semantic_box_losses(network, semantic_logits, batch['semantic'], truth)
+
+    has_instances = batch['has_instances'].astype(jnp.float32)
+    has_panoptic = batch['has_panoptic'].astype(jnp.float32)
+    by_annotation = [(instances, has_instances), (semantic, has_panoptic), (both, has_instances * has_panoptic)]
+    return {name: jnp.mean(value * on) for group, on in by_annotation for name, value in group.items()}
+
+
+def _rpn_losses(predictions: AnchorPredictions, assignment: Assignment, objective: Objective) -> Losses:
+    scores, deltas = (jnp.concatenate(levels, axis=1) for levels in predictions)
+    labels, targets = assignment.anchor_labels, assignment.anchor_targets
+    score_loss = functools.partial(losses.rpn_score_loss, batch_size=objective.rpn_batch_size)
+    return {
+        'rpn_score': jax.vmap(score_loss)(scores, labels),
+        'rpn_box': jax.vmap(losses.rpn_box_loss)(deltas, targets, labels),
+    }
 
 
 def _instance_losses(
-    network: SOGNet,
-    features: Pyramid,
-    truth: GroundTruth,
-    proposals: tuple[jax.Array, jax.Array],
-    keys: jax.Array,
-    objective: Objective,
+    network: SOGNet, features: Pyramid, truth: GroundTruth, assignment: Assignment
 ) -> tuple[Losses, jax.Array]:
     """Box and mask head losses `[B]`, and the mask logits `[B, N, 28, 28]` of the ground truth boxes."""
-
-    def draw(boxes, valid, truth, key):
-        priority = jax.random.uniform(key, (boxes.shape[0] + truth.boxes.shape[0],))
-        return sample_proposals(
-            boxes, valid, truth.boxes, truth.classes, truth.valid, truth.crowd,
-            batch_size=objective.box_batch_size, fg_fraction=objective.foreground_fraction, priority=priority,
-        )  # fmt: skip
-
-    sampled = jax.lax.stop_gradient(jax.vmap(draw)(*proposals, truth, keys))
+    sampled, targets = assignment.sampled, assignment.mask_targets
     class_logits, deltas = network.classify_boxes(features, sampled.boxes)
 
-    num_foreground = int(objective.box_batch_size * objective.foreground_fraction)
+    num_foreground = targets.shape[1]
     foreground = jax.tree.map(lambda x: x[:, :num_foreground], sampled)
     own_class = jnp.maximum(foreground.labels - 1, 0)
-    targets = jax.vmap(mask_targets)(truth.masks, truth.boxes, foreground.boxes, foreground.matched)
     boxes = jnp.concatenate([foreground.boxes, truth.boxes], axis=1)
     classes = jnp.concatenate([own_class, truth.classes], axis=1)
     logits = network.segment_boxes(features, boxes, classes)
@@ -184,10 +235,17 @@ def _instance_losses(
     }, logits[:, num_foreground:]
 
 
-def _semantic_loss(logits: jax.Array, labels: jax.Array) -> Losses:
+def _semantic_losses(logits: jax.Array, labels: jax.Array) -> Losses:
     """Cross entropy at full resolution `[B]`, as published: logits up-sampled by 4, ignored pixels left out."""
     full = resize_bilinear(logits, labels.shape[1:3])
     return {'semantic': jax.vmap(losses.semantic_loss)(full, labels)}
+
+
+def _semantic_box_losses(network: SOGNet, logits: jax.Array, labels: jax.Array, truth: GroundTruth) -> Losses:
+    """Cross entropy of the semantic logits pooled from ground truth boxes `[B]` (published code, not in the paper)."""
+    pooled = network.segment_semantics_in_boxes(logits, truth.boxes)
+    targets = jax.vmap(functools.partial(semantic_box_targets, size=pooled.shape[2]))(labels, truth.boxes)
+    return {'semantic_boxes': jax.vmap(losses.semantic_box_loss)(pooled, targets, truth.valid)}
 
 
 def _overlap_losses(

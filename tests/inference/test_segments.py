@@ -3,6 +3,7 @@
 import numpy as np
 
 from sognet_jax.inference.segments import Segment, panoptic_segments
+from tests import golden_files
 
 
 def test_padding_is_cut_and_small_stuff_becomes_void():
@@ -30,3 +31,30 @@ def test_stuff_of_exactly_the_limit_stays():
         stuff_area_limit=9,
     )
     assert segments == [Segment(1, 0, -1)] and np.all(ids == 1)
+
+
+@golden_files.parametrize('postproc')
+def test_vote_is_the_published_one(golden_path):
+    golden = golden_files.load(golden_path)
+    size = golden['semantic'].shape
+    labels = golden['panoptic_ids'].astype(np.int32)
+    ids, segments = panoptic_segments(
+        np.where(labels == 255, -1, labels),
+        golden['cls_inds'] - 1,
+        num_stuff=53,
+        image_size=size,
+        original_size=size,
+        stuff_area_limit=int(golden['stuff_area_limit']),
+        semantic=golden['semantic'],
+    )
+    present = np.unique(labels[(labels >= 53) & (labels != 255)]) - 53
+    np.testing.assert_array_equal(unified_channels(ids, segments, present.tolist()), golden['unified_2ch'])
+
+
+def unified_channels(ids, segments, present):
+    """The published form: semantic id with 255 for void, and the rank of the instance among those before the vote."""
+    unified = np.stack([np.full(ids.shape, 255, np.uint8), np.zeros(ids.shape, np.uint8)], axis=-1)
+    for segment in segments:
+        number = 1 + present.index(segment.instance) if segment.instance >= 0 else 0
+        unified[ids == segment.id] = segment.category, number
+    return unified
