@@ -51,3 +51,8 @@ def close(actual: jax.Array, expected: np.ndarray, tolerance: float = 1e-5) -> N
     """Compares relative to the largest expected value."""
     scale = np.abs(expected).max() + 1e-12
     np.testing.assert_allclose(np.asarray(actual) / scale, expected / scale, atol=tolerance)
+
+
+def near(actual: jax.Array, expected: np.ndarray, tolerance: float = 1e-4) -> None:
+    """Compares relative to the standard deviation of the expected values, as is fit for a network's features."""
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=tolerance * np.std(expected) + 1e-12)

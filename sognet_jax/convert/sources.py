@@ -1,0 +1,73 @@
+"""Reading checkpoint files of other programs as NumPy arrays."""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+TORCH_SUFFIXES = ('.pth', '.pt', '.tar')
+SUFFIXES = ('.npz', '.safetensors', *TORCH_SUFFIXES)
+
+_WRAPPERS = ('state_dict', 'model', 'network')
+"""Keys under which training programs put the weights beside other things."""
+
+
+class ConversionError(ValueError):
+    """A source cannot be read or does not fit the network; the message names the file and every entry at fault."""
+
+
+def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint file, without the prefix `module.` of data-parallel training.
+
+    Args:
+        path: a `.npz`, `.safetensors` or PyTorch file (`.pth`, `.pt`, `.tar`; needs torch).
+
+    Raises:
+        ConversionError: there is no such file, it is broken or of another kind, or torch is missing.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ConversionError(f'no file {path}')
+    if path.suffix not in SUFFIXES:
+        raise ConversionError(f'{path}: the name must end in one of {", ".join(SUFFIXES)}')
+    arrays = _read_torch(path) if path.suffix in TORCH_SUFFIXES else _read_numpy(path)
+    if not arrays:
+        raise ConversionError(f'{path} holds no arrays')
+    return {name.removeprefix('module.'): array for name, array in arrays.items()}
+
+
+def _read_numpy(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        if path.suffix == '.safetensors':
+            return safetensors.numpy.load_file(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError, AttributeError) as error:
+        raise ConversionError(f'{path} is no readable {path.suffix} file: {error}') from error
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise ConversionError(
+            f'{path}: reading PyTorch files needs torch (pip install torch); '
+            'a .safetensors or .npz file with the same entries needs nothing'
+        ) from error
+    try:
+        content: Any = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises what the unpickler meets: KeyError, RuntimeError, UnpicklingError, ...
+        raise ConversionError(f'{path} is no readable PyTorch file of plain arrays: {error}') from error
+    for key in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ConversionError(f'{path} holds a {type(content).__name__}, not a dictionary of arrays')
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return {
+        name: value.float().numpy() if value.is_floating_point() else value.numpy() for name, value in tensors.items()
+    }
