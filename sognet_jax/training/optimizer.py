@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,75 @@ def decays(params: Any) -> Any:
     return jax.tree.map(lambda parameter: parameter.ndim > 1, params)
 
 
+def biases(params: Any) -> Any:
+    """Mask of the parameters that learn at `optimizer.bias_rate` times the rate: the leaves named `bias`."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'bias', params)
+
+
+class VelocityState(NamedTuple):
+    """State of `momentum_with_rate`: updates done so far, and the last update, a tree like the parameters."""
+
+    count: jax.Array
+    velocity: Any
+
+
+def momentum_with_rate(
+    schedule: optax.Schedule, momentum: float, *, drops: Sequence[int], drop_factor: float
+) -> optax.GradientTransformation:
+    """Momentum whose buffer holds the learning rate, the published SGD: v <- momentum v + rate g, p <- p - v.
+
+    Past gradients keep the rate that they came with; so that they do not outlive a drop of the rate, v is multiplied by
+    `drop_factor` before the update of every step in `drops`, the first with the lower rate.
+
+    Args:
+        schedule: learning rate of every step, counted from 0.
+        momentum: share of v that stays.
+        drops, drop_factor: as in `learning_rate_schedule`.
+    """
+
+    def start(params: Any) -> VelocityState:
+        return VelocityState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params))
+
+    def update(gradients: Any, state: VelocityState, params: Any = None) -> tuple[Any, VelocityState]:
+        del params
+        rate = schedule(state.count)
+        kept = jnp.where(jnp.isin(state.count, jnp.array(drops, jnp.int32)), momentum * drop_factor, momentum)
+        velocity = jax.tree.map(lambda v, gradient: kept * v + rate * gradient, state.velocity, gradients)
+        return jax.tree.map(jnp.negative, velocity), VelocityState(optax.safe_increment(state.count), velocity)
+
+    return optax.GradientTransformation(start, update)
+
+
+def update_rule(settings: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """SGD with momentum and weight decay as the config's `optimizer` section wants it.
+
+    Args:
+        settings: the config's `optimizer` section. `momentum_holds_rate` and `bias_rate` = 2 are the published update;
+            Nesterov momentum and `bias_rate` = 1 the paper's.
+        schedule: learning rate of every step, counted from 0.
+
+    Raises:
+        ValueError: the settings ask for Nesterov momentum and for `momentum_holds_rate`.
+    """
+    if settings.nesterov and settings.momentum_holds_rate:
+        raise ValueError(
+            'config fields optimizer.nesterov and optimizer.momentum_holds_rate cannot both be True: '
+            'the published update has no Nesterov momentum'
+        )
+    steps = [optax.add_decayed_weights(settings.weight_decay, decays)]
+    if settings.gradient_clip > 0:
+        steps.insert(0, optax.clip_by_global_norm(settings.gradient_clip))
+    if settings.bias_rate != 1:
+        # A factor on the gradient is one on the rate: momentum is linear, and biases do not decay.
+        steps.append(optax.masked(optax.scale(settings.bias_rate), biases))
+    if settings.momentum_holds_rate:
+        drops = {'drops': settings.drops, 'drop_factor': settings.drop_factor}
+        steps.append(momentum_with_rate(schedule, settings.momentum, **drops))
+    else:
+        steps.append(optax.sgd(schedule, momentum=settings.momentum, nesterov=settings.nesterov))
+    return optax.chain(*steps)
+
+
 REFERENCE_BATCH = 8
 """The batch size that a config's learning rate is meant for; other batch sizes scale it in proportion."""
 
@@ -51,12 +120,15 @@ REFERENCE_BATCH = 8
 def build_optimizer(
     settings: Any, batch_size: int, frozen_stages: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """SGD with Nesterov momentum and weight decay on everything but the frozen stages.
+    """The optimizer of everything but the frozen stages, and its learning rate.
 
     Args:
         settings: the config's `optimizer` section.
         batch_size: images per step over all devices.
         frozen_stages: see `ResNet`.
+
+    Raises:
+        ValueError: two fields of the section contradict each other.
     """
     schedule = learning_rate_schedule(
         settings.learning_rate * batch_size / REFERENCE_BATCH,
@@ -65,11 +137,5 @@ def build_optimizer(
         drops=settings.drops,
         drop_factor=settings.drop_factor,
     )
-    steps = [
-        optax.add_decayed_weights(settings.weight_decay, decays),
-        optax.sgd(schedule, momentum=settings.momentum, nesterov=settings.nesterov),
-    ]
-    if settings.gradient_clip > 0:
-        steps.insert(0, optax.clip_by_global_norm(settings.gradient_clip))
-    transforms = {'trained': optax.chain(*steps), 'frozen': optax.set_to_zero()}
+    transforms = {'trained': update_rule(settings, schedule), 'frozen': optax.set_to_zero()}
     return optax.partition(transforms, lambda params: parameter_labels(params, frozen_stages)), schedule
