@@ -20,7 +20,7 @@ Example = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSettings:
-    """Sizes of the arrays of an example.
+    """Sizes of the arrays of an example, and how boxes are resized.
 
     Attributes:
         image_size: height and width of the padded image, divisible by 32.
@@ -28,6 +28,7 @@ class ExampleSettings:
             `long_side` or the image would not fit.
         max_instances: N; the smallest instances of an image with more are dropped.
         num_stuff: S.
+        inclusive_boxes: boxes are resized as the published code does, see `published_frames`.
     """
 
     image_size: tuple[int, int]
@@ -35,6 +36,7 @@ class ExampleSettings:
     long_side: int
     max_instances: int
     num_stuff: int
+    inclusive_boxes: bool = False
 
 
 def make_example(record: Record, settings: ExampleSettings, *, flip: bool = False) -> Example:
@@ -49,42 +51,63 @@ def make_example(record: Record, settings: ExampleSettings, *, flip: bool = Fals
         The contract's arrays, and `dropped`, the number of instances that found no slot.
     """
     image = record.image()
+    ids = record.panoptic_ids() if record.has_panoptic else np.zeros(image.shape[:2], np.int32)
     original_size = image.shape[:2]
     scale = resize_factor(original_size, settings)
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    size = tuple(np.minimum(image.shape[:2], settings.image_size))
-    ids = np.zeros(size, np.int32)
-    if record.has_panoptic:
-        ids = cv2.resize(record.panoptic_ids(), (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
-    if flip:
-        image, ids = image[:, ::-1], ids[:, ::-1]
+    if flip:  # before resizing, where the boxes are mirrored: the resized width is rounded
+        image, ids = cv2.flip(image, 1), cv2.flip(ids, 1)
+    image = cv2.convertScaleAbs(resize_image(image, scale))
+    ids = cv2.resize(ids, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     slots = choose_instances(record.instances, settings.max_instances)
     kept = record.instances.segment[slots]
     semantic, panoptic = label_maps(ids, record.segments, kept, settings.num_stuff)
     example = {
-        'image': _pad(image[: size[0], : size[1]], settings.image_size, 0),
-        'image_size': np.array(size, np.int32),
+        'image': _pad(image, settings.image_size, 0),
+        'image_size': np.array(image.shape[:2], np.int32),
         'scale': np.float32(scale),
         'image_id': np.int32(record.image_id),
         'original_size': np.array(original_size, np.int32),
         'semantic': _pad(semantic, settings.image_size, IGNORE),
-        'panoptic': _pad(panoptic, settings.image_size, PANOPTIC_IGNORE)[::PANOPTIC_STRIDE, ::PANOPTIC_STRIDE],
+        'panoptic': _quarter(panoptic, settings.image_size),
         'has_instances': np.bool_(record.has_instances),
         'has_panoptic': np.bool_(record.has_panoptic),
         'dropped': np.int32(len(record.instances.id) - len(slots)),
     }
-    example |= instance_arrays(record.instances, slots, scale, original_size[1], flip, settings.max_instances)
+    boxes = record.instances.box[slots]
+    frames = published_frames(boxes, scale, flip) if settings.inclusive_boxes else boxes
+    example |= instance_arrays(
+        record.instances, slots, frames, scale, width=original_size[1], flip=flip, max_instances=settings.max_instances
+    )
     return example | relation_matrices(record, slots, settings.max_instances)
 
 
 def resize_factor(size: tuple[int, int], settings: ExampleSettings) -> float:
-    """Resized over original: the published rule, bounded so that the image fits."""
+    """Resized over original for an image of height and width `size`: the published rule.
+
+    An image that would be too large for its bucket, which the published code does not have, is made to fit.
+    """
     short, long = min(size), max(size)
     factor = settings.short_side / short
     if round(factor * long) > settings.long_side:
         factor = settings.long_side / long
-    fits = min(settings.image_size[0] / size[0], settings.image_size[1] / size[1])
-    return min(factor, fits)
+    if any(round(factor * side) > limit for side, limit in zip(size, settings.image_size, strict=True)):
+        factor = min(limit / side for side, limit in zip(size, settings.image_size, strict=True))
+    return factor
+
+
+def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
+    """The published resizing: bilinear, on float values, without antialiasing.
+
+    Only the size is rounded: a point x of the image comes to `scale` x, as it does in boxes.
+
+    Args:
+        image: `[h, w, 3]`.
+        scale: resized over original.
+
+    Returns:
+        `[round(scale h), round(scale w), 3]` float32.
+    """
+    return cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
 
 
 def choose_instances(instances: Instances, max_instances: int) -> np.ndarray:
@@ -121,28 +144,59 @@ def label_maps(
     return semantic[position], panoptic[position]
 
 
+def published_frames(boxes: np.ndarray, scale: float, flip: bool) -> np.ndarray:
+    """What the published ground truth boxes enclose, in pixels of the original image.
+
+    The published code multiplies inclusive corners by the scale, so that the half-open (x1, y1, x2, y2) becomes
+    (s x1, s y1, s (x2 - 1) + 1, s (y2 - 1) + 1), and it mirrors before it resizes. So the box loses 1 - 1/s pixels at
+    the bottom and at the side that is the right one after mirroring (it gains some where s < 1). Boxes under one pixel
+    wide or high have equal corners.
+
+    Args:
+        boxes: `[n, 4]` half-open boxes in pixels of the original image, not mirrored.
+        scale: resized over original.
+        flip: whether the image is mirrored.
+
+    Returns:
+        `[n, 4]` float32 half-open boxes, not mirrored and not resized.
+    """
+    loss = np.float32(1 - 1 / scale)
+    upper, lower = boxes[:, :2], np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+    horizontal, vertical = np.array([[1, 0], [0, 1]], np.float32) * loss
+    if flip:
+        return np.concatenate([upper + horizontal, lower - vertical], axis=1)
+    return np.concatenate([upper, lower - horizontal - vertical], axis=1)
+
+
 def instance_arrays(
-    instances: Instances, slots: np.ndarray, scale: float, width: int, flip: bool, max_instances: int
+    instances: Instances,
+    slots: np.ndarray,
+    frames: np.ndarray,
+    scale: float,
+    *,
+    width: int,
+    flip: bool,
+    max_instances: int,
 ) -> Example:
     """Boxes, classes, flags and box-framed masks, padded to `max_instances` slots.
 
     Args:
         instances: annotations in pixels of the original image.
-        slots: indices of the instances that are kept.
+        slots: `[n]` indices of the instances that are kept.
+        frames: `[n, 4]` their boxes in pixels of the original image.
         scale: resized over original.
         width: of the original image, for mirroring.
         flip: mirror left and right.
         max_instances: N.
     """
-    boxes = instances.box[slots]
     masks = np.zeros((max_instances, MASK_SIDE, MASK_SIDE), np.uint8)
     for row, index in enumerate(slots):
-        masks[row] = mask_in_box(coco_mask.decode(instances.rles[index]), boxes[row])
+        masks[row] = mask_in_box(coco_mask.decode(instances.rles[index]), frames[row])
     if flip:
-        boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=-1)
+        frames = np.stack([width - frames[:, 2], frames[:, 1], width - frames[:, 0], frames[:, 3]], axis=-1)
         masks = masks[:, :, ::-1]
     return {
-        'boxes': _pad(boxes * np.float32(scale), (max_instances, 4), 0),
+        'boxes': _pad(frames * np.float32(scale), (max_instances, 4), 0),
         'classes': _pad(instances.category[slots], (max_instances,), 0),
         'valid': np.arange(max_instances) < len(slots),
         'crowd': _pad(instances.crowd[slots], (max_instances,), False),
@@ -190,6 +244,13 @@ def relation_matrices(record: Record, slots: np.ndarray, max_instances: int) -> 
         'decided': ~symmetric(covered < 0) & has_order,
         'true_order': directed(pairs.truly_covered[both]),
     }
+
+
+def _quarter(panoptic: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`[h, w]` labels at 1/4, padded to a quarter of `size`; as published, `[round(h / 4), round(w / 4)]` are valid."""
+    height, width = (round(side / PANOPTIC_STRIDE) for side in panoptic.shape)
+    small = panoptic[::PANOPTIC_STRIDE, ::PANOPTIC_STRIDE][:height, :width]
+    return _pad(small, (size[0] // PANOPTIC_STRIDE, size[1] // PANOPTIC_STRIDE), PANOPTIC_IGNORE)
 
 
 def _pad(array: np.ndarray, size: tuple[int, ...], value: float) -> np.ndarray:

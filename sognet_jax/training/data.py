@@ -39,7 +39,7 @@ def prepare_split(config: ml_collections.ConfigDict, split: str) -> RecordSource
 
 
 def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:
-    """Sizes of the examples of a config."""
+    """How the examples of a config are made."""
     data = config.data
     return ExampleSettings(
         image_size=tuple(data.image_size),
@@ -47,6 +47,7 @@ def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:
         long_side=data.long_side,
         max_instances=data.max_instances,
         num_stuff=CATEGORY_SETS[config.categories].num_stuff,
+        inclusive_boxes=data.inclusive_boxes,
     )
 
 

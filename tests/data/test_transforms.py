@@ -8,8 +8,10 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import IGNORE, SHAPES
+from sognet_jax.data.schema import encode_image
 from sognet_jax.data.shapes.builder import ShapesSettings, draw
-from sognet_jax.data.transforms import ExampleSettings, make_example, resize_factor
+from sognet_jax.data.transforms import ExampleSettings, make_example, published_frames, resize_factor, resize_image
+from tests import golden_files
 
 SETTINGS = ExampleSettings(
     image_size=(128, 160), short_side=128, long_side=160, max_instances=12, num_stuff=SHAPES.num_stuff
@@ -85,8 +87,81 @@ def test_resizing_scales_image_boxes_and_labels_together(record):
     small = make_example(record, settings)
     assert small['scale'] == 0.5 and small['image_size'].tolist() == [64, 64]
     np.testing.assert_allclose(small['boxes'], make_example(record, SETTINGS)['boxes'] / 2)
-    expected = cv2.resize(record.image(), (64, 64), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_array_equal(small['image'][:, :64], expected)
+    halves = record.image().reshape(64, 2, 64, 2, 3).mean((1, 3))
+    np.testing.assert_array_equal(small['image'][:, :64], np.rint(halves))
+
+
+@pytest.mark.parametrize('flip', [False, True])
+@pytest.mark.parametrize('short_side', [64, 100, 300])
+def test_published_boxes_are_the_scaled_inclusive_corners(record, short_side, flip):
+    x1, y1, x2, y2 = record.instances.box.T
+    x2, y2 = np.maximum(x2 - 1, x1), np.maximum(y2 - 1, y1)
+    if flip:
+        x1, x2 = 128 - x2 - 1, 128 - x1 - 1
+    settings = dataclasses.replace(
+        SETTINGS, image_size=(320, 320), short_side=short_side, long_side=320, inclusive_boxes=True
+    )
+    example = make_example(record, settings, flip=flip)
+    expected = np.stack([x1, y1, x2, y2], axis=-1) * (short_side / 128) + [0, 0, 1, 1]
+    np.testing.assert_allclose(example['boxes'][example['valid']], expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize('flip', [False, True])
+def test_a_mask_in_a_published_box_lies_where_the_resized_annotation_does(record, flip):
+    settings = dataclasses.replace(SETTINGS, image_size=(512, 512), short_side=512, long_side=512, inclusive_boxes=True)
+    example = make_example(record, settings, flip=flip)
+    for index, rle in enumerate(record.instances.rles):
+        annotated = coco_mask.decode(rle).repeat(4, 0).repeat(4, 1)
+        annotated = annotated[:, ::-1] if flip else annotated
+        x1, y1, x2, y2 = np.rint(example['boxes'][index]).astype(int)
+        pasted = cv2.resize(example['masks'][index] * 255, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR) > 127
+        # Masks are cut at one half between annotated pixels: edges may move by half a pixel of the original, two here.
+        core = cv2.erode(annotated, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_REPLICATE)
+        around = cv2.dilate(annotated, np.ones((5, 5), np.uint8))
+        assert np.all(pasted >= core[y1:y2, x1:x2]) and np.all(pasted <= around[y1:y2, x1:x2])
+
+
+def test_a_box_under_a_pixel_has_equal_published_corners():
+    boxes = np.array([[3, 4, 3.25, 4.5]], np.float32)
+    np.testing.assert_allclose(published_frames(boxes, 4.0, flip=False) * 4, [[12, 16, 13, 17]])
+    np.testing.assert_allclose(published_frames(boxes, 4.0, flip=True) * 4, [[15, 16, 16, 17]])
+
+
+@pytest.mark.parametrize('short_side', [100, 90, 70, 77])
+def test_mirroring_commutes_with_resizing(record, short_side):
+    """Whatever the rounding of the resized size is, the mirrored image makes the mirrored example."""
+    settings = dataclasses.replace(SETTINGS, short_side=short_side)
+    narrow = dataclasses.replace(record, image_bytes=encode_image(record.image()[:, :113]), has_panoptic=False)
+    mirrored = dataclasses.replace(narrow, image_bytes=encode_image(record.image()[:, :113][:, ::-1]))
+    flipped, expected = make_example(narrow, settings, flip=True), make_example(mirrored, settings)
+    np.testing.assert_array_equal(flipped['image'], expected['image'])
+    x1, x2 = narrow.instances.box[:, 0], narrow.instances.box[:, 2]
+    boxes = np.stack([113 - x2, 113 - x1], axis=-1) * flipped['scale']
+    np.testing.assert_allclose(flipped['boxes'][flipped['valid']][:, [0, 2]], boxes, rtol=1e-5)
+
+
+@golden_files.parametrize('preprocess')
+def test_images_are_resized_as_published(golden_path):
+    golden = golden_files.load(golden_path)
+    image, means, expected = golden['image_bgr'], golden['pixel_means'], golden['output_hwc']
+    bucket = golden['collated'].shape[2:]
+    settings = dataclasses.replace(
+        SETTINGS, image_size=bucket, short_side=int(golden['target']), long_side=int(golden['max_size'])
+    )
+    scale = resize_factor(image.shape[:2], settings)
+    assert np.float32(scale) == golden['scale']
+    assert resize_image(image, scale).shape == expected.shape
+    np.testing.assert_allclose(resize_image(image - means, scale), expected, atol=1e-4)
+    bare = dataclasses.replace(
+        draw(ShapesSettings(), 0, 0), image_bytes=encode_image(image[:, :, ::-1]), has_panoptic=False
+    )
+    example = make_example(bare, settings)
+    height, width = example['image_size']
+    assert (height, width) == expected.shape[:2] and example['image'].shape[:2] == bucket
+    np.testing.assert_allclose(example['image'][:height, :width, ::-1] - means, expected, atol=0.501)
+    assert not example['image'][height:].any() and not example['image'][:, width:].any()
+    collated = np.moveaxis(golden['collated'][0], 0, -1)
+    assert not collated[height:].any() and not collated[:, width:].any()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +171,8 @@ def test_resizing_scales_image_boxes_and_labels_together(record):
         ((400, 1000), (800, 1344), 1333 / 1000),
         ((640, 480), (800, 1344), 800 / 640),  # it would be 1067 high: the bucket bounds it
         ((800, 1333), (800, 1344), 1.0),
+        ((471, 785), (800, 1333), 800 / 471),  # 1333.3 wide, rounded to 1333: nothing to bound
+        ((601, 1002), (800, 1333), 1333 / 1002),
     ],
 )
 def test_the_shorter_side_decides_unless_the_longer_would_be_too_long(size, image_size, expected):
