@@ -17,6 +17,9 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 COVER_COLOR = (214, 69, 65)
 
+NAME_SCALE = 0.42
+NAME_PADDING = 3
+
 
 @dataclasses.dataclass(frozen=True)
 class PanopticPicture:
@@ -55,6 +58,57 @@ def panoptic_overlay(
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
+def write_names(picture: np.ndarray, panoptic: PanopticPicture, categories: CategorySet) -> np.ndarray:
+    """A picture of segments with their class names on them.
+
+    A name stands where its segment is widest, or a line or two above or below if another name is there. Large segments
+    come first; a segment around which there is no free place stays without a name.
+
+    Args:
+        picture: `[h, w, 3]` uint8 RGB, as of `panoptic_overlay`.
+        panoptic: the segments in it, of any size.
+        categories: names.
+    """
+    picture = picture.copy()
+    height, width = picture.shape[:2]
+    ids = cv2.resize(panoptic.ids.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST)
+    taken = np.zeros((height, width), bool)
+    areas = np.bincount(ids.ravel())
+    points = inner_points(ids)
+    (_, ascent), descent = cv2.getTextSize('Ag', FONT, NAME_SCALE, 1)
+    for segment in sorted(points.keys() & panoptic.segments.keys(), key=lambda segment: -areas[segment]):
+        name = categories.all[panoptic.segments[segment][0]].name
+        (text_width, _), _ = cv2.getTextSize(name, FONT, NAME_SCALE, 1)
+        size = (text_width + 2 * NAME_PADDING, ascent + descent + 2)
+        place = _free_place(taken, points[segment], size)
+        if place is None:
+            continue
+        x, y = place
+        taken[y : y + size[1], x : x + size[0]] = True
+        plate = picture[y : y + size[1], x : x + size[0]]
+        plate[:] = (0.3 * plate + 0.7 * np.array(INK)).astype(np.uint8)
+        origin = (x + NAME_PADDING, y + ascent)
+        cv2.putText(picture, name, origin, FONT, NAME_SCALE, PAPER, 1, cv2.LINE_AA)
+    return picture
+
+
+def inner_points(ids: np.ndarray) -> dict[int, tuple[int, int]]:
+    """For each segment the pixel (x, y) that lies deepest inside it, of several the one nearest to its middle.
+
+    Args:
+        ids: `[h, w]` segment ids, 0 is void.
+    """
+    depth = cv2.distanceTransform(np.pad(~_borders(ids), 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.indices(ids.shape)
+    areas = np.maximum(np.bincount(ids.ravel()), 1)
+    middle_x, middle_y = (np.bincount(ids.ravel(), weights=place.ravel()) / areas for place in (x, y))
+    depth = depth - 0.05 * np.hypot(x - middle_x[ids], y - middle_y[ids])
+    deepest = np.full(len(areas), -np.inf)
+    np.maximum.at(deepest, ids.ravel(), depth.ravel())
+    rows, columns = np.nonzero((depth == deepest[ids]) & (ids > 0))
+    return {int(ids[row, column]): (int(column), int(row)) for row, column in zip(rows, columns, strict=True)}
+
+
 def instance_color(color: Sequence[int], instance: int) -> np.ndarray:
     """A class colour, varied in hue and brightness from instance to instance; -1 leaves it as it is."""
     if instance < 0:
@@ -67,7 +121,13 @@ def instance_color(color: Sequence[int], instance: int) -> np.ndarray:
 
 
 def overlap_graph(
-    image: np.ndarray, boxes: np.ndarray, relations: np.ndarray, *, height: int, threshold: float = 0.5
+    image: np.ndarray,
+    boxes: np.ndarray,
+    relations: np.ndarray,
+    *,
+    height: int,
+    threshold: float = 0.5,
+    nodes: np.ndarray | None = None,
 ) -> np.ndarray:
     """The scene overlap graph: numbered instances, arrows from the covering to the covered one.
 
@@ -77,12 +137,13 @@ def overlap_graph(
         relations: `[n, n]` O or R*; above `threshold` at (i, j), i is covered by j.
         height: of the result in pixels.
         threshold: relations that are drawn.
+        nodes: `[n, 2]` x, y where the instances' numbers stand; the middles of the boxes if not given.
     """
     scale = height / image.shape[0]
     picture = cv2.resize(image, (round(image.shape[1] * scale), height), interpolation=cv2.INTER_CUBIC)
     picture = (picture * 0.55 + 255 * 0.45).astype(np.uint8)
     boxes = boxes * scale
-    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2 if nodes is None else nodes * scale
     radius = 10
     for x1, y1, x2, y2 in boxes.round().astype(int):
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), (120, 120, 128), 1, cv2.LINE_AA)
@@ -99,7 +160,9 @@ def overlap_graph(
     return picture
 
 
-def overlap_matrix(relations: np.ndarray, names: Sequence[str], *, size: int, color: Sequence[int]) -> np.ndarray:
+def overlap_matrix(
+    relations: np.ndarray, names: Sequence[str], *, size: int, color: Sequence[int], label_length: int = 13
+) -> np.ndarray:
     """The matrix of Figure 3: the cell in row i and column j is filled as far as i is covered by j.
 
     Args:
@@ -107,15 +170,16 @@ def overlap_matrix(relations: np.ndarray, names: Sequence[str], *, size: int, co
         names: of the n instances, written before the rows.
         size: side of the result in pixels.
         color: of a full cell.
+        label_length: characters of number and name before a row; longer ones are cut.
     """
     number = max(len(relations), 1)
-    margin_left, margin_top = 86, 24
+    margin_left, margin_top = 8 + 6 * label_length, 24
     cell = max(min((size - margin_left - 8) // number, (size - margin_top - 8) // number), 1)
     picture = np.full((size, size, 3), 255, np.uint8)
     for i in range(len(relations)):
         middle = margin_top + i * cell + cell // 2
         label = f'{i} {names[i]}'
-        cv2.putText(picture, label[:13], (4, middle + 4), FONT, 0.36, INK, 1, cv2.LINE_AA)
+        cv2.putText(picture, label[:label_length], (4, middle + 4), FONT, 0.36, INK, 1, cv2.LINE_AA)
         _text_centered(picture, str(i), (margin_left + i * cell + cell // 2, margin_top - 10), 0.36, INK)
         for j in range(len(relations)):
             x, y = margin_left + j * cell, margin_top + i * cell
@@ -159,6 +223,20 @@ def _text_centered(picture: np.ndarray, text: str, center: Sequence[int], scale:
     (width, height), _ = cv2.getTextSize(text, FONT, scale, 1)
     origin = (int(center[0] - width / 2), int(center[1] + height / 2))
     cv2.putText(picture, text, origin, FONT, scale, color, 1, cv2.LINE_AA)
+
+
+def _free_place(
+    taken: np.ndarray, middle: tuple[int, int], size: tuple[int, int], lines: Sequence[int] = (0, -1, 1, -2, 2)
+) -> tuple[int, int] | None:
+    """Upper left corner (x, y) of a free rectangle around a point, or some lines above or below; None: none is free."""
+    height, width = taken.shape
+    for line in lines:
+        x = max(min(middle[0] - size[0] // 2, width - size[0]), 0)
+        y = middle[1] - size[1] // 2 + line * (size[1] + 1)
+        fits = size[0] <= width and 0 <= y <= height - size[1]
+        if fits and not taken[y : y + size[1], x : x + size[0]].any():
+            return x, y
+    return None
 
 
 def _borders(ids: np.ndarray) -> np.ndarray:

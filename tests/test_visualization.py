@@ -7,10 +7,12 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.visualization import (
     PanopticPicture,
     compose,
+    inner_points,
     instance_color,
     overlap_graph,
     overlap_matrix,
     panoptic_overlay,
+    write_names,
     write_png,
 )
 
@@ -29,6 +31,61 @@ def test_a_segment_has_its_class_colour_and_void_is_grey():
 def test_instances_of_one_class_look_different():
     colors = {tuple(np.asarray(instance_color((200, 60, 40), index)).tolist()) for index in range(5)}
     assert len(colors) == 5
+
+
+def test_a_point_lies_deep_inside_each_segment_also_where_the_middle_is_another_s():
+    ids = np.zeros((60, 80), np.int32)
+    ids[10:50, 10:30] = 3
+    ids[5:55, 40:75] = 9
+    ids[15:45, 45:70] = 4  # a frame around a box
+    ids[0, 79] = 5
+    points = inner_points(ids)
+    assert points.keys() == {3, 4, 5, 9}
+    for segment, (x, y) in points.items():
+        assert ids[y, x] == segment
+    assert points[3][0] in (19, 20) and 18 <= points[3][1] < 42
+    assert points[5] == (79, 0)
+    assert inner_points(np.zeros((4, 4), np.int32)) == {}
+
+
+def test_names_stand_on_their_segments_and_not_on_each_other():
+    ids = np.zeros((60, 200), np.int32)
+    ids[:, 100:] = 1
+    ids[20:40, 10:90] = 2
+    segments = {1: (0, -1), 2: (SHAPES.num_stuff, 0)}
+    picture = np.full((120, 400, 3), 200, np.uint8)
+    named = write_names(picture, PanopticPicture(ids, segments), SHAPES)
+    assert np.all(picture == 200)
+    changed = np.any(named != picture, axis=-1)
+    enlarged = cv2.resize(ids, (400, 120), interpolation=cv2.INTER_NEAREST)
+    assert set(np.unique(enlarged[changed])) == {1, 2}
+    # Two segments of one pixel height share a place: the second name goes to another line.
+    ids = np.zeros((60, 200), np.int32)
+    ids[30], ids[31] = 1, 2
+    plates = [
+        np.any(write_names(picture, PanopticPicture(ids, chosen), SHAPES) != picture, axis=-1).sum()
+        for chosen in ({1: segments[1]}, {2: segments[2]}, segments)
+    ]
+    assert plates[0] + plates[1] == plates[2]
+
+
+def test_a_name_without_room_is_left_out():
+    for size in ((8, 90), (90, 8)):
+        segments = PanopticPicture(np.ones(size, np.int32), {1: (0, -1)})
+        picture = np.full((*size, 3), 200, np.uint8)
+        np.testing.assert_array_equal(write_names(picture, segments, SHAPES), picture)
+
+
+def test_numbers_stand_at_the_given_nodes():
+    boxes = np.array([[2.0, 12.0, 10.0, 20.0]])
+    moved = overlap_graph(IMAGE, boxes, np.zeros((1, 1)), height=320, nodes=np.array([[30.0, 26.0]]))
+    usual = overlap_graph(IMAGE, boxes, np.zeros((1, 1)), height=320)
+    rows, columns = np.nonzero(np.any(moved != usual, axis=-1) & (columns_of(moved) > 200))
+    np.testing.assert_allclose((columns.mean(), rows.mean()), (300, 260), atol=2)
+
+
+def columns_of(picture):
+    return np.broadcast_to(np.arange(picture.shape[1]), picture.shape[:2])
 
 
 def test_an_arrow_goes_from_what_covers_to_what_is_covered():

@@ -1,0 +1,70 @@
+"""Segments, boxes and overlap pairs of one prediction, against what was put into it."""
+
+import numpy as np
+import pytest
+
+from sognet_jax.inference.predictor import Inference, Instances, Prediction
+from sognet_jax.inference.scene import LEAST_STRENGTH, Overlap, describe_scene
+
+NUM_STUFF = 3
+
+
+@pytest.fixture
+def prediction():
+    """8 x 12: stuff 2, on it slot 0, on that slot 2; slot 1 has no pixel; the last two columns are padding."""
+    panoptic = np.full((8, 12), 2, np.int32)
+    panoptic[1:6, 1:7] = NUM_STUFF + 0
+    panoptic[3:8, 4:9] = NUM_STUFF + 2
+    panoptic[:, 10:] = NUM_STUFF + 1
+    relations = np.zeros((4, 4), np.float32)
+    relations[0, 2] = 0.75
+    relations[2, 0] = LEAST_STRENGTH / 2
+    relations[1, 0] = relations[0, 1] = 0.9
+    instances = Instances(
+        boxes=np.zeros((4, 4), np.float32),
+        classes=np.array([5, 6, 7, 0]),
+        scores=np.array([0.9, 0.8, 0.7, 0.0], np.float32),
+        valid=np.array([True, True, True, False]),
+        mask_logits=np.zeros((4, 28, 28), np.float32),
+    )
+    return Prediction(panoptic, np.full((8, 12), 2, np.int32), instances, relations)
+
+
+def describe(prediction, original_size=(8, 10), **settings):
+    settings = Inference(stuff_area_limit=4, **settings)
+    return describe_scene(prediction, settings, num_stuff=NUM_STUFF, image_size=(8, 10), original_size=original_size)
+
+
+def test_segments_say_what_the_map_shows(prediction):
+    scene = describe(prediction)
+    stuff, behind, front = scene.segments
+    assert (stuff.category, stuff.instance, stuff.score) == (2, -1, None)
+    assert (behind.category, behind.instance) == (NUM_STUFF + 5, 0) and behind.score == pytest.approx(0.9)
+    assert (front.category, front.instance) == (NUM_STUFF + 7, 2) and front.score == pytest.approx(0.7)
+    assert (stuff.box, behind.box, front.box) == ((0, 0, 10, 8), (1, 1, 7, 6), (4, 3, 9, 8))
+    assert (stuff.area, behind.area, front.area) == (80 - 21 - 25, 21, 25)
+    assert scene.instances == [behind, front]
+
+
+def test_pairs_are_of_visible_instances_and_name_who_covers_whom(prediction):
+    scene = describe(prediction)
+    _, behind, front = scene.segments
+    assert scene.overlaps == [Overlap(covering=front.id, covered=behind.id, strength=0.75)]
+    np.testing.assert_array_equal(scene.relations, prediction.relations[np.ix_([0, 2], [0, 2])])
+
+
+def test_sizes_are_those_of_the_image(prediction):
+    scene = describe(prediction, original_size=(16, 30))
+    assert scene.ids.shape == (16, 30)
+    assert scene.segments[1].box == (3, 2, 21, 12) and scene.segments[1].area == 6 * 21
+
+
+def test_instances_that_are_outvoted_are_in_no_pair(prediction):
+    scene = describe(prediction, vote=True)
+    assert [segment.category for segment in scene.segments] == [2]
+    assert scene.overlaps == [] and scene.relations.shape == (0, 0)
+
+
+def test_a_map_without_any_segment(prediction):
+    scene = describe(prediction._replace(panoptic=np.full((8, 12), -1, np.int32)))
+    assert scene.segments == [] and scene.overlaps == [] and not scene.ids.any()
