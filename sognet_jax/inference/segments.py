@@ -41,6 +41,7 @@ def panoptic_segments(
     Returns:
         `[h, w]` int32 id map at the original size with 0 = void, and its segments.
     """
+
     def restore(labels: np.ndarray) -> np.ndarray:
         valid = labels[: image_size[0], : image_size[1]].astype(np.int32)
         return cv2.resize(valid, (original_size[1], original_size[0]), interpolation=cv2.INTER_NEAREST)
