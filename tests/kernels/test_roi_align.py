@@ -11,11 +11,9 @@ from tests.golden_files import SHIFT
 
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
-@golden_files.parametrize('ops_roi_align_')
+@golden_files.parametrize('ops_roi_align_*_sr[1-9]')
 def test_values_and_gradients_are_those_of_torchvision(golden_path, implementation):
     golden = golden_files.load(golden_path)
-    if golden['sampling_ratio'] == 0:
-        pytest.skip('a number of samples that depends on the box has no static shape; the network uses 2')
     features = jnp.moveaxis(jnp.array(golden['input']), 1, -1)
     image, boxes = golden['rois'][:, 0].astype(int), golden['rois'][:, 1:] + SHIFT
     batch = features.shape[0]
@@ -39,6 +37,36 @@ def test_values_and_gradients_are_those_of_torchvision(golden_path, implementati
     np.testing.assert_allclose(output, golden['output'], atol=2e-5)
     (gradient,) = pull_back(jnp.array(golden['cotangent']))
     np.testing.assert_allclose(jnp.moveaxis(gradient, -1, 1), golden['grad_input'], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@golden_files.parametrize('ops_roi_align_*_sr0')
+def test_boxes_whose_adaptive_number_of_samples_is_known(golden_path, implementation):
+    """torchvision's ratio 0 takes ceil(size / S) samples per cell and axis, which differs from box to box: no static
+    shape. Boxes with the same number k along both axes must have the values of ratio k."""
+    golden = golden_files.load(golden_path)
+    features = jnp.moveaxis(jnp.array(golden['input']), 1, -1)
+    image, boxes = golden['rois'][:, 0].astype(int), golden['rois'][:, 1:] + SHIFT
+    sizes = (golden['rois'][:, 3:] - golden['rois'][:, 1:3]) * golden['spatial_scale']
+    samples = np.ceil((sizes if golden['aligned'] else np.maximum(sizes, 1)) / golden['output_size']).astype(int)
+    compared = 0
+    for number in np.unique(samples[samples > 0]):
+        rows = np.flatnonzero((samples == number).all(axis=1))
+        for index in np.unique(image[rows]):
+            chosen = rows[image[rows] == index]
+            pooled = roi_align(
+                [features[index : index + 1]],
+                jnp.array(boxes[None, chosen]),
+                jnp.zeros((1, len(chosen)), jnp.int32),
+                strides=[round(1 / float(golden['spatial_scale']))],
+                output_size=int(golden['output_size']),
+                sampling_ratio=int(number),
+                aligned=bool(golden['aligned']),
+                implementation=implementation,
+            )
+            np.testing.assert_allclose(jnp.moveaxis(pooled[0], -1, 1), golden['output'][chosen], atol=2e-5)
+            compared += len(chosen)
+    assert compared >= len(boxes) // 3
 
 
 def random_pyramid(rng, batch=2, size=64, channels=3):
