@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from sognet_jax.ops.boxes import iou
 from sognet_jax.targets.masks import mask_targets
 from tests import golden_files
 from tests.targets.published import INCLUSIVE_TO_HALF_OPEN, sampled_proposals
@@ -36,8 +37,47 @@ def test_close_to_published_polygons(golden_path):
     # Published: a box is brought to the original scale before the +1 of the inclusive convention is undone.
     rois = golden['out_mask_rois'][: len(wanted), 1:] / scale + INCLUSIVE_TO_HALF_OPEN
     targets = np.asarray(jax.jit(mask_targets)(masks, boxes, rois, sampled.matched[: len(wanted)]))
+    overlaps = np.asarray(iou(jnp.array(rois), polygon_boxes(golden['polygons']) + INCLUSIVE_TO_HALF_OPEN))
+    on_host = [
+        rasterize_in_frame(golden['polygons'][index], roi - INCLUSIVE_TO_HALF_OPEN)
+        for index, roi in zip(np.argmax(overlaps, axis=1), rois, strict=True)
+    ]
+    np.testing.assert_array_equal(on_host, wanted)
     assert set(np.unique(targets)) <= {0.0, 1.0}
     assert np.mean(targets != wanted) <= 0.03
+
+
+def polygon_boxes(polygons):
+    """Inclusive corners of the polygons: half-open boxes behind the shift."""
+    points = polygons.reshape(len(polygons), -1, 2)
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+
+
+def rasterize_in_frame(polygon, corners):
+    """The published target: a polygon on a 28 x 28 grid over a box of inclusive corners, at least one pixel large."""
+    size = np.maximum(corners[2:] - corners[:2], 1)
+    points = (polygon.reshape(-1, 2) - corners[:2]) * 28 / size
+    return coco_mask.decode(coco_mask.frPyObjects([points.ravel().tolist()], 28, 28))[:, :, 0]
+
+
+@golden_files.parametrize('model_train_*_annotation')
+def test_polygons_of_a_whole_example(golden_path):
+    """On the host, COCO's rasteriser gives the stored targets exactly; on the device, targets differ along outlines."""
+    annotation = golden_files.load(golden_path)
+    sampled = golden_files.load(golden_path.with_name(golden_path.name.replace('annotation', 'sampled')))
+    inputs = golden_files.load(golden_path.with_name(golden_path.name.replace('annotation', 'inputs')))
+    polygons, wanted = annotation['polygons'], sampled['mask_target']
+    corners = sampled['mask_rois'][: len(wanted), 1:] / inputs['im_info'][0, 2]
+    frames = polygon_boxes(polygons).astype(np.float32)
+    overlaps = np.asarray(iou(jnp.array(corners + INCLUSIVE_TO_HALF_OPEN), frames + INCLUSIVE_TO_HALF_OPEN))
+    matched = np.argmax(overlaps, axis=1)
+    on_host = np.stack([rasterize_in_frame(polygons[i], box) for i, box in zip(matched, corners, strict=True)])
+    np.testing.assert_array_equal(on_host, wanted)
+
+    boxes = annotation['boxes'].astype(np.float32) + INCLUSIVE_TO_HALF_OPEN
+    masks = np.stack([rasterize_in_box(polygon, box) for polygon, box in zip(polygons, boxes, strict=True)])
+    on_device = jax.jit(mask_targets)(masks, boxes, corners + INCLUSIVE_TO_HALF_OPEN, jnp.array(matched))
+    assert np.mean(np.asarray(on_device) != wanted) <= 0.03
 
 
 def test_own_box_gives_the_resized_mask():
