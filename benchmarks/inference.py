@@ -115,7 +115,7 @@ def _measure(network: SOGNet, variables: Any, image: jax.Array, size: jax.Array,
     yield row
     row, instances = time_part('proposals, boxes and masks', lambda n, *x: detect(n, *x, settings), features, size)
     yield row
-    row, semantic = time_part('semantic head', lambda n, x: n.segment_semantics(x), features)
+    row, semantic = time_part('semantic head', lambda n, *x: n.segment_semantics(*x), features, size)
     yield row
     row, _ = time_part('relation and fusion', lambda n, *x: fuse(n, *x, shape, settings), instances, semantic, size)
     yield row

@@ -101,7 +101,7 @@ def semantic_box_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) ->
     return _masked_sum(cross_entropy(logits, labels), known) / (pixels * _at_least_one(valid))
 
 
-def panoptic_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def panoptic_loss(logits: jax.Array, labels: jax.Array, num_pixels: jax.Array | None = None) -> jax.Array:
     """L_panoptic: cross entropy over stuff classes and instances, a mean over ALL pixels, also the ignored ones.
 
     That ignored pixels count in the denominator is not in the paper; it is what the published weight 0.1 goes with.
@@ -109,8 +109,9 @@ def panoptic_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Args:
         logits: `[..., S + N]` stuff classes first, then instances.
         labels: `[...]` 0..S-1 stuff, S + i instance i, negative: ignored.
+        num_pixels: pixels of the image without the padding that only its batch has; None: all of `labels`.
     """
-    return _masked_sum(cross_entropy(logits, labels), labels >= 0) / labels.size
+    return _masked_sum(cross_entropy(logits, labels), labels >= 0) / (labels.size if num_pixels is None else num_pixels)
 
 
 def overlap_relation_loss(relations: jax.Array, overlap: jax.Array, takes_part: jax.Array) -> jax.Array:

@@ -25,6 +25,7 @@ def roi_align(
     output_size: int,
     sampling_ratio: int = 2,
     aligned: bool = False,
+    extent: jax.Array | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
     """Average of bilinear samples in each of S x S cells of a box, read from the box's own pyramid level.
@@ -40,6 +41,8 @@ def roi_align(
         output_size: S.
         sampling_ratio: samples per cell and axis.
         aligned: the half-pixel convention: corners are shifted by half a feature pixel, sizes are not clamped.
+        extent: `[B, 2]` rows and columns of the image that count, in image pixels: coordinates are clamped to them as
+            to the border of a level. None: all.
         implementation: `xla` (gathers), `matmul` (products with interpolation weights; its work grows with the size of
             the pyramid), or None for the faster one.
 
@@ -62,6 +65,7 @@ def roi_align(
         output_size=output_size,
         sampling_ratio=sampling_ratio,
         aligned=aligned,
+        extent=extent,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -28,6 +30,16 @@ def sample_positions(
     count = output_size * sampling_ratio
     positions = corners[..., :2, None] + sizes[..., None] * ((jnp.arange(count) + 0.5) / count)
     return positions[..., 1, :], positions[..., 0, :]
+
+
+def level_limits(
+    features: Sequence[jax.Array], strides: Sequence[int], extent: jax.Array | None, batch: int
+) -> jax.Array:
+    """`[B, L, 2]` int32 rows and columns of each level that count for each image."""
+    sizes = jnp.array([x.shape[1:3] for x in features], jnp.int32)
+    if extent is None:
+        return jnp.broadcast_to(sizes, (batch, *sizes.shape))
+    return jnp.minimum(sizes, -(-extent[:, None] // jnp.array(strides, jnp.int32)[:, None]))
 
 
 def clamp(position: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from kernels.roi_align.geometry import clamp, sample_positions
+from kernels.roi_align.geometry import clamp, level_limits, sample_positions
 
 
 def roi_align(
@@ -19,12 +19,14 @@ def roi_align(
     output_size: int,
     sampling_ratio: int,
     aligned: bool,
+    extent: jax.Array | None,
 ) -> jax.Array:
     """See `kernels.roi_align.roi_align`. Boxes of other levels get weight 0 on a level."""
+    limits = level_limits(features, strides, extent, level.shape[0])
 
-    def cell_weights(position: jax.Array, length: int) -> jax.Array:
+    def cell_weights(position: jax.Array, length: int, limit: jax.Array) -> jax.Array:
         """`[B, R, n]` positions -> `[B, R, S, length]`: the mean weight of a cell's samples on each pixel."""
-        position, counts = clamp(position, length)
+        position, counts = clamp(position, limit[:, None, None])
         weights = jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(length)), 0) * counts[..., None]
         return weights.reshape(*weights.shape[:2], output_size, sampling_ratio, length).mean(axis=3)
 
@@ -37,8 +39,8 @@ def roi_align(
             sampling_ratio=sampling_ratio,
             aligned=aligned,
         )
-        rows = cell_weights(y, feature.shape[1]) * (level == index)[..., None, None]
-        columns = cell_weights(x, feature.shape[2])
+        rows = cell_weights(y, feature.shape[1], limits[:, index, 0]) * (level == index)[..., None, None]
+        columns = cell_weights(x, feature.shape[2], limits[:, index, 1])
         strips = jnp.einsum('brsh,bhwc->brswc', rows.astype(feature.dtype), feature)
         total = total + jnp.einsum('brtw,brswc->brstc', columns.astype(feature.dtype), strips)
     return total

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.roi_align.geometry import clamp, sample_positions
+from kernels.roi_align.geometry import clamp, level_limits, sample_positions
 
 BOXES_AT_ONCE = 64
 
@@ -25,6 +25,7 @@ def roi_align(
     output_size: int,
     sampling_ratio: int,
     aligned: bool,
+    extent: jax.Array | None,
 ) -> jax.Array:
     """See `kernels.roi_align.roi_align`."""
     batch, count = level.shape
@@ -34,6 +35,8 @@ def roi_align(
     heights = np.array([x.shape[1] for x in features])
     widths = np.array([x.shape[2] for x in features])
     starts = np.concatenate([[0], np.cumsum(batch * heights * widths)[:-1]])
+
+    limits = level_limits(features, strides, extent, batch)
 
     @jax.checkpoint
     def pool(box: jax.Array, box_level: jax.Array, image: jax.Array) -> jax.Array:
@@ -46,7 +49,7 @@ def roi_align(
             aligned=aligned,
         )
         start = jnp.array(starts)[box_level] + image * height * width
-        samples = _sample(table, start, y, x, height, width)
+        samples = _sample(table, start, width, y, x, limits[image, box_level])
         cells = samples.reshape(output_size, sampling_ratio, output_size, sampling_ratio, channels)
         return cells.mean(axis=(1, 3))
 
@@ -57,15 +60,18 @@ def roi_align(
 
 
 def _sample(
-    table: jax.Array, start: jax.Array, y: jax.Array, x: jax.Array, height: jax.Array, width: jax.Array
+    table: jax.Array, start: jax.Array, width: jax.Array, y: jax.Array, x: jax.Array, limit: jax.Array
 ) -> jax.Array:
-    """Bilinear samples on the grid y x x of one map that begins at row `start` of the table, `[n, n, C]`."""
-    y, counts_y = clamp(y, height)
-    x, counts_x = clamp(x, width)
+    """Bilinear samples on the grid y x x of one map that begins at row `start` of the table, `[n, n, C]`.
+
+    The map is `width` wide; of it, `limit` rows and columns count.
+    """
+    y, counts_y = clamp(y, limit[0])
+    x, counts_x = clamp(x, limit[1])
     top, left = jnp.floor(y), jnp.floor(x)
     samples = jnp.zeros((), table.dtype)
-    for row, weight_y in ((top, 1 - (y - top)), (jnp.minimum(top + 1, height - 1), y - top)):
-        for column, weight_x in ((left, 1 - (x - left)), (jnp.minimum(left + 1, width - 1), x - left)):
+    for row, weight_y in ((top, 1 - (y - top)), (jnp.minimum(top + 1, limit[0] - 1), y - top)):
+        for column, weight_x in ((left, 1 - (x - left)), (jnp.minimum(left + 1, limit[1] - 1), x - left)):
             index = start + row.astype(jnp.int32)[:, None] * width + column.astype(jnp.int32)[None, :]
             weight = (weight_y * counts_y)[:, None] * (weight_x * counts_x)[None, :]
             samples = samples + jnp.take(table, index, axis=0, mode='clip') * weight[..., None].astype(table.dtype)

@@ -89,7 +89,7 @@ def predict(network: SOGNet, image: jax.Array, image_size: jax.Array, settings: 
     """
     features = network.extract_features(image, image_size)
     instances = detect(network, features, image_size, settings)
-    semantic = network.segment_semantics(features)
+    semantic = network.segment_semantics(features, image_size)
     return fuse(network, instances, semantic, image_size, image.shape[1:3], settings)
 
 
@@ -104,7 +104,7 @@ def detect(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: 
         return propose_boxes(scores, deltas, grids, size, pre_nms=pre, post_nms=post)
 
     proposals, _, real = jax.vmap(propose)(scores, deltas, image_size)
-    class_logits, box_deltas = network.classify_boxes(features, proposals)
+    class_logits, box_deltas = network.classify_boxes(features, proposals, image_size)
     probabilities = nn.softmax(class_logits)
 
     def select(boxes, probabilities, deltas, real, size):
@@ -114,7 +114,8 @@ def detect(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: 
         )  # fmt: skip
 
     boxes, classes, scores, valid = jax.vmap(select)(proposals, probabilities, box_deltas, real, image_size)
-    return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes))
+    mask_logits = network.segment_boxes(features, boxes, classes, image_size)
+    return Instances(boxes, classes, scores, valid, mask_logits)
 
 
 def fuse(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax.models.layers import conv1x1, conv3x3
+from sognet_jax.ops.extent import mean_inside, reduced, zero_outside
 from sognet_jax.ops.resize import upsample_nearest
 
 STRIDES = (4, 8, 16, 32, 64)
@@ -28,17 +29,23 @@ class FeaturePyramid(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, stages: Sequence[jax.Array]) -> list[jax.Array]:
-        """res2 .. res5 -> P2 .. P6, each `[B, H / stride, W / stride, features]`."""
+    def __call__(self, stages: Sequence[jax.Array], extent: jax.Array | None = None) -> list[jax.Array]:
+        """res2 .. res5 -> P2 .. P6, each `[B, H / stride, W / stride, features]`, 0 outside the extent.
+
+        Args:
+            stages: finest first.
+            extent: `[B, 2]` in pixels of the image, see `ops.extent`.
+        """
         merged = None
         outputs = []
         for level, x in reversed(list(enumerate(stages, start=2))):
+            inside = reduced(extent, STRIDES[level - 2])
             lateral = conv1x1(self.features, self.dtype, name=f'lateral{level}')(x)
             if merged is not None:
                 lateral += upsample_nearest(merged, 2)
             elif self.global_average:
-                average = jnp.mean(x, axis=(1, 2), keepdims=True)
-                lateral += conv1x1(self.features, self.dtype, name='global_average')(average)
-            merged = lateral
-            outputs.insert(0, conv3x3(self.features, self.dtype, name=f'output{level}')(merged))
+                lateral += conv1x1(self.features, self.dtype, name='global_average')(mean_inside(x, inside))
+            merged = zero_outside(lateral, inside)
+            output = conv3x3(self.features, self.dtype, name=f'output{level}')(merged)
+            outputs.insert(0, zero_outside(output, inside))
         return [*outputs, outputs[-1][:, ::2, ::2]]

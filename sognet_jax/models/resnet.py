@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax.models.layers import DeformableConv, conv1x1, conv3x3, he_normal, make_norm
+from sognet_jax.ops.extent import reduced, zero_outside
 
 BLOCKS = ('basic', 'bottleneck')
 STRIDED_CONVS = ('conv1', 'conv2')
@@ -36,15 +37,15 @@ class BottleneckBlock(nn.Module):
     deformable: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` -> `[B, H / stride, W / stride, 4 width]`."""
+    def __call__(self, x: jax.Array, extent: jax.Array | None = None) -> jax.Array:
+        """`[B, H, W, C]` -> `[B, H / stride, W / stride, 4 width]`; the extent is that of x, see `ops.extent`."""
         features = 4 * self.width
         y, stride = x, self.stride
         x = x[:, ::stride, ::stride]
         if self.strided_conv == 'conv1':
-            y, stride = x, 1
+            y, stride, extent = x, 1, reduced(extent, stride)
         y = conv1x1(self.width, self.dtype, use_bias=False, name='conv1')(y)
-        y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(y))
+        y = zero_outside(nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(y)), extent)
         if self.deformable:
             convolve = DeformableConv(self.width, stride, use_bias=False, dtype=self.dtype, name='conv2')
         else:
@@ -67,10 +68,12 @@ class BasicBlock(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` -> `[B, H / stride, W / stride, width]`."""
+    def __call__(self, x: jax.Array, extent: jax.Array | None = None) -> jax.Array:
+        """`[B, H, W, C]` -> `[B, H / stride, W / stride, width]`; the extent is that of x, see `ops.extent`."""
+        x = zero_outside(x, extent)
         y = conv3x3(self.width, self.dtype, stride=self.stride, use_bias=False, name='conv1')(x)
         y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(y))
+        y = zero_outside(y, reduced(extent, self.stride))
         y = conv3x3(self.width, self.dtype, use_bias=False, name='conv2')(y)
         y = make_norm(self.norm, self.width, self.dtype, name='norm2')(y)
         if y.shape != x.shape:
@@ -103,8 +106,11 @@ class ResNet(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> list[jax.Array]:
+    def __call__(self, image: jax.Array, extent: jax.Array | None = None) -> list[jax.Array]:
         """Normalised `[B, H, W, 3]` -> the outputs of res2 .. res5, finest first.
+
+        With frozen batch normalisation they do not depend on what lies outside the `[B, 2]` extent (`ops.extent`);
+        group normalisation takes its statistics from the padding too.
 
         Raises:
             ValueError: a field has a value that is not one of its choices.
@@ -115,14 +121,18 @@ class ResNet(nn.Module):
             name='conv1',
         )(image)  # fmt: skip
         x = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(x))
+        x = zero_outside(x, reduced(extent, 2))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         if self.frozen_stages > 0:
             x = jax.lax.stop_gradient(x)
         outputs = []
+        total_stride = 4
         for stage, (name, size) in enumerate(zip(STAGE_NAMES, self.stage_sizes, strict=True)):
             for index in range(size):
                 stride = 2 if stage > 0 and index == 0 else 1
-                x = self._block(name, index, self.width * 2**stage, stride)(x)
+                block = self._block(name, index, self.width * 2**stage, stride)
+                x = block(x, reduced(extent, total_stride))
+                total_stride *= stride
             if self.frozen_stages > stage + 1:
                 x = jax.lax.stop_gradient(x)
             outputs.append(x)

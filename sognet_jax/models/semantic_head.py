@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from kernels.roi_align import roi_align
-from sognet_jax.models.layers import DeformableConv, stack
-from sognet_jax.ops.resize import resize_bilinear
+from sognet_jax.models.fpn import STRIDES
+from sognet_jax.models.layers import DeformableConv
+from sognet_jax.ops.extent import reduced, zero_outside
+from sognet_jax.ops.resize import resize_bilinear, resize_inside
 
 NUM_LEVELS = 4
 """P2 .. P5."""
-
-STRIDE = 4
-"""Pixels of the image per pixel of the logits."""
 
 
 class SemanticHead(nn.Module):
@@ -39,8 +38,10 @@ class SemanticHead(nn.Module):
         self.kernel = self.param('kernel', nn.initializers.normal(0.01), shape)
         self.bias = self.param('bias', nn.initializers.zeros, (self.num_classes,))
 
-    def __call__(self, pyramid: Sequence[jax.Array]) -> jax.Array:
+    def __call__(self, pyramid: Sequence[jax.Array], extent: jax.Array | None = None) -> jax.Array:
         """P2 .. P5 -> `[B, H / 4, W / 4, S + T]` float32 logits.
+
+        Outside the `[B, 2]` extent in pixels of the image (`ops.extent`) the logits of its edge are repeated.
 
         Scoring the concatenation of the up-sampled levels equals adding the up-sampled scores of each level, because
         both steps are linear; the second form never holds the concatenation.
@@ -48,9 +49,12 @@ class SemanticHead(nn.Module):
         layers = [getattr(self, f'conv{index}') for index in range(1, len(self.features) + 1)]
         size = pyramid[0].shape[1:3]
         logits = self.bias
-        for level, weights in zip(pyramid, self.kernel, strict=True):
-            score = stack(layers, level) @ weights.astype(self.dtype)
-            logits = logits + resize_bilinear(score.astype(jnp.float32), size)
+        for x, weights, stride in zip(pyramid, self.kernel, STRIDES, strict=False):
+            inside = reduced(extent, stride)
+            for layer in layers:
+                x = zero_outside(nn.relu(layer(x)), inside)
+            score = (x @ weights.astype(self.dtype)).astype(jnp.float32)
+            logits = logits + (resize_bilinear(score, size) if extent is None else resize_inside(score, size, inside))
         return logits
 
     def inside_boxes(self, logits: jax.Array, boxes: jax.Array, size: int) -> jax.Array:
@@ -68,4 +72,4 @@ class SemanticHead(nn.Module):
             `[B, R, size, size, S + T]`.
         """
         level = jnp.zeros(boxes.shape[:2], jnp.int32)
-        return self.bias + roi_align([logits - self.bias], boxes, level, strides=(STRIDE,), output_size=size)
+        return self.bias + roi_align([logits - self.bias], boxes, level, strides=STRIDES[:1], output_size=size)

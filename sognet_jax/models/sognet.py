@@ -17,6 +17,7 @@ from sognet_jax.models.relation_head import RelationHead
 from sognet_jax.models.resnet import ResNet
 from sognet_jax.models.rpn import RegionProposalNetwork
 from sognet_jax.models.semantic_head import SemanticHead
+from sognet_jax.ops.extent import image_extent, zero_outside
 
 MASK_SIZE = 28
 """Side of the mask logits and of the appearance feature m_i."""
@@ -65,32 +66,31 @@ class SOGNet(nn.Module):
             image: `[B, H, W, 3]` RGB, uint8 or float 0..255.
             image_size: `[B, 2]` height and width of the valid part; the padding is 0 after normalisation (published).
         """
-        return self.fpn(self.extract_stages(image, image_size))
+        return self.fpn(self.extract_stages(image, image_size), image_extent(image_size))
 
     def extract_stages(self, image: jax.Array, image_size: jax.Array) -> list[jax.Array]:
         """res2 .. res5 of a batch; arguments as in `extract_features`."""
         mean, std = jnp.array(self.pixel_mean), jnp.array(self.pixel_std)
         normalized = (image.astype(jnp.float32) - mean) / std
-        rows = jnp.arange(image.shape[1]) < image_size[:, 0, None]
-        columns = jnp.arange(image.shape[2]) < image_size[:, 1, None]
-        valid = rows[:, :, None, None] & columns[:, None, :, None]
-        return self.resnet(jnp.where(valid, normalized, 0.0).astype(self.dtype))
+        return self.resnet(zero_outside(normalized, image_size).astype(self.dtype), image_extent(image_size))
 
     def score_anchors(self, features: Pyramid) -> tuple[list[jax.Array], list[jax.Array]]:
         """Objectness logits `[B, n]` and box deltas `[B, n, 4]` of the anchors of each level."""
         return self.proposal_network(features)
 
-    def classify_boxes(self, features: Pyramid, boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def classify_boxes(self, features: Pyramid, boxes: jax.Array, image_size: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`[B, R, 4]` boxes -> class logits `[B, R, T + 1]`, class-specific deltas `[B, R, T, 4]`."""
-        return self.box_head(self._pool(features, boxes, 7))
+        return self.box_head(self._pool(features, boxes, image_size, 7))
 
-    def segment_boxes(self, features: Pyramid, boxes: jax.Array, classes: jax.Array) -> jax.Array:
+    def segment_boxes(
+        self, features: Pyramid, boxes: jax.Array, classes: jax.Array, image_size: jax.Array
+    ) -> jax.Array:
         """`[B, R, 4]` boxes and their `[B, R]` classes -> `[B, R, 28, 28]` mask logits."""
-        return self.mask_head(self._pool(features, boxes, 14), classes)
+        return self.mask_head(self._pool(features, boxes, image_size, 14), classes)
 
-    def segment_semantics(self, features: Pyramid) -> jax.Array:
+    def segment_semantics(self, features: Pyramid, image_size: jax.Array) -> jax.Array:
         """`[B, H / 4, W / 4, S + T]` semantic logits."""
-        return self.semantic_head(features[:4])
+        return self.semantic_head(features[:4], image_extent(image_size))
 
     def segment_semantics_in_boxes(self, logits: jax.Array, boxes: jax.Array) -> jax.Array:
         """Semantic logits and `[B, R, 4]` boxes -> `[B, R, 28, 28, S + T]`: see `SemanticHead.inside_boxes`."""
@@ -102,16 +102,20 @@ class SOGNet(nn.Module):
 
     def __call__(self, image: jax.Array, boxes: jax.Array, classes: jax.Array) -> None:
         """Runs every part once, to initialise the parameters."""
-        features = self.extract_features(image, jnp.array([image.shape[1:3]] * image.shape[0]))
+        size = jnp.array([image.shape[1:3]] * image.shape[0])
+        features = self.extract_features(image, size)
         self.score_anchors(features)
-        self.classify_boxes(features, boxes)
-        masks = nn.sigmoid(self.segment_boxes(features, boxes, classes))
-        self.segment_semantics(features)
+        self.classify_boxes(features, boxes, size)
+        masks = nn.sigmoid(self.segment_boxes(features, boxes, classes, size))
+        self.segment_semantics(features, size)
         self.relate(classes, boxes, masks, jnp.ones(classes.shape, bool))
 
-    def _pool(self, features: Pyramid, boxes: jax.Array, output_size: int) -> jax.Array:
+    def _pool(self, features: Pyramid, boxes: jax.Array, image_size: jax.Array, output_size: int) -> jax.Array:
         levels = features[:4]
-        return roi_align(levels, boxes, pyramid_level(boxes, len(levels)), strides=STRIDES[:4], output_size=output_size)
+        return roi_align(
+            levels, boxes, pyramid_level(boxes, len(levels)), strides=STRIDES[:4], output_size=output_size,
+            extent=image_extent(image_size),
+        )  # fmt: skip
 
 
 def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:

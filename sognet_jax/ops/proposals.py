@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax.ops.boxes import clip, decode
+from sognet_jax.ops.extent import image_extent
 from sognet_jax.ops.nms import nms
 
 NMS_IOU = 0.7
@@ -27,6 +28,8 @@ def propose_boxes(
     nms_threshold: float = NMS_IOU,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The best boxes of each level after non-maximum suppression, then the best of all levels.
+
+    Anchors whose centre lies outside the image's extent (`ops.extent`) belong to padding and propose nothing.
 
     Args:
         scores: per level `[n_l]`, logits or probabilities (only their order matters).
@@ -65,7 +68,11 @@ def _propose_on_level(
     nms_threshold: float,
 ) -> tuple[jax.Array, jax.Array]:
     """Boxes `[m, 4]` and scores `[m]` of one level, m = min(n, pre_nms, post_nms); score -inf in unused slots."""
+    anchors = jnp.asarray(anchors)
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    # A pixel of P6 may reach over the extent by half its size: its centre then lies on the edge.
+    scores = jnp.where(jnp.all(centers[:, ::-1] <= image_extent(image_size), axis=-1), scores, -jnp.inf)
     best, order = jax.lax.top_k(scores, min(pre_nms, scores.shape[0]))
-    boxes = clip(decode(deltas[order], jnp.asarray(anchors)[order]), image_size)
+    boxes = clip(decode(deltas[order], anchors[order]), image_size)
     kept, is_kept = nms(boxes, best, best > -jnp.inf, nms_threshold, min(post_nms, best.shape[0]))
     return boxes[kept], jnp.where(is_kept, best[kept], -jnp.inf)

@@ -30,6 +30,29 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return x
 
 
+def resize_inside(x: jax.Array, size: tuple[int, int], extent: jax.Array) -> jax.Array:
+    """`resize_bilinear` of the part of each image inside its extent; outside it, the edge is repeated.
+
+    Args:
+        x: `[B, H, W, C]`.
+        size: h, w of the result.
+        extent: `[B, 2]` rows and columns of x that count, at least 1.
+
+    Returns:
+        `[B, h, w, C]`.
+    """
+
+    def weights(out_size: int, in_size: int, limit: jax.Array) -> jax.Array:
+        source = (jnp.arange(out_size) + 0.5) * in_size / out_size - 0.5
+        source = jnp.clip(source, 0, (limit - 1)[:, None])
+        return jnp.maximum(1 - jnp.abs(source[..., None] - jnp.arange(in_size)), 0).astype(x.dtype)
+
+    rows = weights(size[0], x.shape[1], extent[:, 0])
+    columns = weights(size[1], x.shape[2], extent[:, 1])
+    x = jnp.einsum('byh,bhwc->bywc', rows, x, precision='highest')
+    return jnp.einsum('bxw,bywc->byxc', columns, x, precision='highest')
+
+
 def upsample_nearest(x: jax.Array, factor: int) -> jax.Array:
     """`[..., H, W, C]` -> `[..., factor H, factor W, C]`, every pixel repeated."""
     *batch, height, width, channels = x.shape

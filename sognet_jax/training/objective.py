@@ -15,6 +15,7 @@ from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
 from sognet_jax.models.sognet import MASK_SIZE, Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
+from sognet_jax.ops.extent import image_extent, reduced
 from sognet_jax.ops.masks import crop_resize_masks, paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps
 from sognet_jax.ops.proposals import propose_boxes
@@ -190,9 +191,9 @@ def losses_of_assignment(
 ) -> Losses:
     """The losses of `training_losses` once it is decided what anchors and boxes are trained towards."""
     truth = ground_truth(batch)
-    instances, mask_logits = _instance_losses(network, features, truth, assignment)
+    instances, mask_logits = _instance_losses(network, features, batch['image_size'], truth, assignment)
     instances |= _rpn_losses(anchor_predictions, assignment, objective)
-    semantic_logits = network.segment_semantics(features)
+    semantic_logits = network.segment_semantics(features, batch['image_size'])
     semantic = _semantic_losses(semantic_logits, batch['semantic'])
     both = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective)
     if objective.weights['semantic_boxes']:
@@ -215,18 +216,18 @@ def _rpn_losses(predictions: AnchorPredictions, assignment: Assignment, objectiv
 
 
 def _instance_losses(
-    network: SOGNet, features: Pyramid, truth: GroundTruth, assignment: Assignment
+    network: SOGNet, features: Pyramid, image_size: jax.Array, truth: GroundTruth, assignment: Assignment
 ) -> tuple[Losses, jax.Array]:
     """Box and mask head losses `[B]`, and the mask logits `[B, N, 28, 28]` of the ground truth boxes."""
     sampled, targets = assignment.sampled, assignment.mask_targets
-    class_logits, deltas = network.classify_boxes(features, sampled.boxes)
+    class_logits, deltas = network.classify_boxes(features, sampled.boxes, image_size)
 
     num_foreground = targets.shape[1]
     foreground = jax.tree.map(lambda x: x[:, :num_foreground], sampled)
     own_class = jnp.maximum(foreground.labels - 1, 0)
     boxes = jnp.concatenate([foreground.boxes, truth.boxes], axis=1)
     classes = jnp.concatenate([own_class, truth.classes], axis=1)
-    logits = network.segment_boxes(features, boxes, classes)
+    logits = network.segment_boxes(features, boxes, classes, image_size)
     is_foreground = foreground.valid & (foreground.labels > 0)
     return {
         'box_class': jax.vmap(losses.box_class_loss)(class_logits, sampled.labels, sampled.valid),
@@ -275,7 +276,9 @@ def _overlap_losses(
         relation = jax.vmap(losses.overlap_relation_loss)(relations, batch['overlap'], takes_part)
     else:
         relation = jax.vmap(losses.order_relation_loss)(relations, batch['order'], batch['decided'], takes_part)
-    return {'panoptic': jax.vmap(losses.panoptic_loss)(logits, batch['panoptic']), 'relation': relation}
+    num_pixels = jnp.prod(reduced(image_extent(batch['image_size']), PANOPTIC_STRIDE), axis=-1)
+    panoptic = jax.vmap(losses.panoptic_loss)(logits, batch['panoptic'], num_pixels)
+    return {'panoptic': panoptic, 'relation': relation}
 
 
 def weighted_sum(values: Losses, weights: Mapping[str, float]) -> jax.Array:

@@ -66,18 +66,18 @@ def first_pass(path):
 
     def infer(network, image, size):
         stages = network.extract_stages(image, size)
-        features = network.fpn(stages)
-        return stages, features, network.score_anchors(features), network.segment_semantics(features)
+        features = network.extract_features(image, size)
+        return stages, features, network.score_anchors(features), network.segment_semantics(features, size)
 
     return run(infer, *network_input(path))
 
 
-def classify(network, boxes, *features):
-    return network.classify_boxes(features, boxes)
+def classify(network, boxes, size, *features):
+    return network.classify_boxes(features, boxes, size)
 
 
-def segment(network, boxes, classes, *features):
-    return network.segment_boxes(features, boxes, classes)
+def segment(network, boxes, classes, size, *features):
+    return network.segment_boxes(features, boxes, classes, size)
 
 
 def statistics(x):
@@ -118,7 +118,7 @@ def test_proposals_and_box_head(golden_path):
     distance = np.abs(np.asarray(boxes)[:, None] - stored_boxes[None]).max(axis=-1)
     assert np.mean(distance.min(axis=0) < 1e-2) >= 0.995 and np.mean(distance.min(axis=1) < 1e-2) >= 0.995
 
-    class_logits, offsets = run(classify, jnp.array(stored_boxes[None]), *features)
+    class_logits, offsets = run(classify, jnp.array(stored_boxes[None]), size[None], *features)
     near(class_logits[0], golden['cls_score'])
     rows = len(golden['bbox_pred_head'])
     near(offsets[0, :rows].reshape(rows, -1), golden['bbox_pred_head'][:, 4:])
@@ -137,7 +137,7 @@ def test_semantic_maps_and_detections(golden_path):
 
     stored = golden_files.load(golden_path.with_name(golden_path.name.replace('semantic_det', 'rpn_rcnn')))
     boxes = jnp.array(stored['rois'][None, :, 1:] + SHIFT)
-    _, offsets = run(classify, boxes, *features)
+    _, offsets = run(classify, boxes, size, *features)
     found = jax.jit(box_detections)(
         boxes[0], nn.softmax(stored['cls_score']), offsets[0], jnp.ones(boxes.shape[1], bool), size[0]
     )
@@ -145,7 +145,7 @@ def test_semantic_maps_and_detections(golden_path):
     count = len(golden['det_mask_prob'])
     masks = run(
         segment, jnp.array(golden['det_boxes'][None, :count, 1:] + SHIFT),
-        jnp.array(golden['det_cls'][None, :count] - 1), *features,
+        jnp.array(golden['det_cls'][None, :count] - 1), size, *features,
     )  # fmt: skip
     np.testing.assert_allclose(nn.sigmoid(masks[0]), golden['det_mask_prob'], atol=1e-3)
 
@@ -195,13 +195,13 @@ def test_instances_of_the_panoptic_result(golden_path):
     letter = golden_path.stem.split('_')[2]
     boxed = golden_files.load(golden_path.with_name(f'model_infer_{letter}_rpn_rcnn.npz'))
     rois = jnp.array(boxed['rois'][None, :, 1:] + SHIFT)
-    _, offsets = run(classify, rois, *features)
+    _, offsets = run(classify, rois, stored.size, *features)
     threshold = float(golden['score_thresh'])
     found = jax.jit(functools.partial(panoptic_detections, score_threshold=threshold))(
         rois[0], nn.softmax(boxed['cls_score']), offsets[0], jnp.ones(rois.shape[1], bool), stored.size[0]
     )
     same_instances(found, golden['pan_boxes'], golden['pan_cls'], golden['pan_scores'])
-    masks = run(segment, stored.boxes[None], stored.classes[None], *features)
+    masks = run(segment, stored.boxes[None], stored.classes[None], stored.size, *features)
     np.testing.assert_allclose(masks[0], golden['pan_mask_logits'], atol=5e-3)
 
     keep, ratio = jax.jit(functools.partial(mask_statistics, size=stored.image.shape[1:3], num_classes=80))(
@@ -312,3 +312,21 @@ def test_image_to_panoptic_map(golden_path):
         == golden['panoptic_output'][0]
     )
     assert np.mean(same) >= SAME_PIXELS
+
+
+@golden_files.parametrize('model_infer_*_panoptic')
+def test_padding_of_the_batch_does_not_show(golden_path):
+    """The published code pads an image to a multiple of 32 alone; in a larger batch the result is the same."""
+    stored = Stored(golden_path)
+    larger = np.full((1, stored.image.shape[1] + 96, stored.image.shape[2] + 64, 3), 99, np.uint8)
+    larger[:, : stored.image.shape[1], : stored.image.shape[2]] = stored.image
+    options = dict(coco_r50.get_config('published').inference)
+    settings = Inference(**options | {'score_threshold': float(stored.golden['score_thresh'])})
+
+    def infer(network, image, size):
+        return predict(network, image, size, settings)
+
+    alone, padded = (jax.device_get(run(infer, jnp.array(image), stored.size)) for image in (stored.image, larger))
+    height, width = stored.size[0].tolist()
+    np.testing.assert_array_equal(alone.instances.valid, padded.instances.valid)
+    assert np.mean(alone.panoptic[:, :height, :width] == padded.panoptic[:, :height, :width]) >= SAME_PIXELS

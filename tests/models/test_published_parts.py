@@ -188,12 +188,16 @@ def test_box_and_mask_heads(golden_path):
     boxes = jnp.array(golden['rois'][None, :, 1:] + SHIFT)
     classes = jnp.array(golden['mask_cls'][None] - 1)
 
+    size = 4 * jnp.array([levels[0].shape[1:3]])
+
     def heads(network, boxes, classes, *levels):
         level = pyramid_level(boxes)
         pooled = [roi_align(levels, boxes, level, strides=(4, 8, 16, 32), output_size=size) for size in (7, 14)]
-        masks = [network.segment_boxes(levels, boxes, jnp.full_like(classes, thing)) for thing in range(19, 80, 20)]
-        own = network.segment_boxes(levels, boxes, classes)
-        return level, pooled, network.classify_boxes(levels, boxes), own, masks
+        masks = [
+            network.segment_boxes(levels, boxes, jnp.full_like(classes, thing), size) for thing in range(19, 80, 20)
+        ]
+        own = network.segment_boxes(levels, boxes, classes, size)
+        return level, pooled, network.classify_boxes(levels, boxes, size), own, masks
 
     def keep(module, _):
         return module.name == 'fc7'

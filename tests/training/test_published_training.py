@@ -127,12 +127,12 @@ def forward(path):
 
     def infer(network, image, size, boxes, classes, rois):
         features = network.extract_features(image, size)
-        semantic = network.segment_semantics(features)
+        semantic = network.segment_semantics(features, size)
         return {
             'features': features,
             'anchors': network.score_anchors(features),
-            'boxes': network.classify_boxes(features, rois),
-            'masks': network.segment_boxes(features, boxes, classes),
+            'boxes': network.classify_boxes(features, rois, size),
+            'masks': network.segment_boxes(features, boxes, classes, size),
             'semantic': semantic,
             'semantic_boxes': network.segment_semantics_in_boxes(semantic, boxes),
             'relations': network.relate(classes, boxes, jnp.zeros((*classes.shape, 28, 28)), stored.takes_part[None]),
