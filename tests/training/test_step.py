@@ -59,6 +59,7 @@ def trained():
     config = tiny_config()
     config.model.backbone.norm = 'frozen_batch'
     config.model.backbone.frozen_stages = 2
+    config.objective.weights.semantic_boxes = 0.04
     run = build_run(config)
     before = jax.device_get(run.state)
     after, metrics = run.step(run.state, to_devices(random_batch(config), 1))
@@ -89,7 +90,7 @@ def test_a_missing_annotation_switches_off_its_losses_alone(trained):
     batch = random_batch(config)
     run = build_run(config)
     _, metrics = run.step(run.state, to_devices(batch | {'has_panoptic': np.zeros(8, bool)}, 1))
-    for name in ('semantic', 'panoptic', 'relation'):
+    for name in ('semantic', 'semantic_boxes', 'panoptic', 'relation'):
         assert metrics[name] == 0, name
     for name in ('rpn_score', 'rpn_box', 'box_class', 'mask'):
         np.testing.assert_allclose(metrics[name], trained[2][name], rtol=1e-6, err_msg=name)
