@@ -193,7 +193,7 @@ def test_instances_of_the_panoptic_result(golden_path):
     golden, count = stored.golden, len(stored.boxes)
     _, features, _, _ = first_pass(image_file(golden_path))
     letter = golden_path.stem.split('_')[2]
-    boxed = golden_files.load(golden_path.with_name(f'model_infer_{letter}_rpn_rcnn.npz'))
+    boxed = golden_files.load_or_skip(golden_path.with_name(f'model_infer_{letter}_rpn_rcnn.npz'))
     rois = jnp.array(boxed['rois'][None, :, 1:] + SHIFT)
     _, offsets = run(classify, rois, stored.size, *features)
     threshold = float(golden['score_thresh'])
