@@ -6,14 +6,14 @@ The result is a checkpoint of the config's network for `eval.py`, `predict.py`, 
 `--config.train.initialize_from=checkpoints/sognet`, for `train.py`.
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sognet_jax.convert.program import ConversionError, convert_file
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment whose network the checkpoint is for.')
 SOURCE = flags.DEFINE_string('source', None, 'A .pth (needs torch), .safetensors or .npz file.')
-OUTPUT = flags.DEFINE_string('output', None, 'Folder for the checkpoint; must not hold one yet.')
+OUTPUT = flags.DEFINE_string('output', None, 'Folder for the checkpoint, new or empty.')
 CATEGORIES = flags.DEFINE_string(
     'source_categories', None, 'The classes of the source where they are not those of the config, for example coco.'
 )
@@ -24,6 +24,7 @@ CHANNELS = flags.DEFINE_enum(
 
 def main(arguments: list[str]) -> None:
     """Converts as the flags say."""
+    logging.set_verbosity(logging.ERROR)  # Orbax narrates every step; what fails is raised
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     try:

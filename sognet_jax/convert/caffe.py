@@ -1,76 +1,88 @@
-"""ImageNet ResNets in Caffe's and in Detectron's names, renamed to torchvision's."""
+"""ImageNet ResNets in Caffe's and in Detectron's names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-_BRANCH = {'1': ('downsample.0', 'downsample.1'), **{f'2{c}': (f'conv{i}', f'bn{i}') for i, c in enumerate('abc', 1)}}
-
-_CAFFE = re.compile(
-    r'(?P<layer>res|bn|scale)(?P<stage>\d)(?P<letter>[a-z])(?P<number>\d*)_branch(?P<branch>1|2[abc])\.(?P<array>\w+)'
-)
-_CAFFE_STEM = re.compile(r'(?:bn_|scale_)?conv1\.\w+')
-_DETECTRON = re.compile(r'res(?P<stage>\d)_(?P<index>\d+)_branch(?P<branch>1|2[abc])_(?P<array>w|bn_s|bn_b)')
-_DETECTRON_STEM = {'conv1_w': 'conv1.weight', 'res_conv1_bn_s': 'bn1.weight', 'res_conv1_bn_b': 'bn1.bias'}
+from sognet_jax.convert import layouts
+from sognet_jax.convert.layouts import Layout
+from sognet_jax.convert.names import NORM, Entry, Path, torchvision_entry
 
 NORM_EPSILON = 1e-5
+"""What is added to a variance: by Caffe and by our `FrozenBatchNorm`."""
+
+_CAFFE = re.compile(r'res(?P<stage>\d)[a-z](?P<number>\d*)_branch(?:1|2[abc])\.\w+')
+_DETECTRON = re.compile(r'res\d_\d+_branch(?:1|2[abc])_\w+')
+
+_BRANCHES = {
+    **{f'{kind}{i}': f'branch2{letter}' for kind in ('conv', 'norm') for i, letter in enumerate('abc', 1)},
+    'downsample': 'branch1',
+    'downsample_norm': 'branch1',
+}
+
+# Detectron merges the statistics into scale and bias: the mean is 0 and the variance, with epsilon, 1.
+_DETECTRON_NORM: Mapping[str, tuple[str, Layout]] = {
+    'scale': ('s', layouts.VECTOR),
+    'bias': ('b', layouts.VECTOR),
+    'mean': ('s', Layout(lambda shape: shape, np.zeros_like)),
+    'var': ('s', Layout(lambda shape: shape, lambda array: np.full_like(array, 1 - NORM_EPSILON))),
+}
 
 
-def is_caffe(names: list[str]) -> bool:
+def is_caffe(names: Iterable[str]) -> bool:
     """Whether these are Caffe's names: `res2a_branch2a.weight`, `bn2a_branch2a.running_mean`, ..."""
     return any(_CAFFE.fullmatch(name) for name in names)
 
 
-def is_detectron(names: list[str]) -> bool:
+def is_detectron(names: Iterable[str]) -> bool:
     """Whether these are Detectron's names: `res2_0_branch2a_w`, `res2_0_branch2a_bn_s`, ..."""
     return any(_DETECTRON.fullmatch(name) for name in names)
 
 
-def from_caffe(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Caffe's ResNet-50 / 101 in torchvision's names; names that are none of its own stay.
+def caffe_entries(names: Iterable[str]) -> Callable[[Path], Entry]:
+    """Caffe's names of ResNet-50 / 101: `res`, `bn` and `scale` layers.
 
-    The blocks of a stage are a, b, c, ... or a, b1, b2, .... `bn` layers hold `running_mean` and `running_var` (already
-    divided by Caffe's scale factor), `scale` layers `weight` and `bias`. The bias that ResNet-50 has behind its first
-    convolution goes into the mean that is subtracted next.
+    `bn` layers hold `running_mean` and `running_var` (already divided by Caffe's scale factor), `scale` layers `weight`
+    and `bias`.
+
+    Args:
+        names: of a checkpoint; they tell how the blocks of a stage are called: a, b, c, ... or a, b1, b2, ....
     """
-    renamed = {_from_caffe_name(name): array for name, array in arrays.items()}
-    if 'conv1.bias' in renamed and 'bn1.running_mean' in renamed:
-        renamed['bn1.running_mean'] = renamed['bn1.running_mean'] - renamed.pop('conv1.bias')
-    return renamed
+    matches = [_CAFFE.fullmatch(name) for name in names]
+    numbered = {match['stage'] for match in matches if match and match['number']}
+
+    def entry(path: Path) -> Entry:
+        *block, module, parameter = path[1:]
+        place = '_conv1' if 'norm' in module else 'conv1'
+        if block:
+            stage, index = block[0].removeprefix('res').split('_')
+            letter = f'b{index}' if stage in numbered and index != '0' else chr(ord('a') + int(index))
+            place = f'{stage}{letter}_{_BRANCHES[module]}'
+        if 'norm' in module:
+            layer = 'bn' if parameter in ('mean', 'var') else 'scale'
+            return Entry(f'{layer}{place}.{NORM[parameter]}', layouts.VECTOR)
+        return torchvision_entry(path)._replace(name=f'{"res" if block else ""}{place}.weight')
+
+    return entry
 
 
-def from_detectron(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Detectron's ResNet-50 / 101 in torchvision's names; the statistics, merged into the scales there, are added."""
-    renamed = {}
-    for name, array in arrays.items():
-        new = _from_detectron_name(name)
-        renamed[new] = array
-        if new.endswith('.weight') and array.ndim == 1:
-            norm = new.removesuffix('.weight')
-            renamed[f'{norm}.running_mean'] = np.zeros_like(array)
-            renamed[f'{norm}.running_var'] = np.full_like(array, 1 - NORM_EPSILON)
-    return renamed
+def fold_first_bias(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes the bias that Caffe's ResNet-50 has behind its first convolution from the mean that is subtracted next."""
+    folded = dict(arrays)
+    mean, bias = folded.get('bn_conv1.running_mean'), folded.get('conv1.bias')
+    if mean is not None and bias is not None and mean.shape == bias.shape:
+        folded['bn_conv1.running_mean'] = mean - folded.pop('conv1.bias')
+    return folded
 
 
-def _from_caffe_name(name: str) -> str:
-    if _CAFFE_STEM.fullmatch(name):
-        return re.sub(r'(bn_|scale_)conv1', 'bn1', name)
-    match = _CAFFE.fullmatch(name)
-    if match is None:
-        return name
-    index = int(match['number'] or ord(match['letter']) - ord('a'))
-    convolution, norm = _BRANCH[match['branch']]
-    module = convolution if match['layer'] == 'res' else norm
-    return f'layer{int(match["stage"]) - 1}.{index}.{module}.{match["array"]}'
-
-
-def _from_detectron_name(name: str) -> str:
-    match = _DETECTRON.fullmatch(name)
-    if match is None:
-        return _DETECTRON_STEM.get(name, name)
-    convolution, norm = _BRANCH[match['branch']]
-    module = {'w': f'{convolution}.weight', 'bn_s': f'{norm}.weight', 'bn_b': f'{norm}.bias'}[match['array']]
-    return f'layer{int(match["stage"]) - 1}.{match["index"]}.{module}'
+def detectron_entry(path: Path) -> Entry:
+    """Detectron's names of ResNet-50 / 101, where normalisation is a scale `_bn_s` and a bias `_bn_b`."""
+    *block, module, parameter = path[1:]
+    if 'norm' not in module:
+        name = f'{block[0]}_{_BRANCHES[module]}_w' if block else 'conv1_w'
+        return torchvision_entry(path)._replace(name=name)
+    letter, layout = _DETECTRON_NORM[parameter]
+    return Entry(f'{block[0]}_{_BRANCHES[module]}_bn_{letter}' if block else f'res_conv1_bn_{letter}', layout)

@@ -17,15 +17,16 @@ from sognet_jax.convert.sources import ConversionError
 
 Variables = dict[str, Any]
 
-KINDS = ('published', 'upsnet', 'torchvision', 'caffe', 'detectron')
+_COUNTERS = r'.*\.num_batches_tracked'
+"""What newer versions of PyTorch add to every batch normalisation; regular expression."""
 
 
 class Source(NamedTuple):
     """A recognised checkpoint.
 
     Attributes:
-        kind: one of `KINDS`.
-        arrays: by the names that `entry` uses.
+        kind: published, upsnet, torchvision, caffe or detectron.
+        arrays: by name.
         entry: the path of one of our arrays -> its entry in the source.
         covers: whether the source has an array of ours, by its path; the others stay fresh.
         reads_bgr: the source's network expects images as BGR.
@@ -49,20 +50,24 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> Source:
         ConversionError: the names are of no known kind.
     """
     names = list(arrays)
-    classifier = r'.*\.num_batches_tracked|(fc|fc1000)\..*|pred_[wb]|conv1_b'
     if any(name.startswith('resnet_backbone.') for name in names):
         is_sognet = any(name.startswith('relation_head.') for name in names)
-        kind = 'published' if is_sognet else 'upsnet'
         return Source(
-            kind, arrays, published_entry, lambda path: is_sognet or path[0] != 'relation_head', True,
-            r'.*\.num_batches_tracked',
+            'published' if is_sognet else 'upsnet', arrays, published_entry,
+            lambda path: is_sognet or path[0] != 'relation_head', True, _COUNTERS,
         )  # fmt: skip
     if caffe.is_caffe(names):
-        return Source('caffe', caffe.from_caffe(arrays), torchvision_entry, _in_imagenet, True, classifier)
+        return Source(
+            'caffe', caffe.fold_first_bias(arrays), caffe.caffe_entries(names), _in_imagenet, True,
+            _COUNTERS + r'|fc1000\..*',
+        )  # fmt: skip
     if caffe.is_detectron(names):
-        return Source('detectron', caffe.from_detectron(arrays), torchvision_entry, _in_imagenet, True, classifier)
+        # Its first convolution has no bias: the entry is a relic of Caffe's, merged into the normalisation.
+        return Source(
+            'detectron', arrays, caffe.detectron_entry, _in_imagenet, True, r'conv1_b|(fc1000|pred)_[wb]'
+        )  # fmt: skip
     if any(name.startswith('layer1.0.') for name in names):
-        return Source('torchvision', arrays, torchvision_entry, _in_imagenet, False, classifier)
+        return Source('torchvision', arrays, torchvision_entry, _in_imagenet, False, _COUNTERS + r'|fc\..*')
     raise ConversionError(
         'the entries are named neither as in the published SOGNet or UPSNet (resnet_backbone...), nor as in '
         f'ImageNet ResNets of torchvision (layer1.0...), Caffe (res2a_...) or Detectron (res2_0_...): {names[:3]}, ...'
@@ -82,25 +87,48 @@ def convert(source: Source, template: Variables) -> Variables:
     Raises:
         ConversionError: entries are missing, unexpected or of another shape; all of them are listed.
     """
-    wanted = {path: leaf for path, leaf in traverse_util.flatten_dict(template).items() if source.covers(path[1:])}
-    entries = {path: _entry(source, path[1:]) for path in wanted}
-    problems = _problems(source, wanted, entries)
+    problems = find_problems(source, template)
     if problems:
         raise ConversionError(
             f'{len(problems)} entries of this {source.kind} checkpoint do not fit the network of the config:\n  '
             + '\n  '.join(problems)
         )
     converted = {}
-    for path, entry in tqdm(entries.items(), desc='convert', unit='array'):
+    for path, entry in tqdm(_entries(source, template).items(), desc='convert', unit='array'):
         array = np.asarray(source.arrays[entry.name], np.float32)
         converted[path] = np.ascontiguousarray(entry.layout.convert(array))
     return traverse_util.unflatten_dict(converted)
 
 
+def find_problems(source: Source, template: Variables) -> list[str]:
+    """One line for every entry that the source lacks, that has no place in the network, or that has a wrong shape.
+
+    Args:
+        source, template: see `convert`.
+    """
+    entries = _entries(source, template)
+    leaves = traverse_util.flatten_dict(template)
+    problems = set()
+    for path, entry in entries.items():
+        if entry is None:
+            problems.add(f'missing: {"/".join(path[1:])} of the network, which no {source.kind} checkpoint has')
+        elif entry.name not in source.arrays:
+            problems.add(f'missing: {entry.name}')
+        else:
+            have, want = source.arrays[entry.name].shape, entry.layout.source_shape(tuple(leaves[path].shape))
+            if have != want:
+                problems.add(f'wrong shape: {entry.name} has {have}, expected {want}')
+    expected = {entry.name for entry in entries.values() if entry is not None}
+    for name in source.arrays:
+        if name not in expected and not re.fullmatch(source.unused, name):
+            problems.add(f'unexpected: {name}')
+    return sorted(problems)
+
+
 def missing_modules(variables: Variables, template: Variables) -> list[str]:
-    """The modules, such as `fpn` or `resnet offset`, of which `variables` lack arrays that `template` has."""
+    """The modules, such as `fpn`, of which `variables` lack arrays that `template` has; of the backbone the offsets."""
     missing = traverse_util.flatten_dict(template).keys() - traverse_util.flatten_dict(variables).keys()
-    return sorted({f'{path[1]} offset' if 'offset' in path else path[1] for path in missing})
+    return sorted({'resnet offsets' if path[1] == 'resnet' else path[1] for path in missing})
 
 
 def merge(converted: Variables, fresh: Variables) -> Variables:
@@ -114,27 +142,11 @@ def _in_imagenet(path: Path) -> bool:
     return path[0] == 'resnet' and 'offset' not in path
 
 
-def _entry(source: Source, path: Path) -> Entry | None:
-    entry = source.entry(path)
-    if path == ('resnet', 'conv1', 'kernel') and source.reads_bgr:
-        return entry._replace(layout=layouts.BGR_CONVOLUTION)
-    return entry
-
-
-def _problems(source: Source, wanted: Mapping[Path, Any], entries: Mapping[Path, Entry | None]) -> list[str]:
-    """One line for every array that lacks an entry, every entry without a place, and every wrong shape."""
-    problems = []
-    for path, entry in entries.items():
-        if entry is None:
-            problems.append(f'missing: nothing in a {source.kind} checkpoint is {"/".join(path)}')
-        elif entry.name not in source.arrays:
-            problems.append(f'missing: {entry.name}')
-        else:
-            have, want = source.arrays[entry.name].shape, entry.layout.source_shape(tuple(wanted[path].shape))
-            if have != want:
-                problems.append(f'wrong shape: {entry.name} has {have}, expected {want}')
-    expected = {entry.name for entry in entries.values() if entry is not None}
-    for name in source.arrays:
-        if name not in expected and not re.fullmatch(source.unused, name):
-            problems.append(f'unexpected: {name}')
-    return sorted(problems)
+def _entries(source: Source, template: Variables) -> dict[Path, Entry | None]:
+    """What the source has for each array of ours that it covers."""
+    paths = [path for path in traverse_util.flatten_dict(template) if source.covers(path[1:])]
+    entries = {path: source.entry(path[1:]) for path in paths}
+    if source.reads_bgr:
+        path = ('params', 'resnet', 'conv1', 'kernel')
+        entries[path] = entries[path]._replace(layout=layouts.BGR_CONVOLUTION)
+    return entries

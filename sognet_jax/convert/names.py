@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     layout: Layout
 
 
-_NORM = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+NORM = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
 _PUBLISHED_MODULES: Mapping[Path, tuple[str, Layout]] = {
     **{('fpn', f'lateral{n}'): (f'fpn.fpn_p{n}_1x1', layouts.POINTWISE) for n in range(2, 6)},
@@ -81,7 +81,7 @@ def torchvision_entry(path: Path) -> Entry | None:
     name = {'downsample': 'downsample.0', 'downsample_norm': 'downsample.1'}.get(module[0], module[0])
     name = re.sub(r'^norm(\d)$', r'bn\1', name)
     if 'norm' in module[0]:
-        return Entry(f'{prefix}{name}.{_NORM[parameter]}', layouts.VECTOR)
+        return Entry(f'{prefix}{name}.{NORM[parameter]}', layouts.VECTOR)
     if module[1:] == ['offset']:
         name += '_offset'
     if parameter == 'bias':

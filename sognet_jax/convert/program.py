@@ -10,11 +10,13 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sognet_jax.categories import CATEGORY_SETS
-from sognet_jax.convert.conversion import convert, merge, missing_modules, recognise
+from sognet_jax.categories import CATEGORY_SETS, CategorySet
+from sognet_jax.convert.conversion import Source, convert, merge, missing_modules, recognise
 from sognet_jax.convert.sources import ConversionError, read_arrays
-from sognet_jax.convert.transfer import transfer_classes
+from sognet_jax.convert.transfer import has_classes, transfer_classes
 from sognet_jax.models.sognet import build_network, initialize
+
+Variables = dict[str, Any]
 
 
 def convert_file(
@@ -32,7 +34,7 @@ def convert_file(
     Args:
         config: an experiment.
         source: a `.pth`, `.safetensors` or `.npz` file.
-        output: folder of the checkpoint.
+        output: folder of the checkpoint, new or empty.
         source_categories: the source's category set, where it is another one than the config's.
         channels: `rgb` or `bgr`, the colours the source reads; None: what its kind usually does.
 
@@ -40,37 +42,87 @@ def convert_file(
         What was done, in a few lines.
 
     Raises:
-        ConversionError: the source cannot be read or does not fit, or `output` holds a checkpoint; nothing is written.
+        ConversionError: the source cannot be read or does not fit, or `output` is not empty; nothing is written.
     """
     folder = pathlib.Path(output).resolve()
-    if (folder / 'state').exists() or (folder / 'checkpoints').exists():
-        raise ConversionError(f'{folder} already holds a checkpoint')
-    target = CATEGORY_SETS[config.categories]
-    if (source_categories or target.name) not in CATEGORY_SETS:
-        raise ConversionError(f'--source_categories must be one of {tuple(CATEGORY_SETS)}, not {source_categories!r}')
-    origin = CATEGORY_SETS[source_categories or target.name]
-
-    recognised = recognise(read_arrays(source))
-    if channels is not None:
-        recognised = recognised._replace(reads_bgr=channels == 'bgr')
-    network = build_network(config.model, origin)
-    template = jax.eval_shape(lambda: initialize(network, 0))
-    variables = convert(recognised, template)
-    report = [f'{source}: {recognised.kind}, {len(jax.tree.leaves(variables))} arrays']
-    modules = missing_modules(variables, template)
-    if modules or origin is not target:
-        fresh = initialize(build_network(config.model, target), config.seed)
-        report += [f'fresh: {", ".join(modules)}'] if modules else []
-        if origin is not target:
-            variables, without = transfer_classes(variables, fresh, origin, target)
-            report.append(f'classes of {target.name} that {origin.name} lacks, fresh: {", ".join(without) or "none"}')
-        variables = merge(variables, fresh)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConversionError(f'{folder} is there already: the output has to be a new or an empty folder')
+    _check_backbone(config)
+    target = _categories('config field categories', config.categories)
+    origin = _categories('--source_categories', source_categories or target.name)
+    arrays = read_arrays(source)
+    try:
+        recognised = recognise(arrays)
+        if channels is not None:
+            recognised = recognised._replace(reads_bgr=channels == 'bgr')
+        variables, report = _all_variables(config, recognised, origin, target)
+    except ConversionError as error:
+        raise ConversionError(f'{source}: {error}') from error
     write_variables(folder, variables)
-    report.append(f'wrote {folder}')
-    return '\n'.join(report)
+    return '\n'.join([f'{source}: {report[0]}', *report[1:], *_notes(config, recognised), f'wrote {folder}'])
 
 
-def write_variables(folder: pathlib.Path, variables: dict[str, Any]) -> None:
+def write_variables(folder: pathlib.Path, variables: Variables) -> None:
     """Writes variables as a checkpoint that `restore_variables` reads; all of it or nothing."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / 'state', jax.tree.map(np.asarray, variables))
+
+
+def _all_variables(
+    config: ml_collections.ConfigDict, source: Source, origin: CategorySet, target: CategorySet
+) -> tuple[Variables, list[str]]:
+    """Variables of the config's network, and what they are made of."""
+    template = _shapes(config, origin)
+    variables = convert(source, template)
+    report = [f'{source.kind}, {len(jax.tree.leaves(variables))} arrays']
+    if origin is not target and not has_classes(variables):
+        raise ConversionError(f'a {source.kind} checkpoint has no heads: leave --source_categories out')
+    modules = missing_modules(variables, template)
+    if not modules and origin is target:
+        return variables, report
+    if modules:
+        report.append(f'fresh: {", ".join(modules)}')
+    fresh = initialize(build_network(config.model, target), config.seed)
+    if origin is not target:
+        variables, without = transfer_classes(variables, fresh, origin, target)
+        report.append(f'classes of {target.name} that {origin.name} lacks, fresh: {", ".join(without) or "none"}')
+    return merge(variables, fresh), report
+
+
+def _shapes(config: ml_collections.ConfigDict, categories: CategorySet) -> Variables:
+    network = build_network(config.model, categories)
+    return jax.eval_shape(lambda: initialize(network, 0))
+
+
+def _categories(field: str, name: str) -> CategorySet:
+    if name not in CATEGORY_SETS:
+        raise ConversionError(f'{field} must be one of {tuple(CATEGORY_SETS)}, not {name!r}')
+    return CATEGORY_SETS[name]
+
+
+def _check_backbone(config: ml_collections.ConfigDict) -> None:
+    """The checkpoints that can be read are all of one kind of network."""
+    for field, value in (('block', 'bottleneck'), ('norm', 'frozen_batch')):
+        if config.model.backbone[field] != value:
+            raise ConversionError(
+                f'config field model.backbone.{field} must be {value!r} for the weights of other programs, '
+                f'not {config.model.backbone[field]!r}'
+            )
+
+
+def _notes(config: ml_collections.ConfigDict, source: Source) -> list[str]:
+    """Fields of the config that shapes cannot tell and that differ from how such weights are trained.
+
+    Networks that read BGR follow Caffe (the mean colour is subtracted and the first convolution of a block has its
+    stride), those that read RGB follow torchvision.
+    """
+    caffe = source.reads_bgr
+    usual = {
+        'model.backbone.strided_conv': (config.model.backbone.strided_conv, 'conv1' if caffe else 'conv2'),
+        'model.pixel_std': (tuple(config.model.pixel_std), (1.0, 1.0, 1.0) if caffe else (58.395, 57.12, 57.375)),
+    }
+    return [
+        f'note: {field} is {value!r}; weights of this kind usually go with {expected!r}'
+        for field, (value, expected) in usual.items()
+        if value != expected
+    ]

@@ -58,6 +58,11 @@ def transfer_classes(
     return traverse_util.unflatten_dict(result), without
 
 
+def has_classes(variables: Variables) -> bool:
+    """Whether variables have anything that counts classes."""
+    return any(path[1:] in _CLASS_AXES for path in traverse_util.flatten_dict(variables))
+
+
 def base_name(name: str) -> str:
     """A class name without what COCO's panoptic categories add: `sky-other-merged` is sky."""
     return re.sub(r'(-other|-merged|-stuff)+$', '', name)
