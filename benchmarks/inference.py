@@ -53,9 +53,12 @@ def main(arguments: list[str]) -> None:
     rows = list(_measure(network, variables, image, size, settings))
     device = jax.devices()[0]
     header = {
-        'device': device.device_kind, 'jax': jax.__version__, 'image': list(image.shape[1:3]), 'dtype': config.model.dtype,
+        'device': device.device_kind,
+        'jax': jax.__version__,
+        'image': list(image.shape[1:3]),
+        'dtype': config.model.dtype,
         'score_threshold': settings.score_threshold,
-    }  # fmt: skip
+    }
     print(header)
     for row in rows:
         print(f'{row["part"]:<34}{row["seconds"]:8.2f} s   temporary {row["temporary_bytes"] / 2**20:8.0f} MiB')

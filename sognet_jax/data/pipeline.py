@@ -11,6 +11,9 @@ import numpy as np
 from sognet_jax.data.storage import RecordSource
 from sognet_jax.data.transforms import Example, ExampleSettings, make_example
 
+EPOCHS = 1 << 30
+"""For ever: the length of grain's own endless repetition overflows where a batch has one example."""
+
 READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=32)
 
 
@@ -48,7 +51,7 @@ def train_iterator(
     def transform(record: object, rng: np.random.Generator) -> Example:
         return make_example(record, settings, flip=flip and bool(rng.integers(2)))
 
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle()[host::num_hosts].repeat()
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle()[host::num_hosts].repeat(EPOCHS)
     dataset = dataset.random_map(transform).batch(batch_size)
     return iter(dataset.to_iter_dataset(READ))
 

@@ -36,6 +36,10 @@ def test_every_epoch_has_each_image_once_in_another_order(folder):
     assert len({tuple(epoch) for epoch in flat}) == 3
 
 
+def test_batches_of_one_are_the_same_stream(folder):
+    assert sum(ids(stream(folder, batch_size=1), 10), []) == sum(ids(stream(folder, batch_size=5), 2), [])
+
+
 def test_a_restored_stream_goes_on_where_it_was_saved(folder):
     first = stream(folder)
     ids(first, 3)
