@@ -12,7 +12,7 @@ from configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dcn, shapes
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.inference.predictor import Inference
 from sognet_jax.models.sognet import build_network, initialize
-from sognet_jax.training.data import example_settings, prepare_split
+from sognet_jax.training.data import example_settings, has_annotations, prepare_split
 from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
@@ -60,6 +60,15 @@ def test_wrong_fields_are_named():
     config.data.source = '/no/such/folder'
     with pytest.raises(ValueError, match="data.source = '/no/such/folder' is no folder"):
         prepare_split(config, 'val2017')
+
+
+def test_a_split_without_annotations_is_known_beforehand(tmp_path):
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations' / 'panoptic_val2017.json').write_text('{}')
+    config = coco_r50.get_config()
+    config.data.source = str(tmp_path)
+    assert has_annotations(config, 'val2017') and not has_annotations(config, 'train2017')
+    assert has_annotations(shapes.get_config(), 'train')
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.data import pipeline
 from sognet_jax.data.coco import builder as coco
+from sognet_jax.data.coco.annotations import annotation_files
 from sognet_jax.data.shapes import builder as shapes
 from sognet_jax.data.shapes.scene import SceneSettings
 from sognet_jax.data.storage import RecordSource
@@ -36,6 +38,12 @@ def prepare_split(config: ml_collections.ConfigDict, split: str) -> RecordSource
     if data.name == 'coco':
         return RecordSource(coco.prepare(data.source, data.dir, split), split)
     raise ValueError(f"config field data.name must be 'shapes' or 'coco', not {data.name!r}")
+
+
+def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:
+    """Whether the data of a config has a split, so that it could be prepared: drawn scenes always have."""
+    data = config.data
+    return data.name != 'coco' or any(file.is_file() for file in annotation_files(pathlib.Path(data.source), split))
 
 
 def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:

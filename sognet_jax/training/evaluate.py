@@ -27,7 +27,7 @@ from sognet_jax.inference.predictor import Inference, Prediction, predict, relat
 from sognet_jax.inference.segments import panoptic_segments
 from sognet_jax.models.sognet import SOGNet, build_network, initialize
 from sognet_jax.training.checkpoints import restore_variables
-from sognet_jax.training.data import example_settings, prepare_split
+from sognet_jax.training.data import example_settings, has_annotations, prepare_split
 from sognet_jax.training.pictures import ImageResult, evaluation_picture
 from sognet_jax.visualization import write_png
 
@@ -44,11 +44,20 @@ class Tally:
     order: OrderAccuracy
     true_order: OrderAccuracy
 
+    @classmethod
+    def of_nothing(cls, num_classes: int) -> Tally:
+        """The tally before the first image."""
+        confusion = np.zeros((num_classes, num_classes), np.int64)
+        return cls(PanopticCounts.zeros(num_classes), confusion, [], OrderAccuracy(), OrderAccuracy())
+
 
 def evaluate(
     config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, output: str | pathlib.Path, num_pictures: int = 8
 ) -> Metrics:
     """Evaluates a checkpoint on `data.eval_split`; prints the table, writes `metrics.json` and pictures.
+
+    The rules that order accuracy is compared with are fitted on `data.train_split`; without its annotations they are
+    left out.
 
     Args:
         config: an experiment of `configs/`.
@@ -68,13 +77,9 @@ def evaluate(
     settings = Inference(**config.inference)
     run = jitted_inference(network, settings)
     source = prepare_split(config, config.data.eval_split)
-    tally = Tally(
-        PanopticCounts.zeros(categories.num_classes),
-        np.zeros((categories.num_classes, categories.num_classes), np.int64),
-        [],
-        OrderAccuracy(),
-        OrderAccuracy(),
-    )
+    train_split = config.data.train_split
+    train_source = prepare_split(config, train_split) if has_annotations(config, train_split) else None
+    tally = Tally.of_nothing(categories.num_classes)
     batches = evaluation_batches(source, example_settings(config), config.eval_batch_size)
     progress = tqdm(total=len(source), desc='evaluate', unit='image')
     for batch in batches:
@@ -89,7 +94,11 @@ def evaluate(
                 write_png(str(output / f'{record.image_id:012d}.png'), picture)
             progress.update()
     progress.close()
-    metrics = _metrics(tally, categories) | _rule_metrics(prepare_split(config, config.data.train_split), source)
+    metrics = _metrics(tally, categories)
+    if train_source is None:
+        print(f'{config.data.source} has no {train_split} annotations, on which the order rules would be fitted')
+    else:
+        metrics |= _rule_metrics(train_source, source)
     write_json(output / 'metrics.json', metrics)
     print(table(metrics))
     print(f'\n{output / "metrics.json"}, and pictures of {min(num_pictures, len(source))} images beside it')
