@@ -6,12 +6,17 @@ import zlib
 
 import jax
 import numpy as np
+import pytest
 
 from configs import coco_r50
 from sognet_jax.categories import COCO
 from sognet_jax.convert.conversion import convert, recognise
 from sognet_jax.models.sognet import build_network, initialize
 from tests import golden_files
+
+needs_weights = pytest.mark.skipif(
+    not (golden_files.folder() / 'weights_bn_override.npz').exists(), reason='no weights_bn_override.npz'
+)
 
 _GAINS = {
     'resnet_backbone.conv1.conv1.weight': 1 / 64,
@@ -83,3 +88,9 @@ def network():
 def variables():
     """Its variables, converted from `state_dict`."""
     return convert(recognise(state_dict()), jax.eval_shape(lambda: initialize(network(), 0)))
+
+
+def statistics(x):
+    """Mean, standard deviation and sum of magnitudes of a feature map, as they are stored."""
+    x = np.asarray(x, np.float64)
+    return [x.mean(), x.std(ddof=1), np.abs(x).sum()]

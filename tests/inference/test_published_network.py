@@ -29,9 +29,7 @@ from tests.golden_files import SHIFT, near, nhwc
 NUM_STUFF = 53
 SAME_PIXELS = 0.9995
 
-pytestmark = pytest.mark.skipif(
-    not (golden_files.folder() / 'weights_bn_override.npz').exists(), reason='no weights_bn_override.npz'
-)
+pytestmark = published.needs_weights
 
 
 def image_file(path):
@@ -80,21 +78,16 @@ def segment(network, boxes, classes, size, *features):
     return network.segment_boxes(features, boxes, classes, size)
 
 
-def statistics(x):
-    x = np.asarray(x, np.float64)
-    return [x.mean(), x.std(ddof=1), np.abs(x).sum()]
-
-
 @golden_files.parametrize('model_infer_*_features')
 def test_features(golden_path):
     golden = golden_files.load(golden_path)
     stages, features, _, _ = first_pass(golden_path)
     for number, (stage, expected) in enumerate(zip(stages, golden['backbone_stats'], strict=True), start=2):
         near(stage[..., ::32], nhwc(golden[f'res{number}_stride32']))
-        np.testing.assert_allclose(statistics(stage), expected, rtol=1e-4)
+        np.testing.assert_allclose(published.statistics(stage), expected, rtol=1e-4)
     for number, (level, expected) in enumerate(zip(features, golden['fpn_stats'], strict=True), start=2):
         near(level[..., ::16], nhwc(golden[f'p{number}_stride16']))
-        np.testing.assert_allclose(statistics(level), expected, rtol=1e-4)
+        np.testing.assert_allclose(published.statistics(level), expected, rtol=1e-4)
 
 
 @golden_files.parametrize('model_infer_*_rpn_rcnn')
@@ -130,7 +123,7 @@ def test_semantic_maps_and_detections(golden_path):
     image, size = network_input(image_file(golden_path))
     _, features, _, semantic = first_pass(image_file(golden_path))
     near(semantic[..., ::7], nhwc(golden['fcn_score_stride7']))
-    np.testing.assert_allclose(statistics(semantic), golden['fcn_score_stats'], rtol=1e-4)
+    np.testing.assert_allclose(published.statistics(semantic), golden['fcn_score_stats'], rtol=1e-4)
     full = jax.jit(resize_bilinear, static_argnums=1)(semantic, image.shape[1:3])
     near(full[:, ::2, ::2][..., jnp.array([0, 10, 52, 53, 66, 90, 132])], nhwc(golden['fcn_output_sub']))
     assert np.mean(np.argmax(full, axis=-1) == golden['fcn_argmax_full']) >= SAME_PIXELS

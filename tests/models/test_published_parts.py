@@ -4,7 +4,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.convert.names import torchvision_entry
@@ -16,9 +15,7 @@ from tests.golden_files import SHIFT, near, nhwc
 CHANNELS = (256, 512, 1024, 2048)
 STAGES = ('res2', 'res3', 'res4', 'res5')
 
-pytestmark = pytest.mark.skipif(
-    not (golden_files.folder() / 'weights_bn_override.npz').exists(), reason='no weights_bn_override.npz'
-)
+pytestmark = published.needs_weights
 
 
 def run(function, *inputs):
@@ -40,12 +37,6 @@ def pyramid(name, height, width):
     ]
 
 
-def statistics(x):
-    """Mean, standard deviation and sum of magnitudes, as they are stored."""
-    x = np.asarray(x, np.float64)
-    return [x.mean(), x.std(ddof=1), np.abs(x).sum()]
-
-
 @golden_files.parametrize('net_resnet')
 def test_backbone(golden_path):
     golden = golden_files.load(golden_path)
@@ -65,7 +56,7 @@ def test_backbone(golden_path):
     near(stem[..., :8], nhwc(golden['maxpool_first8']))
     for stage, name, expected in zip(stages, STAGES, golden['stats'], strict=True):
         near(stage[..., ::4], nhwc(golden[f'{name}_stride4']))
-        np.testing.assert_allclose(statistics(stage), expected, rtol=1e-4)
+        np.testing.assert_allclose(published.statistics(stage), expected, rtol=1e-4)
 
 
 @golden_files.parametrize('net_bottleneck')
@@ -139,7 +130,7 @@ def test_pyramid_with_global_average(golden_path):
     ):
         near(level[..., ::step], nhwc(golden[name]))
     for level, expected in zip(levels, golden['stats'], strict=True):
-        np.testing.assert_allclose(statistics(level), expected, rtol=1e-4)
+        np.testing.assert_allclose(published.statistics(level), expected, rtol=1e-4)
 
 
 @golden_files.parametrize('net_rpn')
