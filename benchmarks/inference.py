@@ -9,8 +9,11 @@ after compilation. `temporary` is what XLA's compiled program needs beside its i
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import pathlib
+import platform
 import resource
 import time
 from collections.abc import Callable
@@ -53,7 +56,10 @@ def main(arguments: list[str]) -> None:
     rows = list(_measure(network, variables, image, size, settings))
     device = jax.devices()[0]
     header = {
+        'date': datetime.date.today().isoformat(),
         'device': device.device_kind,
+        'cores': os.cpu_count(),
+        'python': platform.python_version(),
         'jax': jax.__version__,
         'image': list(image.shape[1:3]),
         'dtype': config.model.dtype,
