@@ -67,6 +67,8 @@ def test_a_split_without_annotations_is_known_beforehand(tmp_path):
     (tmp_path / 'annotations' / 'panoptic_val2017.json').write_text('{}')
     config = coco_r50.get_config()
     config.data.source = str(tmp_path)
+    assert not has_annotations(config, 'val2017'), 'annotations alone are not enough'
+    (tmp_path / 'val2017').mkdir()
     assert has_annotations(config, 'val2017') and not has_annotations(config, 'train2017')
     assert has_annotations(shapes.get_config(), 'train')
 

@@ -63,7 +63,15 @@ def convert_file(
 
 
 def write_variables(folder: pathlib.Path, variables: Variables) -> None:
-    """Writes variables as a checkpoint that `restore_variables` reads; all of it or nothing."""
+    """Writes variables as a checkpoint that `restore_variables` reads; all of it or nothing.
+
+    Raises:
+        ConversionError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConversionError(f'cannot make the folder {folder}: {error}') from error
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / 'state', jax.tree.map(np.asarray, variables))
 

@@ -57,19 +57,22 @@ def train_iterator(
 
 
 def evaluation_batches(source: RecordSource, settings: ExampleSettings, batch_size: int) -> Iterator[Example]:
-    """Every image once, in order; `record_index` says which, -1 marks copies that fill the last batch."""
+    """Every image once; `record_index` says which, -1 marks copies that fill a last batch.
+
+    A batch has images of one orientation, in order, so that there are at most two shapes (`transforms.oriented`).
+    """
 
     def transform(index: int) -> Example:
-        return make_example(source[index], settings) | {'record_index': np.int32(index)}
+        return make_example(source[index], settings, either_orientation=True) | {'record_index': np.int32(index)}
 
     examples = iter(grain.MapDataset.range(len(source)).map(transform).to_iter_dataset(READ))
-    batch: list[Example] = []
+    pending: dict[tuple[int, ...], list[Example]] = {}
     for example in examples:
+        batch = pending.setdefault(example['image'].shape, [])
         batch.append(example)
         if len(batch) == batch_size:
-            yield _stack(batch)
-            batch = []
-    if batch:
+            yield _stack(pending.pop(example['image'].shape))
+    for batch in pending.values():
         filler = batch[-1] | {'record_index': np.int32(-1)}
         yield _stack(batch + [filler] * (batch_size - len(batch)))
 

@@ -38,14 +38,21 @@ class ExampleSettings:
     num_stuff: int
     inclusive_boxes: bool = False
 
+    def __post_init__(self) -> None:
+        if any(side % 32 for side in self.image_size):
+            raise ValueError(f'config field data.image_size must be multiples of 32, not {self.image_size}')
 
-def make_example(record: Record, settings: ExampleSettings, *, flip: bool = False) -> Example:
+
+def make_example(
+    record: Record, settings: ExampleSettings, *, flip: bool = False, either_orientation: bool = False
+) -> Example:
     """The arrays of the data contract for one record.
 
     Args:
         record: a stored image with its annotations.
         settings: sizes.
         flip: mirror left and right.
+        either_orientation: turn the bucket on its side for an image that it suits better, see `oriented`.
 
     Returns:
         The contract's arrays, and `dropped`, the number of instances that found no slot.
@@ -53,6 +60,8 @@ def make_example(record: Record, settings: ExampleSettings, *, flip: bool = Fals
     image = record.image()
     ids = record.panoptic_ids() if record.has_panoptic else np.zeros(image.shape[:2], np.int32)
     original_size = image.shape[:2]
+    if either_orientation:
+        settings = oriented(settings, original_size)
     scale = resize_factor(original_size, settings)
     if flip:  # before resizing, where the boxes are mirrored: the resized width is rounded
         image, ids = cv2.flip(image, 1), cv2.flip(ids, 1)
@@ -79,6 +88,13 @@ def make_example(record: Record, settings: ExampleSettings, *, flip: bool = Fals
         record.instances, slots, frames, scale, width=original_size[1], flip=flip, max_instances=settings.max_instances
     )
     return example | relation_matrices(record, slots, settings.max_instances)
+
+
+def oriented(settings: ExampleSettings, size: tuple[int, int]) -> ExampleSettings:
+    """The settings, with the bucket turned on its side where that suits an image of this height and width better."""
+    height, width = settings.image_size
+    lies_across = (size[0] - size[1]) * (height - width) < 0
+    return dataclasses.replace(settings, image_size=(width, height)) if lies_across else settings
 
 
 def resize_factor(size: tuple[int, int], settings: ExampleSettings) -> float:

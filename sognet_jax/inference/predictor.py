@@ -51,6 +51,14 @@ class Inference:
     stuff_area_limit: int = 4096
     vote: bool = False
 
+    def __post_init__(self) -> None:
+        choices = {'resolve': ('joint', 'sequential'), 'outside': ('zero', 'absent'), 'panoptic_head': (1, 2)}
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f'config field inference.{field} must be one of {allowed}, not {getattr(self, field)!r}'
+                )
+
 
 class Instances(NamedTuple):
     """What is known of the instances of an image before fusion, `[B, K, ...]` each, in score order."""

@@ -57,7 +57,9 @@ class SemanticHead(nn.Module):
             logits = logits + (resize_bilinear(score, size) if extent is None else resize_inside(score, size, inside))
         return logits
 
-    def inside_boxes(self, logits: jax.Array, boxes: jax.Array, size: int) -> jax.Array:
+    def inside_boxes(
+        self, logits: jax.Array, boxes: jax.Array, size: int, extent: jax.Array | None = None
+    ) -> jax.Array:
         """The logits that the score layer gives on features pooled from boxes (published code only).
 
         As the score is linear, its output is pooled in place of its input. Where a box leaves the image the pooled
@@ -67,9 +69,11 @@ class SemanticHead(nn.Module):
             logits: `[B, H / 4, W / 4, S + T]`, the output of this head.
             boxes: `[B, R, 4]` half-open boxes in image pixels.
             size: side of the result.
+            extent: as in `__call__`.
 
         Returns:
             `[B, R, size, size, S + T]`.
         """
         level = jnp.zeros(boxes.shape[:2], jnp.int32)
-        return self.bias + roi_align([logits - self.bias], boxes, level, strides=STRIDES[:1], output_size=size)
+        pooled = roi_align([logits - self.bias], boxes, level, strides=STRIDES[:1], output_size=size, extent=extent)
+        return self.bias + pooled

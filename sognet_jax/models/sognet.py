@@ -92,9 +92,9 @@ class SOGNet(nn.Module):
         """`[B, H / 4, W / 4, S + T]` semantic logits."""
         return self.semantic_head(features[:4], image_extent(image_size))
 
-    def segment_semantics_in_boxes(self, logits: jax.Array, boxes: jax.Array) -> jax.Array:
+    def segment_semantics_in_boxes(self, logits: jax.Array, boxes: jax.Array, image_size: jax.Array) -> jax.Array:
         """Semantic logits and `[B, R, 4]` boxes -> `[B, R, 28, 28, S + T]`: see `SemanticHead.inside_boxes`."""
-        return self.semantic_head.inside_boxes(logits, boxes, MASK_SIZE)
+        return self.semantic_head.inside_boxes(logits, boxes, MASK_SIZE, image_extent(image_size))
 
     def relate(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array, takes_part: jax.Array) -> jax.Array:
         """The overlap relation matrix O, `[B, N, N]`: see `RelationHead`."""

@@ -44,5 +44,6 @@ def mean_inside(x: jax.Array, extent: jax.Array | None) -> jax.Array:
     """Mean over the pixels of the extent, `[B, H, W, C]` -> `[B, 1, 1, C]`."""
     if extent is None:
         return jnp.mean(x, axis=(1, 2), keepdims=True)
-    pixels = jnp.prod(extent, axis=1).astype(x.dtype)[:, None, None, None]
-    return jnp.sum(zero_outside(x, extent), axis=(1, 2), keepdims=True) / pixels
+    pixels = jnp.prod(extent, axis=1).astype(jnp.float32)[:, None, None, None]
+    total = jnp.sum(zero_outside(x, extent), axis=(1, 2), keepdims=True, dtype=jnp.float32)
+    return (total / pixels).astype(x.dtype)

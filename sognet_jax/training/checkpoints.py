@@ -76,6 +76,12 @@ def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(workdir).resolve() / 'checkpoints'
 
 
+def has_checkpoint(workdir: str | pathlib.Path) -> bool:
+    """Whether a run has a checkpoint to go on from."""
+    folder = checkpoint_folder(workdir)
+    return folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
+
+
 def run_folder(path: str | pathlib.Path) -> pathlib.Path:
     """The run that a path belongs to: a run's folder itself, its `checkpoints`, or one step of them."""
     path = pathlib.Path(path).resolve()

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.categories import category_set
 from sognet_jax.data import pipeline
 from sognet_jax.data.coco import builder as coco
 from sognet_jax.data.coco.annotations import annotation_files
@@ -41,9 +41,11 @@ def prepare_split(config: ml_collections.ConfigDict, split: str) -> RecordSource
 
 
 def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:
-    """Whether the data of a config has a split, so that it could be prepared: drawn scenes always have."""
-    data = config.data
-    return data.name != 'coco' or any(file.is_file() for file in annotation_files(pathlib.Path(data.source), split))
+    """Whether the data of a config has a split's images and annotations: drawn scenes always have."""
+    data, source = config.data, pathlib.Path(config.data.get('source', ''))
+    if data.name != 'coco':
+        return True
+    return (source / split).is_dir() and any(file.is_file() for file in annotation_files(source, split))
 
 
 def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:
@@ -54,7 +56,7 @@ def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:
         short_side=data.short_side,
         long_side=data.long_side,
         max_instances=data.max_instances,
-        num_stuff=CATEGORY_SETS[config.categories].num_stuff,
+        num_stuff=category_set(config.categories).num_stuff,
         inclusive_boxes=data.inclusive_boxes,
     )
 

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.categories import CATEGORY_SETS, CategorySet
+from sognet_jax.categories import CategorySet, category_set
 from sognet_jax.data.pipeline import evaluation_batches
 from sognet_jax.data.schema import Pairs, Record
 from sognet_jax.data.storage import RecordSource
@@ -72,7 +72,7 @@ def evaluate(
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
     output = pathlib.Path(output)
-    categories = CATEGORY_SETS[config.categories]
+    categories = category_set(config.categories)
     network, variables = restore_network(config, checkpoint)
     settings = Inference(**config.inference)
     run = jitted_inference(network, settings)
@@ -111,7 +111,7 @@ def restore_network(config: ml_collections.ConfigDict, checkpoint: str | pathlib
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
-    network = build_network(config.model, CATEGORY_SETS[config.categories])
+    network = build_network(config.model, category_set(config.categories))
     return network, restore_variables(checkpoint, jax.eval_shape(lambda: initialize(network, 0)))
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import ml_collections
 
-from sognet_jax.categories import CATEGORY_SETS
-from sognet_jax.models.sognet import SOGNet, build_network, initialize
-from sognet_jax.training.checkpoints import Checkpoints, restore_variables
+from sognet_jax.categories import category_set
+from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.training.checkpoints import Checkpoints, has_checkpoint, restore_variables
 from sognet_jax.training.data import TrainBatches
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
@@ -29,28 +29,27 @@ class Run:
     schedule: Callable[[int], jax.Array]
 
 
-def build_run(config: ml_collections.ConfigDict) -> Run:
+def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Run:
     """Network, optimizer, the state before the first step and the mapped step.
+
+    Args:
+        config: an experiment.
+        resumes: a checkpoint of the run will replace the state, so that `train.initialize_from` is not read.
 
     Raises:
         ValueError: a field of the config is unknown or has a value that is not one of its choices.
         CheckpointError: `train.initialize_from` holds no checkpoint of this network.
     """
-    if config.categories not in CATEGORY_SETS:
-        raise ValueError(f'config field categories must be one of {tuple(CATEGORY_SETS)}, not {config.categories!r}')
-    network = build_network(config.model, CATEGORY_SETS[config.categories])
+    network = build_network(config.model, category_set(config.categories))
     objective = build_objective(config.objective)
     optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
-    variables = _initial_variables(config, network)
+    if config.train.initialize_from and not resumes:
+        template = jax.eval_shape(lambda: initialize(network, 0))
+        variables = restore_variables(config.train.initialize_from, template)
+    else:
+        variables = initialize(network, config.seed)
     step = parallel_step(network=network, optimizer=optimizer, objective=objective, seed=config.seed)
     return Run(create_state(variables, optimizer), step, schedule)
-
-
-def _initial_variables(config: ml_collections.ConfigDict, network: SOGNet) -> dict[str, Any]:
-    """Fresh variables, or those of the checkpoint `train.initialize_from`."""
-    if not config.train.initialize_from:
-        return initialize(network, config.seed)
-    return restore_variables(config.train.initialize_from, jax.eval_shape(lambda: initialize(network, 0)))
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> TrainState:
@@ -69,7 +68,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
     """
     workdir = pathlib.Path(workdir).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
-    run = build_run(config)
+    run = build_run(config, resumes=has_checkpoint(workdir))
     batches = TrainBatches(config)
     checkpoints = Checkpoints(workdir)
     state = checkpoints.restore(run.state, batches.iterator)

@@ -197,7 +197,7 @@ def losses_of_assignment(
     semantic = _semantic_losses(semantic_logits, batch['semantic'])
     both = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective)
     if objective.weights['semantic_boxes']:
-        both |= _semantic_box_losses(network, semantic_logits, batch['semantic'], truth)
+        both |= _semantic_box_losses(network, semantic_logits, batch, truth)
 
     has_instances = batch['has_instances'].astype(jnp.float32)
     has_panoptic = batch['has_panoptic'].astype(jnp.float32)
@@ -242,10 +242,11 @@ def _semantic_losses(logits: jax.Array, labels: jax.Array) -> Losses:
     return {'semantic': jax.vmap(losses.semantic_loss)(full, labels)}
 
 
-def _semantic_box_losses(network: SOGNet, logits: jax.Array, labels: jax.Array, truth: GroundTruth) -> Losses:
+def _semantic_box_losses(network: SOGNet, logits: jax.Array, batch: Batch, truth: GroundTruth) -> Losses:
     """Cross entropy of the semantic logits pooled from ground truth boxes `[B]` (published code, not in the paper)."""
-    pooled = network.segment_semantics_in_boxes(logits, truth.boxes)
-    targets = jax.vmap(functools.partial(semantic_box_targets, size=pooled.shape[2]))(labels, truth.boxes)
+    pooled = network.segment_semantics_in_boxes(logits, truth.boxes, batch['image_size'])
+    crop = functools.partial(semantic_box_targets, size=pooled.shape[2])
+    targets = jax.vmap(crop)(batch['semantic'], truth.boxes)
     return {'semantic_boxes': jax.vmap(losses.semantic_box_loss)(pooled, targets, truth.valid)}
 
 

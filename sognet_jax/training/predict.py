@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -16,10 +15,10 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.categories import CATEGORY_SETS, CategorySet
+from sognet_jax.categories import CategorySet, category_set
 from sognet_jax.data.images import ImageError, find_images, image_record
 from sognet_jax.data.schema import Record, encode_ids, encode_image
-from sognet_jax.data.transforms import ExampleSettings, make_example, resize_factor
+from sognet_jax.data.transforms import ExampleSettings, make_example, oriented, resize_factor
 from sognet_jax.inference.predictor import Inference, Prediction, predict
 from sognet_jax.inference.scene import Scene, describe_scene
 from sognet_jax.models.sognet import SOGNet
@@ -73,7 +72,7 @@ def predict_images(
     output = pathlib.Path(output)
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f'{output}: the results need a folder, this is a file')
-    categories = CATEGORY_SETS[config.categories]
+    categories = category_set(config.categories)
     images = find_images(paths)
     _check(images, example_settings(config))
     describe = _describer(config, *restore_network(config, checkpoint))
@@ -155,7 +154,7 @@ def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:
             raise ImageError(f'{other} and {path} would have results of one name: {path.stem}.png')
     for index, path in enumerate(tqdm(images, desc='check', unit='image', delay=2)):
         size = image_record(path, index).image().shape[:2]
-        if min(size) * resize_factor(size, _fitting(size, settings)) < SHORTEST_SIDE:
+        if min(size) * resize_factor(size, oriented(settings, size)) < SHORTEST_SIDE:
             raise ImageError(f'{path}: an image of {size[1]} x {size[0]} pixels is too narrow for the network')
 
 
@@ -170,7 +169,7 @@ def _describer(config: ml_collections.ConfigDict, network: SOGNet, variables: di
     run = jax.jit(nn.apply(infer, network))
 
     def describe(record: Record) -> Scene:
-        example = make_example(record, _fitting(record.image().shape[:2], settings))
+        example = make_example(record, settings, either_orientation=True)
         prediction = jax.device_get(run(variables, example['image'][None], example['image_size'][None]))
         return describe_scene(
             jax.tree.map(lambda value: value[0], prediction),
@@ -181,13 +180,6 @@ def _describer(config: ml_collections.ConfigDict, network: SOGNet, variables: di
         )
 
     return describe
-
-
-def _fitting(size: tuple[int, int], settings: ExampleSettings) -> ExampleSettings:
-    """The settings, turned on their side where that suits an image of this height and width better."""
-    height, width = settings.image_size
-    lies_across = (size[0] - size[1]) * (height - width) < 0
-    return dataclasses.replace(settings, image_size=(width, height)) if lies_across else settings
 
 
 def _graph(image: np.ndarray, scene: Scene, height: int) -> np.ndarray:

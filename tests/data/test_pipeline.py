@@ -1,8 +1,12 @@
 """Streams of examples: deterministic, resumable, shared by hosts, and every validation image once."""
 
+import dataclasses
+
+import cv2
 import numpy as np
 import pytest
 
+from sognet_jax.data.images import image_record
 from sognet_jax.data.pipeline import evaluation_batches, train_iterator
 from sognet_jax.data.shapes.builder import ShapesSettings, prepare
 from sognet_jax.data.storage import RecordSource
@@ -76,6 +80,28 @@ def test_hosts_share_the_images_of_an_epoch(folder):
 def test_more_hosts_than_images_are_refused(folder):
     with pytest.raises(ValueError, match='10 training images'):
         stream(folder, num_hosts=11)
+
+
+def test_evaluation_has_batches_of_either_orientation(tmp_path):
+    sizes = [(40, 60), (60, 40), (30, 60), (60, 30), (60, 45), (50, 50)]
+    for index, size in enumerate(sizes):
+        cv2.imwrite(str(tmp_path / f'{index}.png'), np.full((*size, 3), 40 * index, np.uint8))
+    source = [image_record(tmp_path / f'{index}.png', index) for index in range(len(sizes))]
+    settings = dataclasses.replace(SETTINGS, image_size=(64, 96), short_side=64, long_side=96)
+    batches = list(evaluation_batches(source, settings, 2))
+    shapes = [batch['image'].shape[1:3] for batch in batches]
+    assert set(shapes) == {(64, 96), (96, 64)}
+    seen = {}
+    for batch in batches:
+        for index, size in zip(batch['record_index'].tolist(), batch['image_size'].tolist(), strict=True):
+            if index >= 0:
+                seen[index] = size
+    # Each keeps the scale that its orientation allows: the shorter side has 64 pixels, or the longer one 96.
+    expected = {}
+    for index, (height, width) in enumerate(sizes):
+        scale = min(64 / min(height, width), 96 / max(height, width))
+        expected[index] = [round(height * scale), round(width * scale)]
+    assert seen == expected
 
 
 def test_evaluation_sees_every_image_once_and_marks_the_filling(folder):

@@ -1,6 +1,7 @@
 """Examples against the records they are made of."""
 
 import dataclasses
+import types
 
 import cv2
 import numpy as np
@@ -176,8 +177,14 @@ def test_images_are_resized_as_published(golden_path):
     ],
 )
 def test_the_shorter_side_decides_unless_the_longer_would_be_too_long(size, image_size, expected):
-    settings = ExampleSettings(image_size, 800, 1333, 100, 53)
+    # Real buckets are multiples of 32; these let the longer side's limit and the bucket's coincide.
+    settings = types.SimpleNamespace(image_size=image_size, short_side=800, long_side=1333)
     assert resize_factor(size, settings) == pytest.approx(expected)
+
+
+def test_a_bucket_of_another_size_is_refused():
+    with pytest.raises(ValueError, match='data.image_size'):
+        dataclasses.replace(SETTINGS, image_size=(100, 128))
 
 
 def test_the_smallest_instances_are_dropped_and_counted(record):

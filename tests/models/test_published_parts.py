@@ -149,6 +149,7 @@ def test_semantic_head(golden_path):
     golden = golden_files.load(golden_path)
     levels = pyramid(part_name(golden_path), *golden['hw'])
     boxes = golden['rois'][None, :, 1:] + SHIFT
+    size = 4 * jnp.array([levels[0].shape[1:3]])
 
     def head(network, *levels):
         logits = network.semantic_head(levels)
@@ -156,7 +157,7 @@ def test_semantic_head(golden_path):
         x = levels[-1]
         for layer in inner:
             x = nn.relu(layer(x))
-        return logits, network.segment_semantics_in_boxes(logits, jnp.array(boxes)), x
+        return logits, network.segment_semantics_in_boxes(logits, jnp.array(boxes), size), x
 
     apply = nn.apply(
         head, published.network(), capture_intermediates=lambda m, _: m.name == 'offset', mutable=['intermediates']

@@ -6,11 +6,21 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from configs import coco_r50
-from sognet_jax.training.optimizer import biases, build_optimizer, decays, learning_rate_schedule, update_rule
-from tests import golden_files
+from sognet_jax.convert.names import published_entry
+from sognet_jax.models.sognet import initialize
+from sognet_jax.training.optimizer import (
+    biases,
+    build_optimizer,
+    decays,
+    learning_rate_schedule,
+    parameter_labels,
+    update_rule,
+)
+from tests import golden_files, published
 
 
 @golden_files.parametrize('lr_schedule')
@@ -120,17 +130,18 @@ def test_the_published_groups_follow_from_the_names_of_the_leaves():
     paths = [golden_files.folder() / name for name in ('optimizer_groups.json', 'state_dict_keys.json')]
     if not all(path.is_file() for path in paths):
         pytest.skip(f'no optimizer_groups.json and state_dict_keys.json in {golden_files.folder()}')
-    published, keys = (json.loads(path.read_text()) for path in paths)
-    shapes = {key: shape for key, shape, _ in keys['keys']}
-    count = 0
-    for group in published['groups']:
-        for key in group['params']:
-            leaf = 'bias' if key.endswith('.bias') else 'kernel'
-            parameter = {leaf: np.empty(shapes[key])}
-            assert biases(parameter)[leaf] == (group['lr_mult'] == 2), key
-            assert decays(parameter)[leaf] == (group['weight_decay'] != 0), key
-            count += 1
-    assert count > 50
+    stored = json.loads(paths[0].read_text())['groups']
+    groups = {key: (group['lr_mult'], group['weight_decay'] != 0) for group in stored for key in group['params']}
+    params = jax.eval_shape(lambda: initialize(published.network(), 0))['params']
+    doubled, decayed, labels = map(
+        traverse_util.flatten_dict, (biases(params), decays(params), parameter_labels(params, frozen_stages=2))
+    )
+    found = {
+        published_entry(path).name: (2 if doubled[path] else 1, decayed[path])
+        for path, label in labels.items()
+        if label == 'trained'
+    }
+    assert found == groups
 
 
 def test_nesterov_momentum_cannot_hold_the_rate():

@@ -132,7 +132,7 @@ def forward(path):
             'boxes': network.classify_boxes(features, rois, size),
             'masks': network.segment_boxes(features, boxes, classes, size),
             'semantic': semantic,
-            'semantic_boxes': network.segment_semantics_in_boxes(semantic, boxes),
+            'semantic_boxes': network.segment_semantics_in_boxes(semantic, boxes, size),
             'relations': network.relate(classes, boxes, jnp.zeros((*classes.shape, 28, 28)), stored.takes_part[None]),
         }
 
@@ -270,6 +270,49 @@ def test_losses_and_gradients(golden_path):
         np.testing.assert_allclose(value, stored.results['losses'][OURS[name]], rtol=1e-4, err_msg=name)
     np.testing.assert_allclose(total, stored.results['losses']['total'], rtol=1e-4)
     check_gradients(gradients, stored.results['grad'])
+
+
+@golden_files.parametrize('model_train_*_inputs')
+def test_padding_of_the_batch_does_not_change_the_losses(golden_path):
+    stored = stored_example(golden_path)
+    objective = build_objective(coco_r50.get_config('published').objective)
+    batch, assignment = stored.batch(), stored.assignment(int(objective.box_batch_size * objective.foreground_fraction))
+    rows, columns = 64, 96
+
+    def pad(array, stride, value):
+        widths = ((0, 0), (0, rows // stride), (0, columns // stride))
+        return jnp.pad(array, (*widths, *[(0, 0)] * (array.ndim - 3)), constant_values=value)
+
+    padded = batch | {
+        'image': pad(batch['image'], 1, 77),
+        'semantic': pad(batch['semantic'], 1, losses.IGNORE),
+        'panoptic': pad(batch['panoptic'], 4, -1),
+    }
+    labels, targets, start = [], [], 0
+    height, width = batch['image'].shape[1:3]
+    for stride in STRIDES:
+        shape = (-(-height // stride), -(-width // stride), 3)
+        level = slice(start, start + int(np.prod(shape)))
+        larger = (-(-(height + rows) // stride), -(-(width + columns) // stride))
+        widths = ((0, 0), (0, larger[0] - shape[0]), (0, larger[1] - shape[1]), (0, 0))
+        label = assignment.anchor_labels[:, level].reshape(1, *shape)
+        target = assignment.anchor_targets[:, level].reshape(1, *shape, 4)
+        labels.append(jnp.pad(label, widths, constant_values=-1).reshape(1, -1))
+        targets.append(jnp.pad(target, (*widths, (0, 0))).reshape(1, -1, 4))
+        start = level.stop
+    enlarged = assignment._replace(
+        anchor_labels=jnp.concatenate(labels, axis=1), anchor_targets=jnp.concatenate(targets, axis=1)
+    )
+
+    def losses_of(network, batch, assignment):
+        features = network.extract_features(batch['image'], batch['image_size'])
+        return losses_of_assignment(network, features, network.score_anchors(features), batch, assignment, objective)
+
+    compute = jax.jit(nn.apply(losses_of, published.network()))
+    alone = compute(published.variables(), batch, assignment)
+    together = compute(published.variables(), padded, enlarged)
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name], value, rtol=1e-4, err_msg=name)
 
 
 def check_gradients(gradients, expected):
