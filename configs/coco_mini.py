@@ -6,7 +6,8 @@
 DIR has the official COCO layout with a split `val2017`, on which the network is trained and evaluated.
 
 On 11 images of COCO val2017 with 96 overlapping pairs, 40 minutes on two CPU cores: PQ 68.2 (things 76.2, stuff 44.3),
-order accuracy against R* 99.0. Half of that many steps give PQ 58.7 and the same order accuracy.
+order accuracy against R* 99.0. Half of that many steps give PQ 58.7 and the same order accuracy. (These runs
+were made before layers stopped at the extent of an image in its batch, `ops/extent.py`.)
 """
 
 import ml_collections
