@@ -27,12 +27,12 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.data.configured import example_settings
 from sognet_jax.data.images import image_record
 from sognet_jax.data.transforms import make_example
 from sognet_jax.inference.predictor import Inference, detect, fuse, predict
 from sognet_jax.models.sognet import SOGNet, build_network, initialize
 from sognet_jax.training.checkpoints import restore_variables
-from sognet_jax.training.data import example_settings
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment.')
 CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Checkpoint of its network; random weights without one.')

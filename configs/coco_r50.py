@@ -50,6 +50,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.source = ''  # folder in the official layout
     config.data.dir = 'data'  # where the prepared array_record files go
     config.data.train_split = 'train2017'
+    config.data.also_train_on = ()  # more of it: (folder, split), ...
     config.data.eval_split = 'val2017'
     config.data.image_size = (800, 1344)
     config.data.short_side = 800
@@ -57,6 +58,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.max_instances = 100
     config.data.flip = True
     config.data.inclusive_boxes = False  # published: True, rescales their inclusive corners
+    config.data.matching = 'masks'  # of instances and panoptic segments; published: 'boxes'
 
     config.train = ml_collections.ConfigDict()
     config.train.steps = 180_000
@@ -87,6 +89,7 @@ def publish(config: ml_collections.ConfigDict) -> None:
     config.optimizer.bias_rate = 2.0
     config.optimizer.momentum_holds_rate = True
     config.data.inclusive_boxes = True
+    config.data.matching = 'boxes'
 
 
 def _model() -> dict:

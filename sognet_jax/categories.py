@@ -265,14 +265,3 @@ CITYSCAPES = CategorySet('cityscapes', CITYSCAPES_STUFF, CITYSCAPES_THINGS)
 SHAPES = CategorySet('shapes', SHAPES_STUFF, SHAPES_THINGS)
 
 CATEGORY_SETS = {categories.name: categories for categories in (COCO, CITYSCAPES, SHAPES)}
-
-
-def category_set(name: str) -> CategorySet:
-    """The categories that a config names.
-
-    Raises:
-        ValueError: there are none of this name.
-    """
-    if name not in CATEGORY_SETS:
-        raise ValueError(f'config field categories must be one of {tuple(CATEGORY_SETS)}, not {name!r}')
-    return CATEGORY_SETS[name]

@@ -10,9 +10,9 @@ import pytest
 
 from configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dcn, shapes
 from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.data.configured import example_settings, has_annotations, prepare_split
 from sognet_jax.inference.predictor import Inference
 from sognet_jax.models.sognet import build_network, initialize
-from sognet_jax.training.data import example_settings, has_annotations, prepare_split
 from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from sognet_jax.data.schema import Instances, Pairs, Record, Segments, encode_ids
+from sognet_jax.data.png import encode_indices
+from sognet_jax.data.schema import Record, no_instances, no_pairs, no_segments
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Files of a folder that count as images; a file that is named itself may be called anything."""
@@ -58,32 +59,49 @@ def image_record(path: pathlib.Path, image_id: int) -> Record:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f'{path}: cannot be read: {error.strerror}') from error
-    record = Record(
-        image_bytes=content,
+    try:
+        image = decode_image(content)
+    except ValueError as error:
+        raise ImageError(f'{path}: {error}') from error
+    return bare_record(content, image_id, path.name, image.shape[:2])
+
+
+def bare_record(image_bytes: bytes, image_id: int, file_name: str, size: tuple[int, int]) -> Record:
+    """A record without annotations."""
+    return Record(
+        image_bytes=image_bytes,
         image_id=image_id,
-        panoptic_bytes=encode_ids(np.zeros((1, 1))),
+        file_name=file_name,
+        size=size,
+        panoptic_bytes=encode_indices(np.zeros((1, 1))),
         has_instances=False,
         has_panoptic=False,
-        segments=Segments(*_nothing(np.int64, np.int32, bool)),
-        instances=Instances(*_nothing(np.int64, np.int32, bool), np.zeros((0, 4), np.float32), [], *_nothing(np.int64)),
-        pairs=Pairs(*_nothing(np.int32, np.int32, np.int8, np.int8)),
+        has_relations=False,
+        segments=no_segments(),
+        instances=no_instances(),
+        pairs=no_pairs(),
     )
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """The whole of an image file, `[h, w, 3]` uint8 BGR.
+
+    Raises:
+        ValueError: it is no image, or a truncated one.
+    """
     if _is_truncated_jpeg(content):
-        raise ImageError(f'{path}: this JPEG is truncated (no end-of-image marker)')
+        raise ValueError('this JPEG is truncated (no end-of-image marker)')
     try:
-        # OpenCV says None to most of what it cannot decode, and fails in `imdecode` or in `cvtColor` with the rest.
-        record.image()
-    except cv2.error as error:
-        raise ImageError(f'{path}: no image that can be decoded, or a truncated one ({len(content)} bytes)') from error
-    return record
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise ValueError(f'no image that can be decoded, or a truncated one ({len(content)} bytes)')
+    return decoded
 
 
 def _looks_like_an_image(path: pathlib.Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
-
-
-def _nothing(*dtypes: type) -> list[np.ndarray]:
-    return [np.zeros(0, dtype) for dtype in dtypes]
 
 
 def _is_truncated_jpeg(content: bytes) -> bool:

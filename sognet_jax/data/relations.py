@@ -1,6 +1,6 @@
 """Overlap relations from annotations: R of Eq. (11) from instance masks, R* from instance and panoptic annotation.
 
-Masks are COCO run-length encodings (`{'size': [h, w], 'counts': bytes}`).
+Masks are COCO run-length encodings (`{'size': [h, w], 'counts': bytes}`) and are compared as such.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ OVERLAP_RATIO = 0.1
 
 UNDECIDED = -1
 
+NO_ROW = -1
+"""Of an instance that has no panoptic segment."""
+
+REPLACING_IOU = 0.5
+"""Where two segments want one instance, the published code lets the later have it from this box IoU on."""
+
 RLE = dict[str, Any]
 
 
@@ -29,15 +35,13 @@ def find_pairs(rles: Sequence[RLE], crowd: np.ndarray) -> tuple[np.ndarray, np.n
     Returns:
         pairs `[p, 2]` int32 with first < second, and their intersections `[p]` int64 in pixels.
     """
-    boxes = coco_mask.toBbox(list(rles)).reshape(-1, 4)
+    boxes = np.asarray(coco_mask.toBbox(list(rles))).reshape(-1, 4)
     lower, upper = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     touches = np.all(np.maximum(lower[:, None], lower) < np.minimum(upper[:, None], upper), axis=-1)
     touches &= ~crowd[:, None] & ~crowd[None, :]
     candidates = np.argwhere(np.triu(touches, 1))
-    areas = coco_mask.area(list(rles)).astype(np.int64)
-    intersections = np.array(
-        [coco_mask.area(coco_mask.merge([rles[i], rles[j]], intersect=True)) for i, j in candidates], np.int64
-    )
+    areas = np.asarray(coco_mask.area(list(rles)), np.int64)
+    intersections = np.array([_common_area(rles[i], rles[j]) for i, j in candidates], np.int64)
     smaller = np.minimum(areas[candidates[:, 0]], areas[candidates[:, 1]])
     # 0 / 0, from empty masks, counts as no overlap.
     overlapping = (smaller > 0) & (intersections >= OVERLAP_RATIO * smaller)
@@ -45,15 +49,15 @@ def find_pairs(rles: Sequence[RLE], crowd: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def decide_pairs(
-    rles: Sequence[RLE], pairs: np.ndarray, panoptic_ids: np.ndarray, segments: np.ndarray
+    rles: Sequence[RLE], pairs: np.ndarray, segment_rles: Sequence[RLE], rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which instance of a pair is covered, R*: the one with fewer panoptic pixels in the intersection.
 
     Args:
         rles: n instance masks.
         pairs: `[p, 2]` indices of overlapping pairs.
-        panoptic_ids: `[h, w]` segment ids of the panoptic annotation.
-        segments: `[n]` the panoptic segment of each instance, 0 where it has none.
+        segment_rles: masks of the panoptic segments (see `map_rles`).
+        rows: `[n]` the segment of each instance, an index into `segment_rles`, `NO_ROW` where it has none.
 
     Returns:
         covered `[p]` int8: 0 the first is covered by the second, 1 the second by the first, -1 undecided (equal
@@ -62,47 +66,103 @@ def decide_pairs(
     """
     pixels = np.zeros((len(pairs), 2), np.int64)
     for row, (first, second) in enumerate(pairs):
-        intersection = coco_mask.merge([rles[first], rles[second]], intersect=True)
-        x, y, width, height = coco_mask.toBbox(intersection).astype(int)
-        window = slice(y, y + height), slice(x, x + width)
-        ids = panoptic_ids[window][coco_mask.decode(intersection)[window].astype(bool)]
-        pixels[row] = [np.count_nonzero(ids == segments[i]) if segments[i] else 0 for i in (first, second)]
+        common = coco_mask.merge([rles[first], rles[second]], intersect=True)
+        pixels[row] = [_common_area(common, segment_rles[rows[i]]) if rows[i] >= 0 else 0 for i in (first, second)]
     covered = np.full(len(pairs), UNDECIDED, np.int8)
-    both_known = np.all(segments[pairs] != 0, axis=1) if len(pairs) else np.zeros(0, bool)
+    both_known = np.all(rows[pairs] >= 0, axis=1) if len(pairs) else np.zeros(0, bool)
     covered[both_known & (pixels[:, 0] < pixels[:, 1])] = 0
     covered[both_known & (pixels[:, 0] > pixels[:, 1])] = 1
     return covered, pixels
 
 
 def match_segments(
-    rles: Sequence[RLE],
-    categories: np.ndarray,
-    panoptic_ids: np.ndarray,
-    segment_ids: np.ndarray,
-    segment_categories: np.ndarray,
+    rles: Sequence[RLE], categories: np.ndarray, segment_rles: Sequence[RLE], segment_categories: np.ndarray
 ) -> np.ndarray:
     """The panoptic segment of each instance: same category, highest mask IoU first, one to one.
 
     Args:
         rles: n instance masks.
         categories: `[n]` category of each instance.
-        panoptic_ids: `[h, w]` segment ids.
-        segment_ids, segment_categories: `[s]` the thing segments and their categories.
+        segment_rles, segment_categories: masks and `[s]` categories of the segments that instances may have.
 
     Returns:
-        `[n]` int64 segment ids; 0 where an instance has none.
+        `[n]` int64 indices of segments; `NO_ROW` where an instance has none.
     """
-    matched = np.zeros(len(rles), np.int64)
-    if not len(rles) or not len(segment_ids):
+    matched = np.full(len(rles), NO_ROW, np.int64)
+    if not len(rles) or not len(segment_rles):
         return matched
-    masks = np.asfortranarray(panoptic_ids[:, :, None] == segment_ids, dtype=np.uint8)
-    iou = np.asarray(coco_mask.iou(list(rles), coco_mask.encode(masks), [0] * len(segment_ids)))
+    iou = np.asarray(coco_mask.iou(list(rles), list(segment_rles), [0] * len(segment_rles)))
     iou = np.where(categories[:, None] == segment_categories[None, :], iou, 0.0)
     for _ in range(min(iou.shape)):
         instance, segment = np.unravel_index(np.argmax(iou), iou.shape)
         if iou[instance, segment] <= 0:
             break
-        matched[instance] = segment_ids[segment]
+        matched[instance] = segment
         iou[instance, :] = 0
         iou[:, segment] = 0
     return matched
+
+
+def match_segments_by_box(boxes: np.ndarray, segment_boxes: np.ndarray) -> np.ndarray:
+    """The panoptic segment of each instance by the published code's rule, which looks at boxes alone.
+
+    Each segment, in order, goes to the instance whose box overlaps its own most, whatever the categories. The first
+    that comes to an instance is taken; a later one replaces it if its IoU is at least 0.5.
+
+    Args:
+        boxes: `[n, 4]` half-open boxes of the instances.
+        segment_boxes: `[s, 4]` half-open boxes of the segments.
+
+    Returns:
+        `[n]` int64 indices of segments; `NO_ROW` where an instance has none.
+    """
+    matched = np.full(len(boxes), NO_ROW, np.int64)
+    if not len(boxes):
+        return matched
+    iou = np.asarray(coco_mask.iou(_xywh(segment_boxes), _xywh(boxes), [0] * len(boxes))).reshape(-1, len(boxes))
+    for segment, overlaps in enumerate(iou):
+        instance = np.argmax(overlaps)
+        if matched[instance] == NO_ROW or overlaps[instance] >= REPLACING_IOU:
+            matched[instance] = segment
+    return matched
+
+
+def map_rles(indices: np.ndarray, count: int) -> list[RLE]:
+    """The masks of a map's segments, in one pass over its columns.
+
+    Args:
+        indices: `[h, w]` of 0 .. count.
+        count: how many segments there are.
+
+    Returns:
+        `count` run-length encodings, the first of the pixels with index 1.
+    """
+    pixels = indices.ravel(order='F')
+    starts = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1])
+    ends = np.append(starts[1:], len(pixels))
+    values = pixels[starts]
+    order = np.argsort(values, kind='stable')
+    bounds = np.searchsorted(values[order], np.arange(1, count + 2))
+    rles = []
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        runs = order[first:last]
+        edges = np.stack([starts[runs], ends[runs]], axis=-1).ravel()
+        counts = np.diff(np.concatenate([[0], edges, [len(pixels)]]))
+        if counts[-1] == 0:  # where the last pixel is inside: as the COCO encoder has it
+            counts = counts[:-1]
+        rles.append(coco_mask.frPyObjects({'size': list(indices.shape), 'counts': counts.tolist()}, *indices.shape))
+    return rles
+
+
+def rle_boxes(rles: Sequence[RLE]) -> np.ndarray:
+    """`[n, 4]` float32, the half-open boxes around masks; all 0 around an empty one."""
+    xywh = np.asarray(coco_mask.toBbox(list(rles)), np.float32).reshape(-1, 4)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def _common_area(a: RLE, b: RLE) -> int:
+    return int(coco_mask.area(coco_mask.merge([a, b], intersect=True)))
+
+
+def _xywh(boxes: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64).reshape(-1, 4)

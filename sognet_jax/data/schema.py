@@ -25,9 +25,12 @@ def features() -> tfds.features.FeaturesDict:
         {
             'image': tfds.features.Image(shape=(None, None, 3)),
             'image_id': np.int64,
-            'panoptic': tfds.features.Image(shape=(None, None, 3), encoding_format='png'),
+            'file_name': tfds.features.Text(),
+            'size': tfds.features.Tensor(shape=(2,), dtype=np.int32),
+            'panoptic': tfds.features.Image(shape=(None, None, 1), dtype=np.uint16, encoding_format='png'),
             'has_instances': np.bool_,
             'has_panoptic': np.bool_,
+            'has_relations': np.bool_,
             'segments': tfds.features.Sequence({'id': np.int64, 'category': np.int32, 'crowd': np.bool_}),
             'instances': tfds.features.Sequence(
                 {
@@ -37,10 +40,19 @@ def features() -> tfds.features.FeaturesDict:
                     'box': tfds.features.Tensor(shape=(4,), dtype=np.float32),
                     'counts': tfds.features.Text(),
                     'segment': np.int64,
+                    'box_segment': np.int64,
                 }
             ),
             'pairs': tfds.features.Sequence(
-                {'first': np.int32, 'second': np.int32, 'covered': np.int8, 'truly_covered': np.int8}
+                {
+                    'first': np.int32,
+                    'second': np.int32,
+                    'covered': np.int8,
+                    'truly_covered': np.int8,
+                    'intersection': np.int32,
+                    'first_pixels': np.int32,
+                    'second_pixels': np.int32,
+                }
             ),
         }
     )
@@ -59,7 +71,9 @@ class Segments:
 class Instances:
     """Instance annotations: `[n]` each, boxes `[n, 4]` half-open in pixels of the original image.
 
-    `category` is the thing class 0..T-1; `segment` the panoptic segment's id or 0.
+    `category` is the thing class 0..T-1; `segment` the id of the instance's panoptic segment by category and mask, one
+    to one, or 0 (`relations.match_segments`); `box_segment` the same by the published code's rule
+    (`relations.match_segments_by_box`).
     """
 
     id: np.ndarray
@@ -68,6 +82,7 @@ class Instances:
     box: np.ndarray
     rles: list[RLE]
     segment: np.ndarray
+    box_segment: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,24 +90,43 @@ class Pairs:
     """Pairs with R = 1 (Eq. 11): indices into the instances, `[p]` each.
 
     `covered` is R*, 0: first is covered by second, 1: second is covered by first, -1: undecided. `truly_covered` is the
-    same for the order that a scene was drawn in, -1 where nobody knows.
+    same for the order that a scene was drawn in, -1 where nobody knows. `intersection` counts the pixels that the two
+    masks share; `first_pixels` and `second_pixels` those of them that the panoptic map gives to either.
     """
 
     first: np.ndarray
     second: np.ndarray
     covered: np.ndarray
     truly_covered: np.ndarray
+    intersection: np.ndarray
+    first_pixels: np.ndarray
+    second_pixels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One stored image with its annotations; image and panoptic map stay encoded until they are asked for."""
+    """One stored image with its annotations; image and panoptic map stay encoded until they are asked for.
+
+    Attributes:
+        image_bytes: the image file.
+        image_id: its number in the data set.
+        file_name: its name there, without a folder.
+        size: its height and width.
+        panoptic_bytes: a PNG of one channel, `[h, w]`: 0 where a pixel is unlabelled, k where it belongs to row k - 1
+            of `segments`. One pixel of 0 where the image has no panoptic annotation.
+        has_instances, has_panoptic: which annotations the image has (without any object in it, they are empty).
+        has_relations: whether it is known which instances overlap.
+        segments, instances, pairs: the annotations.
+    """
 
     image_bytes: bytes
     image_id: int
+    file_name: str
+    size: tuple[int, int]
     panoptic_bytes: bytes
     has_instances: bool
     has_panoptic: bool
+    has_relations: bool
     segments: Segments
     instances: Instances
     pairs: Pairs
@@ -102,34 +136,29 @@ class Record:
         decoded = cv2.imdecode(np.frombuffer(self.image_bytes, np.uint8), cv2.IMREAD_COLOR)
         return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
+    def segment_indices(self) -> np.ndarray:
+        """`[h, w]` uint8 or uint16: 0 unlabelled, k row k - 1 of `segments`; one 0 without panoptic annotation."""
+        return cv2.imdecode(np.frombuffer(self.panoptic_bytes, np.uint8), cv2.IMREAD_UNCHANGED)
+
     def panoptic_ids(self) -> np.ndarray:
-        """`[h, w]` int32 segment ids; a single 0 where the image has no panoptic annotation."""
-        return decode_ids(self.panoptic_bytes)
+        """`[h, w]` int64 segment ids; a single 0 where the image has no panoptic annotation."""
+        return np.concatenate([[NO_SEGMENT], self.segments.id])[self.segment_indices()]
 
 
-def encode_image(image: np.ndarray) -> bytes:
-    """`[h, w, 3]` uint8 RGB as a PNG."""
-    return cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+def no_segments() -> Segments:
+    """The segments of an image that has none."""
+    return Segments(*_empty(np.int64, np.int32, bool))
 
 
-def encode_ids(ids: np.ndarray) -> bytes:
-    """`[h, w]` segment ids as a PNG with id = R + 256 G + 65536 B, the COCO panoptic format."""
-    ids = ids.astype(np.int64)
-    bgr = np.stack([ids >> 16, ids >> 8, ids], axis=-1) & 255
-    return cv2.imencode('.png', bgr.astype(np.uint8))[1].tobytes()
+def no_instances() -> Instances:
+    """The instances of an image that has none."""
+    boxes = np.zeros((0, 4), np.float32)
+    return Instances(*_empty(np.int64, np.int32, bool), boxes, [], *_empty(np.int64, np.int64))
 
 
-def decode_ids(png: bytes) -> np.ndarray:
-    """The inverse of `encode_ids`, `[h, w]` int32.
-
-    Raises:
-        ValueError: the bytes are not a whole PNG.
-    """
-    bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ValueError('not a readable PNG')
-    bgr = bgr.astype(np.int32)
-    return bgr[..., 2] + 256 * bgr[..., 1] + 65536 * bgr[..., 0]
+def no_pairs() -> Pairs:
+    """The pairs of an image where nothing overlaps."""
+    return Pairs(*_empty(np.int32, np.int32, np.int8, np.int8, np.int32, np.int32, np.int32))
 
 
 def encode_record(record: Record) -> dict[str, Any]:
@@ -138,9 +167,12 @@ def encode_record(record: Record) -> dict[str, Any]:
     return {
         'image': record.image_bytes,
         'image_id': record.image_id,
+        'file_name': record.file_name,
+        'size': np.asarray(record.size, np.int32),
         'panoptic': record.panoptic_bytes,
         'has_instances': record.has_instances,
         'has_panoptic': record.has_panoptic,
+        'has_relations': record.has_relations,
         'segments': _rows(dataclasses.asdict(segments)),
         'instances': _rows(
             {
@@ -150,6 +182,7 @@ def encode_record(record: Record) -> dict[str, Any]:
                 'box': instances.box,
                 'counts': [rle['counts'] for rle in instances.rles],
                 'segment': instances.segment,
+                'box_segment': instances.box_segment,
             }
         ),
         'pairs': _rows(dataclasses.asdict(pairs)),
@@ -158,25 +191,35 @@ def encode_record(record: Record) -> dict[str, Any]:
 
 def decode_record(raw: Mapping[str, Any]) -> Record:
     """A stored example, read with `DECODERS`, as a record."""
-    instances = raw['instances']
-    image_bytes, panoptic_bytes = bytes(raw['image']), bytes(raw['panoptic'])
-    size = _png_size(panoptic_bytes) if raw['has_panoptic'] else None
-    if size is None:
-        size = cv2.imdecode(np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_GRAYSCALE).shape
+    instances, size = raw['instances'], tuple(map(int, raw['size']))
     rles = [{'size': list(size), 'counts': bytes(counts)} for counts in instances['counts']]
     return Record(
-        image_bytes=image_bytes,
+        image_bytes=bytes(raw['image']),
         image_id=int(raw['image_id']),
-        panoptic_bytes=panoptic_bytes,
+        file_name=bytes(raw['file_name']).decode(),
+        size=size,
+        panoptic_bytes=bytes(raw['panoptic']),
         has_instances=bool(raw['has_instances']),
         has_panoptic=bool(raw['has_panoptic']),
+        has_relations=bool(raw['has_relations']),
         segments=Segments(**_columns(raw['segments'], id=np.int64, category=np.int32, crowd=bool)),
         instances=Instances(
-            **_columns(instances, id=np.int64, category=np.int32, crowd=bool, segment=np.int64),
+            **_columns(instances, id=np.int64, category=np.int32, crowd=bool, segment=np.int64, box_segment=np.int64),
             box=np.asarray(instances['box'], np.float32).reshape(-1, 4),
             rles=rles,
         ),
-        pairs=Pairs(**_columns(raw['pairs'], first=np.int32, second=np.int32, covered=np.int8, truly_covered=np.int8)),
+        pairs=Pairs(
+            **_columns(
+                raw['pairs'],
+                first=np.int32,
+                second=np.int32,
+                covered=np.int8,
+                truly_covered=np.int8,
+                intersection=np.int32,
+                first_pixels=np.int32,
+                second_pixels=np.int32,
+            )
+        ),
     )
 
 
@@ -192,7 +235,5 @@ def _columns(raw: Mapping[str, Any], **dtypes: Any) -> dict[str, np.ndarray]:
     return {name: np.asarray(raw[name], dtype).reshape(-1) for name, dtype in dtypes.items()}
 
 
-def _png_size(png: bytes) -> tuple[int, int]:
-    """Height and width from a PNG's header."""
-    width, height = np.frombuffer(png, '>u4', count=2, offset=16)
-    return int(height), int(width)
+def _empty(*dtypes: type) -> list[np.ndarray]:
+    return [np.zeros(0, dtype) for dtype in dtypes]

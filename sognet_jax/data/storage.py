@@ -8,47 +8,61 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
+from sognet_jax.categories import CategorySet
+from sognet_jax.category_files import categories_from_json, categories_to_json
 from sognet_jax.data.schema import DECODERS, Record, decode_record, encode_record, features
 
-Split = tuple[int, Callable[[int], Record]]
-"""How many records a split has, and the function that makes record i."""
+Splits = Mapping[str, Iterable[Record]]
 
 
 class RecordBuilder(tfds.core.GeneratorBasedBuilder):
-    """Writes records of the common schema; nothing is downloaded.
+    """Writes records of the common schema, in their order; nothing is downloaded.
+
+    Beside tfds' own files, `metadata.json` holds the categories and, for each split, the size of every image, so that
+    orientations are known without reading a record.
 
     Args:
         make_splits: gives the splits to write; only called when they have to be written.
+        categories: the classes that train ids stand for.
         description: what the data are, for the stored `dataset_info.json`.
         **options: of `tfds.core.GeneratorBasedBuilder`.
     """
 
-    VERSION = tfds.core.Version('1.0.0')
+    VERSION = tfds.core.Version('2.0.0')
     name = 'records'
 
-    def __init__(self, *, make_splits: Callable[[], Mapping[str, Split]], description: str, **options: Any) -> None:
+    def __init__(
+        self, *, make_splits: Callable[[], Splits], categories: CategorySet, description: str, **options: Any
+    ) -> None:
         self._make_splits = make_splits
         self._description = description
+        self._metadata = tfds.core.MetadataDict(categories=categories_to_json(categories), sizes={})
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(builder=self, description=self._description, features=features())
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self._description,
+            features=features(),
+            metadata=self._metadata,
+            disable_shuffling=True,
+        )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterable[Any]]:
-        return {name: self._generate_examples(name, *split) for name, split in self._make_splits().items()}
+        return {name: self._generate_examples(name, records) for name, records in self._make_splits().items()}
 
-    def _generate_examples(
-        self, split: str, count: int, make_record: Callable[[int], Record]
-    ) -> Iterable[tuple[int, dict[str, Any]]]:
-        for index in tqdm(range(count), desc=f'{self.name} {split}', unit='image'):
-            yield index, encode_record(make_record(index))
+    def _generate_examples(self, split: str, records: Iterable[Record]) -> Iterable[tuple[int, dict[str, Any]]]:
+        sizes = self._metadata['sizes'][split] = []
+        for index, record in enumerate(records):
+            sizes.append(list(record.size))
+            yield index, encode_record(record)
 
 
 def prepare(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str, **arguments: Any) -> pathlib.Path:
-    """Writes a data set unless it is there already; an interrupted or failed run leaves nothing behind.
+    """Writes a data set unless it is there already; an interrupted or failed run leaves no half of one behind.
 
     Args:
         builder: a builder class.
@@ -59,14 +73,19 @@ def prepare(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: 
     Returns:
         The folder of the prepared data.
     """
-    instance = builder(data_dir=str(data_dir), config=tfds.core.BuilderConfig(name=config), **arguments)
-    folder = pathlib.Path(instance.data_dir)
+    folder = prepared_folder(builder, data_dir, config)
     if not folder.is_dir():
+        instance = builder(data_dir=str(data_dir), config=tfds.core.BuilderConfig(name=config), **arguments)
         tfds.disable_progress_bar()
         options = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
         with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download of unknown size
             instance.download_and_prepare(file_format='array_record', download_config=options)
     return folder
+
+
+def prepared_folder(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str) -> pathlib.Path:
+    """Where `prepare` puts a data set."""
+    return pathlib.Path(data_dir) / builder.name / config / str(builder.VERSION)
 
 
 class RecordSource(Sequence[Record]):
@@ -76,6 +95,11 @@ class RecordSource(Sequence[Record]):
         folder: a prepared data set (see `prepare`).
         split: its split.
 
+    Attributes:
+        folder: of the prepared data.
+        categories: the classes that train ids stand for.
+        sizes: `[n, 2]` height and width of each image.
+
     Raises:
         ValueError: there is no such split.
     """
@@ -84,6 +108,9 @@ class RecordSource(Sequence[Record]):
         builder = tfds.builder_from_directory(str(folder))
         if split not in builder.info.splits:
             raise ValueError(f'{folder} has the splits {sorted(builder.info.splits)}, not {split!r}')
+        self.folder = pathlib.Path(folder)
+        self.categories = categories_from_json(builder.info.metadata['categories'], str(folder))
+        self.sizes = np.array(builder.info.metadata['sizes'][split], np.int32).reshape(-1, 2)
         self._source = builder.as_data_source(split, decoders=DECODERS)
 
     def __len__(self) -> int:
@@ -91,3 +118,26 @@ class RecordSource(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         return decode_record(self._source[int(index)])
+
+
+class MixedSource(Sequence[Record]):
+    """Several sources as one, in their order.
+
+    Args:
+        sources: with the same categories.
+
+    Attributes:
+        sizes: `[n, 2]` height and width of each image.
+    """
+
+    def __init__(self, sources: Sequence[RecordSource]) -> None:
+        self.sizes = np.concatenate([source.sizes for source in sources])
+        self._sources = tuple(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Record:
+        which = int(np.searchsorted(self._ends, index, side='right'))
+        return self._sources[which][int(index) - int(self._ends[which - 1] if which else 0)]

@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import IGNORE
-from sognet_jax.data.schema import NO_SEGMENT, Instances, Record, Segments
+from sognet_jax.data.schema import Instances, Record, Segments
 
 MASK_SIDE = 112
 PANOPTIC_STRIDE = 4
@@ -29,6 +29,8 @@ class ExampleSettings:
         max_instances: N; the smallest instances of an image with more are dropped.
         num_stuff: S.
         inclusive_boxes: boxes are resized as the published code does, see `published_frames`.
+        match_by_box: instances own the panoptic segments that the published code finds for them, see
+            `relations.match_segments_by_box`.
     """
 
     image_size: tuple[int, int]
@@ -37,6 +39,7 @@ class ExampleSettings:
     max_instances: int
     num_stuff: int
     inclusive_boxes: bool = False
+    match_by_box: bool = False
 
     def __post_init__(self) -> None:
         if any(side % 32 for side in self.image_size):
@@ -58,18 +61,18 @@ def make_example(
         The contract's arrays, and `dropped`, the number of instances that found no slot.
     """
     image = record.image()
-    ids = record.panoptic_ids() if record.has_panoptic else np.zeros(image.shape[:2], np.int32)
+    indices = record.segment_indices() if record.has_panoptic else np.zeros(image.shape[:2], np.uint8)
     original_size = image.shape[:2]
     if either_orientation:
         settings = oriented(settings, original_size)
     scale = resize_factor(original_size, settings)
     if flip:  # before resizing, where the boxes are mirrored: the resized width is rounded
-        image, ids = cv2.flip(image, 1), cv2.flip(ids, 1)
+        image, indices = cv2.flip(image, 1), cv2.flip(indices, 1)
     image = cv2.convertScaleAbs(resize_image(image, scale))
-    ids = cv2.resize(ids, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    indices = cv2.resize(indices, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     slots = choose_instances(record.instances, settings.max_instances)
-    kept = record.instances.segment[slots]
-    semantic, panoptic = label_maps(ids, record.segments, kept, settings.num_stuff)
+    own_segments = record.instances.box_segment if settings.match_by_box else record.instances.segment
+    semantic, panoptic = label_maps(indices, record.segments, own_segments[slots], settings.num_stuff)
     example = {
         'image': _pad(image, settings.image_size, 0),
         'image_size': np.array(image.shape[:2], np.int32),
@@ -135,29 +138,26 @@ def choose_instances(instances: Instances, max_instances: int) -> np.ndarray:
 
 
 def label_maps(
-    ids: np.ndarray, segments: Segments, slot_segments: np.ndarray, num_stuff: int
+    indices: np.ndarray, segments: Segments, slot_segments: np.ndarray, num_stuff: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Semantic train ids and panoptic targets of a map of segment ids.
+    """Semantic train ids and panoptic targets of a map of segments.
 
     Thing pixels of no kept instance are ignored in the panoptic target; crowd is labelled in the semantic one.
 
     Args:
-        ids: `[h, w]` segment ids, 0 unlabelled.
+        indices: `[h, w]` rows of `segments` + 1, 0 unlabelled.
         segments: the image's segments.
-        slot_segments: `[n]` the segment of each instance slot, 0 for none.
+        slot_segments: `[n]` the segment's id of each instance slot, 0 for none.
         num_stuff: S.
 
     Returns:
         `[h, w]` uint8 semantic (255 ignored) and `[h, w]` int16 panoptic (S + i is slot i, -1 ignored).
     """
-    order = np.argsort(segments.id)
-    known = np.concatenate([[NO_SEGMENT], segments.id[order]])
-    semantic = np.concatenate([[IGNORE], segments.category[order]]).astype(np.uint8)
+    semantic = np.concatenate([[IGNORE], segments.category]).astype(np.uint8)
     panoptic = np.where(semantic < num_stuff, semantic.astype(np.int16), np.int16(PANOPTIC_IGNORE))
-    slots = np.flatnonzero(slot_segments != NO_SEGMENT)
-    panoptic[np.searchsorted(known, slot_segments[slots])] = num_stuff + slots
-    position = np.searchsorted(known, ids)
-    return semantic[position], panoptic[position]
+    rows, slots = np.nonzero(segments.id[:, None] == slot_segments)
+    panoptic[rows + 1] = num_stuff + slots
+    return semantic[indices], panoptic[indices]
 
 
 def published_frames(boxes: np.ndarray, scale: float, flip: bool) -> np.ndarray:
@@ -253,7 +253,7 @@ def relation_matrices(record: Record, slots: np.ndarray, max_instances: int) -> 
         return matrix
 
     covered = pairs.covered[both]
-    has_order = record.has_instances and record.has_panoptic
+    has_order = record.has_relations and record.has_panoptic
     return {
         'overlap': symmetric(np.ones(len(first), bool)),
         'order': directed(covered),

@@ -14,7 +14,9 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.categories import CategorySet, category_set
+from sognet_jax.categories import CategorySet
+from sognet_jax.category_files import category_set
+from sognet_jax.data.configured import example_settings, has_annotations, prepare_split
 from sognet_jax.data.pipeline import evaluation_batches
 from sognet_jax.data.schema import Pairs, Record
 from sognet_jax.data.storage import RecordSource
@@ -27,7 +29,6 @@ from sognet_jax.inference.predictor import Inference, Prediction, predict, relat
 from sognet_jax.inference.segments import panoptic_segments
 from sognet_jax.models.sognet import SOGNet, build_network, initialize
 from sognet_jax.training.checkpoints import restore_variables
-from sognet_jax.training.data import example_settings, has_annotations, prepare_split
 from sognet_jax.training.pictures import ImageResult, evaluation_picture
 from sognet_jax.visualization import write_png
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from sognet_jax.categories import category_set
+from sognet_jax.category_files import category_set
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.training.checkpoints import Checkpoints, has_checkpoint, restore_variables
 from sognet_jax.training.data import TrainBatches

@@ -15,14 +15,16 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.categories import CategorySet, category_set
+from sognet_jax.categories import CategorySet
+from sognet_jax.category_files import category_set
+from sognet_jax.data.configured import example_settings
 from sognet_jax.data.images import ImageError, find_images, image_record
-from sognet_jax.data.schema import Record, encode_ids, encode_image
+from sognet_jax.data.png import encode_ids, encode_image
+from sognet_jax.data.schema import Record
 from sognet_jax.data.transforms import ExampleSettings, make_example, oriented, resize_factor
 from sognet_jax.inference.predictor import Inference, Prediction, predict
 from sognet_jax.inference.scene import Scene, describe_scene
 from sognet_jax.models.sognet import SOGNet
-from sognet_jax.training.data import example_settings
 from sognet_jax.training.evaluate import restore_network
 from sognet_jax.training.pictures import PREDICTED
 from sognet_jax.visualization import (

@@ -8,8 +8,18 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import COCO, IGNORE
-from sognet_jax.data.relations import OVERLAP_RATIO, decide_pairs, find_pairs
-from sognet_jax.data.schema import Instances, Pairs, Record, Segments, encode_ids, encode_image
+from sognet_jax.data.png import encode_image, encode_indices, index_ids
+from sognet_jax.data.relations import (
+    NO_ROW,
+    OVERLAP_RATIO,
+    decide_pairs,
+    find_pairs,
+    map_rles,
+    match_segments,
+    match_segments_by_box,
+    rle_boxes,
+)
+from sognet_jax.data.schema import Instances, Pairs, Record, Segments
 from sognet_jax.data.transforms import ExampleSettings, make_example, resize_factor, resize_image
 from tests import golden_files
 
@@ -47,46 +57,56 @@ def case(request):
         max_instances=len(annotation['boxes']) + 2,
         num_stuff=COCO.num_stuff,
         inclusive_boxes=True,
+        match_by_box=True,
     )
     scale = resize_factor(annotation['semantic'].shape, settings)
-    return Case(annotation, inputs, scale, make_example(record_of(annotation, inputs), settings))
+    return Case(annotation, inputs, scale, make_example(record_of(annotation), settings))
 
 
-def record_of(annotation, inputs):
-    """The stored annotation as a record.
-
-    An instance has its panoptic segment where the published loader found it (it matches by box IoU, the builders here
-    by mask IoU: see test_relations); what it did not find is a segment of no instance.
-    """
+def record_of(annotation):
+    """The stored annotation as a record whose instances have the segments that the published rule finds."""
     rles = polygon_rles(annotation)
     semantic, categories = annotation['semantic'], annotation['classes'] - 1
     ids = np.where(semantic == IGNORE, 0, semantic.astype(np.int64) + 1)
-    matched = np.array([np.any(mask == 1) for mask in inputs['matched_mask']], bool)
-    for index in np.flatnonzero(matched):
-        ids[annotation['panoptic_masks'][index]] = FIRST_INSTANCE + index
-    segment = np.where(matched, FIRST_INSTANCE + np.arange(len(rles)), 0)
-    pairs, _ = find_pairs(rles, np.zeros(len(rles), bool))
-    covered, _ = decide_pairs(rles, pairs, ids, segment)
+    for index, mask in enumerate(annotation['panoptic_masks']):
+        ids[mask] = FIRST_INSTANCE + index
     present = np.unique(ids[ids > 0])
-    own = present >= FIRST_INSTANCE
-    train_ids = np.where(own, COCO.num_stuff + categories[np.where(own, present - FIRST_INSTANCE, 0)], present - 1)
+    things = np.flatnonzero(present >= FIRST_INSTANCE)
+    train_ids = present - 1
+    train_ids[things] = COCO.num_stuff + categories[present[things] - FIRST_INSTANCE]
+    indices = index_ids(ids, present)
+    segment_rles = map_rles(indices, len(present))
+    thing_rles = [segment_rles[row] for row in things]
+    boxes = annotation['boxes'] + golden_files.SHIFT
+    by_mask = match_segments(rles, COCO.num_stuff + categories, thing_rles, train_ids[things])
+    by_box = match_segments_by_box(boxes, rle_boxes(thing_rles))
+    pairs, intersections = find_pairs(rles, np.zeros(len(rles), bool))
+    rows = np.where(by_mask == NO_ROW, NO_ROW, things[by_mask])
+    covered, pixels = decide_pairs(rles, pairs, segment_rles, rows)
     return Record(
         image_bytes=encode_image(annotation['image_bgr'][:, :, ::-1]),
         image_id=1,
-        panoptic_bytes=encode_ids(ids),
+        file_name='1.png',
+        size=semantic.shape,
+        panoptic_bytes=encode_indices(indices),
         has_instances=True,
         has_panoptic=True,
+        has_relations=True,
         segments=Segments(present, train_ids.astype(np.int32), np.zeros(len(present), bool)),
         instances=Instances(
             id=1 + np.arange(len(rles)),
             category=categories.astype(np.int32),
             crowd=np.zeros(len(rles), bool),
-            box=annotation['boxes'] + golden_files.SHIFT,
+            box=boxes,
             rles=rles,
-            segment=segment,
+            segment=np.where(by_mask == NO_ROW, 0, present[things][by_mask]),
+            box_segment=np.where(by_box == NO_ROW, 0, present[things][by_box]),
         ),
-        pairs=Pairs(pairs[:, 0], pairs[:, 1], covered, np.full(len(pairs), -1, np.int8)),
-    )
+        pairs=Pairs(
+            pairs[:, 0], pairs[:, 1], covered, np.full(len(pairs), -1, np.int8), intersections, pixels[:, 0],
+            pixels[:, 1],
+        ),
+    )  # fmt: skip
 
 
 def polygon_rles(annotation):

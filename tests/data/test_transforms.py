@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import IGNORE, SHAPES
-from sognet_jax.data.schema import encode_image
+from sognet_jax.data.png import encode_image
 from sognet_jax.data.shapes.builder import ShapesSettings, draw
 from sognet_jax.data.transforms import ExampleSettings, make_example, published_frames, resize_factor, resize_image
 from tests import golden_files

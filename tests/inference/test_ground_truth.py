@@ -6,6 +6,7 @@ import numpy as np
 
 from configs import shapes
 from sognet_jax.categories import SHAPES
+from sognet_jax.data.configured import example_settings
 from sognet_jax.data.shapes.builder import ShapesSettings, draw
 from sognet_jax.data.transforms import make_example
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
@@ -13,7 +14,6 @@ from sognet_jax.inference.predictor import Inference, Instances, fuse
 from sognet_jax.inference.segments import panoptic_segments
 from sognet_jax.models.sognet import MASK_SIZE
 from sognet_jax.ops.masks import crop_resize_masks
-from sognet_jax.training.data import example_settings
 
 CONFIDENCE = 8.0
 """Logit of what is certain."""

@@ -1,250 +1,294 @@
-"""Reading and checking annotations in the official COCO layout.
-
-    SOURCE/annotations/instances_SPLIT.json
-    SOURCE/annotations/panoptic_SPLIT.json and SOURCE/annotations/panoptic_SPLIT/*.png
-    SOURCE/SPLIT/*.jpg
-
-One of the two kinds of annotation may be missing. Every error names the file and the image, annotation or segment.
-"""
+"""What COCO's annotations say of one image, checked against its files, with every overlap of its instances."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sognet_jax.categories import COCO
-from sognet_jax.data.relations import RLE, UNDECIDED, decide_pairs, find_pairs, match_segments
-from sognet_jax.data.schema import Instances, Pairs, Record, Segments, decode_ids, encode_ids
+from sognet_jax.categories import CategorySet
+from sognet_jax.data.coco.files import CocoSplit, Entry, annotation_files
+from sognet_jax.data.images import bare_record, decode_image
+from sognet_jax.data.png import MAX_SEGMENTS, decode_ids, encode_indices, index_ids
+from sognet_jax.data.problems import Problem
+from sognet_jax.data.relations import (
+    NO_ROW,
+    RLE,
+    UNDECIDED,
+    decide_pairs,
+    find_pairs,
+    map_rles,
+    match_segments,
+    match_segments_by_box,
+    rle_boxes,
+)
+from sognet_jax.data.schema import NO_SEGMENT, Instances, Pairs, Record, Segments, no_pairs, no_segments
+from sognet_jax.data.staging import Examined
 
-TRAIN_IDS = {category.id: index for index, category in enumerate(COCO.all)}
+BOX_TOLERANCE = 1.0
+"""Pixels by which a box may exceed its image: annotations are rounded."""
 
-
-class AnnotationError(ValueError):
-    """An annotation is broken; the message names the file and the place in it."""
+WHITE = (255, 255 + 256 * 255 + 65536 * 255)
+"""Ids that a PNG has where 255, not 0, was written for unlabelled pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CocoSplit:
-    """The annotations of one split, indexed by image.
+class ImageTask:
+    """The entries of one image, and where its files are.
 
     Attributes:
-        source: the folder in the official layout.
-        name: the split, for example `val2017`.
-        images: image records of either file, in order of their ids.
-        instances: instance annotations by image id; None without that file.
-        panoptic: panoptic annotation by image id; None without that file.
+        image: its entry in `images`.
+        image_file: the file.
+        instances, panoptic: its annotations; None where it has none of the kind.
+        instances_file, panoptic_file: the JSON files, for messages; the second names the folder of PNGs too.
+        categories: the classes.
     """
 
-    source: pathlib.Path
-    name: str
-    images: list[dict[str, Any]]
-    instances: dict[int, list[dict[str, Any]]] | None
-    panoptic: dict[int, dict[str, Any]] | None
-
-    @property
-    def instances_file(self) -> pathlib.Path:
-        """The instance annotation file."""
-        return annotation_files(self.source, self.name)[0]
-
-    @property
-    def panoptic_file(self) -> pathlib.Path:
-        """The panoptic annotation file."""
-        return annotation_files(self.source, self.name)[1]
+    image: Entry
+    image_file: pathlib.Path
+    instances: list[Entry] | None
+    panoptic: Entry | None
+    instances_file: pathlib.Path
+    panoptic_file: pathlib.Path
+    categories: CategorySet
 
 
-def annotation_files(source: pathlib.Path, name: str) -> tuple[pathlib.Path, pathlib.Path]:
-    """Where the instance and the panoptic annotations of a split are."""
-    folder = source / 'annotations'
-    return folder / f'instances_{name}.json', folder / f'panoptic_{name}.json'
-
-
-def read_split(source: str | pathlib.Path, name: str) -> CocoSplit:
-    """Reads the annotation files of a split.
-
-    Raises:
-        AnnotationError: the folder or both files are missing, a file is no JSON or lacks a field, or ids collide.
-    """
-    source = pathlib.Path(source)
-    if not source.is_dir():
-        raise AnnotationError(f'data.source = {str(source)!r} is no folder; expected the official COCO layout there')
-    empty = CocoSplit(source, name, [], None, None)
-    images: dict[int, dict[str, Any]] = {}
-    instances = panoptic = None
-    if empty.instances_file.is_file():
-        content = _read_json(empty.instances_file, ('images', 'annotations'))
-        images |= {image['id']: image for image in content['images']}
-        instances = _by_image(empty.instances_file, content['annotations'])
-    if empty.panoptic_file.is_file():
-        content = _read_json(empty.panoptic_file, ('images', 'annotations'))
-        images = {image['id']: image for image in content['images']} | images
-        panoptic = {annotation['image_id']: annotation for annotation in content['annotations']}
-        if len(panoptic) != len(content['annotations']):
-            raise AnnotationError(f'{empty.panoptic_file}: two annotations of one image')
-    if instances is None and panoptic is None:
-        raise AnnotationError(f'neither {empty.instances_file} nor {empty.panoptic_file} exists')
-    ordered = [images[image_id] for image_id in sorted(images)]
-    return CocoSplit(source, name, ordered, instances, panoptic)
-
-
-def make_record(split: CocoSplit, index: int) -> Record:
-    """Image `index` of a split with everything that is known of it.
-
-    Raises:
-        AnnotationError: a file is missing or broken, or the annotations contradict each other.
-    """
-    image = split.images[index]
-    try:
-        image_bytes, size = _read_image(split, image)
-        ids, segments = _read_panoptic(split, image['id'], size)
-        instances = _read_instances(split, image['id'], size)
-    except KeyError as error:
-        raise AnnotationError(
-            f'{split.source}, {split.name}: an entry of image {image["id"]} has no {error}'
-        ) from error
-    if ids is not None and split.instances is not None:
-        things = (segments.category >= COCO.num_stuff) & ~segments.crowd
-        instances = dataclasses.replace(
-            instances,
-            segment=match_segments(
-                instances.rles,
-                np.where(instances.crowd, -1, instances.category + COCO.num_stuff),
-                ids,
-                segments.id[things],
-                segments.category[things],
-            ),
+def image_tasks(split: CocoSplit, categories: CategorySet) -> list[ImageTask]:
+    """One task for each image of a split, in order."""
+    files, folder = annotation_files(split.source, split.name), split.image_folder
+    return [
+        ImageTask(
+            image,
+            folder / image['file_name'],
+            split.instances.get(image['id']),
+            split.panoptic.get(image['id']),
+            files['instances'],
+            files['panoptic'],
+            categories,
         )
-    return Record(
-        image_bytes=image_bytes,
-        image_id=image['id'],
-        panoptic_bytes=encode_ids(np.zeros((1, 1)) if ids is None else ids),
-        has_instances=split.instances is not None,
-        has_panoptic=ids is not None,
-        segments=segments,
-        instances=instances,
-        pairs=_relate(instances, ids),
-    )
+        for image in split.images
+    ]
 
 
-def _relate(instances: Instances, ids: np.ndarray | None) -> Pairs:
-    if not instances.rles:
-        nothing = np.zeros(0, np.int32)
-        return Pairs(nothing, nothing, nothing.astype(np.int8), nothing.astype(np.int8))
-    pairs, _ = find_pairs(instances.rles, instances.crowd)
-    unknown = np.full(len(pairs), UNDECIDED, np.int8)
-    covered = unknown if ids is None else decide_pairs(instances.rles, pairs, ids, instances.segment)[0]
-    return Pairs(pairs[:, 0], pairs[:, 1], covered, unknown)
+def examine(task: ImageTask) -> Examined:
+    """Checks everything about one image, and works out which of its instances overlap.
+
+    Returns:
+        The record without what is broken, and all that is. There is no record if the image or its panoptic annotation
+        cannot be used.
+    """
+    problems: list[Problem] = []
+    size = (task.image['height'], task.image['width'])
+    _check_image(task, size, problems)
+    segments, indices = no_segments(), None
+    if task.panoptic is not None:
+        segments, indices = _read_panoptic(task, size, problems)
+    if problems:
+        _read_instances(task, size, problems)
+        return Examined(None, task.image_file, tuple(problems))
+    record = bare_record(b'', task.image['id'], task.image_file.name, size)
+    if indices is not None:
+        record = dataclasses.replace(
+            record, has_panoptic=True, segments=segments, panoptic_bytes=encode_indices(indices)
+        )
+    too_small = 0
+    if task.instances is not None:
+        instances, too_small = _read_instances(task, size, problems)
+        record = _relate(dataclasses.replace(record, instances=instances, has_instances=True), indices, task.categories)
+    return Examined(record, task.image_file, tuple(problems), too_small)
 
 
-def _read_json(path: pathlib.Path, fields: tuple[str, ...]) -> dict[str, Any]:
+def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet) -> Record:
+    """The record with its pairs, and with the panoptic segments of its instances."""
+    instances, segments = record.instances, record.segments
+    segment_rles = [] if indices is None else map_rles(indices, len(segments.id))
+    things = np.flatnonzero((segments.category >= categories.num_stuff) & ~segments.crowd)
+    thing_rles = [segment_rles[row] for row in things]
+    own = np.where(instances.crowd, -1, instances.category + categories.num_stuff)
+    matched = _through(match_segments(instances.rles, own, thing_rles, segments.category[things]), things)
+    by_box = np.full(len(instances.id), NO_ROW, np.int64)
+    real = np.flatnonzero(~instances.crowd)
+    by_box[real] = _through(match_segments_by_box(instances.box[real], rle_boxes(thing_rles)), things)
+    pairs = no_pairs()
+    if len(instances.rles):
+        ends, intersections = find_pairs(instances.rles, instances.crowd)
+        covered, pixels = decide_pairs(instances.rles, ends, segment_rles, matched)
+        unknown = np.full(len(ends), UNDECIDED, np.int8)
+        pairs = Pairs(ends[:, 0], ends[:, 1], covered, unknown, intersections, pixels[:, 0], pixels[:, 1])
+    ids = np.append(segments.id, NO_SEGMENT)  # NO_ROW is the last
+    instances = dataclasses.replace(instances, segment=ids[matched], box_segment=ids[by_box])
+    return dataclasses.replace(record, instances=instances, pairs=pairs, has_relations=True)
+
+
+def _through(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Rows among chosen segments as rows among all."""
+    return np.where(rows == NO_ROW, NO_ROW, np.append(chosen, NO_ROW)[rows])
+
+
+def _check_image(task: ImageTask, size: tuple[int, int], problems: list[Problem]) -> None:
+    place = f'{task.image_file}, image {task.image["id"]}'
+    if not task.image_file.is_file():
+        problems.append(Problem('missing image', place, 'is missing'))
+        return
     try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AnnotationError(f'{path} is not valid JSON: {error}') from error
-    for field in fields:
-        if not isinstance(content, dict) or field not in content:
-            raise AnnotationError(f'{path} has no field {field!r}')
-    return content
-
-
-def _by_image(path: pathlib.Path, annotations: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    by_image: dict[int, list[dict[str, Any]]] = collections.defaultdict(list)
-    seen: set[int] = set()
-    for annotation in annotations:
-        if annotation['id'] in seen:
-            raise AnnotationError(f'{path}: annotation id {annotation["id"]} appears twice')
-        seen.add(annotation['id'])
-        by_image[annotation['image_id']].append(annotation)
-    return by_image
-
-
-def _read_image(split: CocoSplit, image: dict[str, Any]) -> tuple[bytes, tuple[int, int]]:
-    """The encoded image and its height and width, after checking that all of it can be decoded."""
-    path = split.source / split.name / image['file_name']
-    if not path.is_file():
-        raise AnnotationError(f'{path}: image {image["id"]} is missing')
-    image_bytes = path.read_bytes()
-    size = (image['height'], image['width'])
-    if path.suffix.lower() in ('.jpg', '.jpeg') and not image_bytes.rstrip(b'\0').endswith(b'\xff\xd9'):
-        raise AnnotationError(f'{path}: image {image["id"]} is truncated (no end-of-image marker)')
-    decoded = cv2.imdecode(np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_COLOR) if image_bytes else None
-    if decoded is None:
-        raise AnnotationError(f'{path}: image {image["id"]} cannot be decoded')
+        decoded = decode_image(task.image_file.read_bytes())
+    except ValueError as error:
+        problems.append(Problem('broken image', place, str(error)))
+        return
     if decoded.shape[:2] != size:
-        raise AnnotationError(f'{path}: image {image["id"]} is {decoded.shape[:2]}, its record says {size}')
-    return image_bytes, size
+        text = f'is {decoded.shape[0]} x {decoded.shape[1]} (height x width), its record says {size[0]} x {size[1]}'
+        problems.append(Problem('image of another size', place, text))
 
 
-def _read_panoptic(split: CocoSplit, image_id: int, size: tuple[int, int]) -> tuple[np.ndarray | None, Segments]:
-    """The map of segment ids and the segments of an image; None and no segments where it has no annotation."""
-    annotation = (split.panoptic or {}).get(image_id)
-    if annotation is None:
-        return None, Segments(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, bool))
-    path = split.panoptic_file.with_suffix('') / annotation['file_name']
-    if not path.is_file():
-        raise AnnotationError(f'{path}: panoptic PNG of image {image_id} is missing')
+def _read_panoptic(
+    task: ImageTask, size: tuple[int, int], problems: list[Problem]
+) -> tuple[Segments, np.ndarray | None]:
+    """The segments, and the map of indices; None if there is a problem."""
+    before = len(problems)
+    image_id, categories = task.image['id'], task.categories
+    path = task.panoptic_file.with_suffix('') / task.panoptic['file_name']
+    place = f'{path}, image {image_id}'
+    segments = _read_segments(task, problems)
     try:
         ids = decode_ids(path.read_bytes())
+    except OSError as error:
+        problems.append(Problem('missing PNG', place, f'panoptic PNG is missing ({error.strerror})'))
+        return segments, None
     except ValueError as error:
-        raise AnnotationError(f'{path}: panoptic PNG of image {image_id} cannot be decoded') from error
+        problems.append(Problem('broken PNG', place, f'panoptic PNG cannot be decoded: {error}'))
+        return segments, None
     if ids.shape != size:
-        raise AnnotationError(f'{path}: panoptic PNG of image {image_id} is {ids.shape}, the image {size}')
-    where = f'{split.panoptic_file}, image {image_id}'
-    info = annotation['segments_info']
-    segment_ids = np.array([segment['id'] for segment in info], np.int64)
-    unknown = set(np.unique(ids)) - {0} - set(segment_ids)
-    absent = set(segment_ids) - set(np.unique(ids))
-    if unknown:
-        raise AnnotationError(f'{where}: {path.name} has ids without a segment: {sorted(map(int, unknown))[:5]}')
-    if absent:
-        raise AnnotationError(f'{where}: segments without a pixel in {path.name}: {sorted(map(int, absent))[:5]}')
-    categories = [_train_id(f'{where}, segment {segment["id"]}', segment['category_id']) for segment in info]
-    crowd = np.array([bool(segment.get('iscrowd', 0)) for segment in info], bool)
-    return ids, Segments(segment_ids, np.array(categories, np.int32), crowd)
+        text = f'panoptic PNG is {ids.shape[0]} x {ids.shape[1]} (height x width), the image {size[0]} x {size[1]}'
+        problems.append(Problem('PNG of another size', place, text))
+        return segments, None
+    present = set(np.unique(ids).tolist()) - {NO_SEGMENT}
+    known = {entry.get('id') for entry in task.panoptic['segments_info']}
+    for unknown in sorted(present - known):
+        hint = '; unlabelled pixels are 0, not 255' if unknown in WHITE else ''
+        text = f'id {unknown} has {np.count_nonzero(ids == unknown)} pixels and no segment{hint}'
+        problems.append(Problem('PNG id without a segment', place, text))
+    for absent in sorted(known - present - {None, NO_SEGMENT}):
+        text = f'{path.name} has no pixel of it'
+        where = f'{task.panoptic_file}, image {image_id}, segment {absent}'
+        problems.append(Problem('segment without a pixel', where, text))
+    if len(problems) > before:
+        return segments, None
+    assert segments.category.max(initial=0) < categories.num_classes
+    return segments, index_ids(ids, segments.id)
 
 
-def _read_instances(split: CocoSplit, image_id: int, size: tuple[int, int]) -> Instances:
-    annotations = (split.instances or {}).get(image_id, [])
-    categories, rles = [], []
-    for annotation in annotations:
-        where = f'{split.instances_file}, image {image_id}, annotation {annotation["id"]}'
-        train_id = _train_id(where, annotation['category_id'])
-        if train_id < COCO.num_stuff:
-            raise AnnotationError(f'{where}: category {annotation["category_id"]} is stuff, not a thing')
-        categories.append(train_id - COCO.num_stuff)
-        rles.append(_to_rle(where, annotation['segmentation'], size))
-    xywh = np.array([annotation['bbox'] for annotation in annotations], np.float32).reshape(-1, 4)
-    return Instances(
-        id=np.array([annotation['id'] for annotation in annotations], np.int64),
-        category=np.array(categories, np.int32),
-        crowd=np.array([bool(annotation.get('iscrowd', 0)) for annotation in annotations], bool),
-        box=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
-        rles=rles,
-        segment=np.zeros(len(annotations), np.int64),
+def _read_segments(task: ImageTask, problems: list[Problem]) -> Segments:
+    ids, train_ids, crowd = [], [], []
+    for entry in task.panoptic['segments_info']:
+        place = f'{task.panoptic_file}, image {task.image["id"]}, segment {entry.get("id")}'
+        if not isinstance(entry.get('id'), int) or not NO_SEGMENT < entry['id'] < 256**3:
+            problems.append(Problem('broken segment id', place, f'id is {entry.get("id")}, expected 1 .. 16777215'))
+            continue
+        if entry['id'] in ids:
+            problems.append(Problem('doubled segment id', place, 'this id appears twice'))
+        train_id = _train_id(entry, place, task.categories, problems)
+        if train_id is not None:
+            is_crowd = bool(entry.get('iscrowd', 0))
+            if is_crowd and train_id < task.categories.num_stuff:
+                name = task.categories.all[train_id].name
+                problems.append(Problem('crowd of stuff', place, f'iscrowd is 1, but {name!r} is stuff'))
+            ids.append(entry['id'])
+            train_ids.append(train_id)
+            crowd.append(is_crowd)
+    if len(ids) > MAX_SEGMENTS:
+        place = f'{task.panoptic_file}, image {task.image["id"]}'
+        problems.append(Problem('too many segments', place, f'{len(ids)}, at most {MAX_SEGMENTS}'))
+    return Segments(np.array(ids, np.int64), np.array(train_ids, np.int32), np.array(crowd, bool))
+
+
+def _read_instances(task: ImageTask, size: tuple[int, int], problems: list[Problem]) -> tuple[Instances, int]:
+    """The instances without a problem, and the number of those that are too small to cover a pixel."""
+    rows: list[tuple[int, int, bool, np.ndarray, RLE]] = []
+    too_small = 0
+    for entry in task.instances or []:
+        found: list[Problem] = []
+        place = f'{task.instances_file}, image {task.image["id"]}, annotation {entry["id"]}'
+        box = _read_box(entry, place, size, found)
+        rle = _read_mask(entry, place, size, found)
+        train_id = _train_id(entry, place, task.categories, found)
+        if train_id is not None and train_id < task.categories.num_stuff:
+            text = f'category {entry["category_id"]} ({task.categories.all[train_id].name}) is stuff, not a thing'
+            found.append(Problem('thing and stuff mixed up', place, text))
+        if not found and coco_mask.area(rle) == 0:
+            if np.min(box[2:] - box[:2]) <= 1:
+                too_small += 1
+                continue
+            found.append(Problem('empty mask', place, f'its mask covers no pixel, its box is {entry["bbox"]}'))
+        problems += found
+        if not found:
+            is_crowd = bool(entry.get('iscrowd', 0))
+            rows.append((entry['id'], train_id - task.categories.num_stuff, is_crowd, box, rle))
+    ids, classes, crowd, boxes, rles = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    nothing = np.zeros(len(rows), np.int64)
+    instances = Instances(
+        id=np.array(ids, np.int64),
+        category=np.array(classes, np.int32),
+        crowd=np.array(crowd, bool),
+        box=np.array(boxes, np.float32).reshape(-1, 4),
+        rles=list(rles),
+        segment=nothing,
+        box_segment=nothing,
     )
+    return instances, too_small
 
 
-def _to_rle(where: str, segmentation: Any, size: tuple[int, int]) -> RLE:
+def _read_box(entry: Entry, place: str, size: tuple[int, int], problems: list[Problem]) -> np.ndarray | None:
+    """`[4]` half-open x1, y1, x2, y2, clipped to the image."""
+    try:
+        x, y, width, height = (float(value) for value in entry['bbox'])
+        is_finite = bool(np.all(np.isfinite([x, y, width, height])))
+    except (KeyError, TypeError, ValueError):
+        is_finite = False
+    if not is_finite or width < 0 or height < 0:
+        text = f'bbox is {entry.get("bbox")}, expected [x, y, width, height]'
+        problems.append(Problem('broken box', place, text))
+        return None
+    box, limits = np.array([x, y, x + width, y + height]), np.array([size[1], size[0]] * 2)
+    if np.any(box < -BOX_TOLERANCE) or np.any(box > limits + BOX_TOLERANCE):
+        text = f'bbox {entry["bbox"]} is not inside the image of {size[0]} x {size[1]} (height x width)'
+        problems.append(Problem('box outside the image', place, text))
+    return np.clip(box, 0, limits).astype(np.float32)
+
+
+def _read_mask(entry: Entry, place: str, size: tuple[int, int], problems: list[Problem]) -> RLE | None:
     """Polygons, uncompressed or compressed run lengths -> compressed run lengths, by the COCO rasteriser."""
     try:
-        if isinstance(segmentation, list):
-            return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-        if tuple(segmentation['size']) != size:
-            raise ValueError(f'its size is {segmentation["size"]}, the image {size}')
-        if isinstance(segmentation['counts'], list):
-            return coco_mask.frPyObjects(segmentation, *size)
-        return {'size': list(size), 'counts': segmentation['counts'].encode()}
-    except Exception as error:
-        raise AnnotationError(f'{where}: segmentation cannot be read: {error}') from error
+        return _to_rle(entry['segmentation'], size)
+    except Exception as error:  # pycocotools raises whatever its C code and Cython meet
+        reason = 'is missing' if isinstance(error, KeyError) and 'segmentation' not in entry else str(error)
+        problems.append(Problem('broken segmentation', place, f'segmentation cannot be read: {reason}'))
+        return None
 
 
-def _train_id(where: str, category_id: int) -> int:
-    if category_id not in TRAIN_IDS:
-        raise AnnotationError(f'{where}: category id {category_id} is no COCO panoptic category')
-    return TRAIN_IDS[category_id]
+def _to_rle(segmentation: Any, size: tuple[int, int]) -> RLE:
+    if isinstance(segmentation, list):
+        if not segmentation or any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
+            raise ValueError('expected polygons [x1, y1, x2, y2, x3, y3, ...] of at least three points')
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+    if tuple(segmentation['size']) != size:
+        raise ValueError(f'its size is {segmentation["size"]}, the image {list(size)}')
+    if isinstance(segmentation['counts'], list):
+        if sum(segmentation['counts']) != size[0] * size[1]:
+            raise ValueError(f'its counts are of {sum(segmentation["counts"])} pixels, not {size[0] * size[1]}')
+        return coco_mask.frPyObjects(segmentation, *size)
+    return {'size': list(size), 'counts': segmentation['counts'].encode()}
+
+
+def _train_id(entry: Entry, place: str, categories: CategorySet, problems: list[Problem]) -> int | None:
+    if 'category_id' not in entry:
+        problems.append(Problem('broken annotation', place, "has no field 'category_id'"))
+        return None
+    for train_id, category in enumerate(categories.all):
+        if category.id == entry['category_id']:
+            return train_id
+    text = f'category id {entry["category_id"]} is not in {categories.name}'
+    problems.append(Problem('unknown category', place, text))
+    return None

@@ -1,45 +1,59 @@
-"""COCO panoptic as a tfds builder over local files in the official layout."""
+"""COCO panoptic, and other data in its layout, as tfds builders over local files."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import pathlib
+from collections.abc import Sequence
 
-from sognet_jax.data import storage
-from sognet_jax.data.coco.annotations import annotation_files, make_record, read_split
+from sognet_jax.categories import COCO, CategorySet
+from sognet_jax.category_files import categories_to_json
+from sognet_jax.data.coco.annotations import ImageTask, examine, image_tasks
+from sognet_jax.data.coco.files import annotation_files, read_split
+from sognet_jax.data.preparation import Preparation
+from sognet_jax.data.problems import Problem
+from sognet_jax.data.storage import RecordBuilder
 
 
-class Coco(storage.RecordBuilder):
-    """Builder of one split of a COCO data set."""
+class Coco(RecordBuilder):
+    """Builder of one split of COCO."""
 
     name = 'coco'
 
 
-def prepare(source: str | pathlib.Path, data_dir: str | pathlib.Path, split: str) -> pathlib.Path:
-    """Stores a split with its overlap relations unless that has been done already; returns its folder.
+class CocoFormat(RecordBuilder):
+    """Builder of one split of other data in COCO's layout, with categories of their own."""
+
+    name = 'coco_format'
+
+
+def preparation(source: str | pathlib.Path, split: str, categories: CategorySet = COCO) -> Preparation:
+    """How a split of a folder in COCO's layout (see `files`) is prepared.
 
     Args:
-        source: folder in the official layout (see `annotations`).
-        data_dir: where prepared data sets live.
+        source: the folder.
         split: for example `val2017`.
-
-    Raises:
-        AnnotationError: the annotations or images are broken; nothing is stored.
+        categories: COCO's, or those of the data.
     """
     source = pathlib.Path(source)
+
+    def read() -> tuple[Sequence[ImageTask], list[Problem]]:
+        content = read_split(source, split, categories)
+        return image_tasks(content, categories), content.problems
+
     stamp = [str(source.resolve())]
-    for path in annotation_files(source, split):
+    for path in annotation_files(source, split).values():
         stamp.append(f'{path.stat().st_size} {path.stat().st_mtime_ns}' if path.is_file() else 'none')
+    if categories is not COCO:
+        stamp.append(json.dumps(categories_to_json(categories)))
     fingerprint = hashlib.sha256(' '.join(stamp).encode()).hexdigest()[:8]
-    return storage.prepare(
-        Coco,
-        data_dir,
-        f'{split}_{fingerprint}',
-        make_splits=lambda: _splits(source, split),
-        description=f'COCO {split}, with overlap relations from instance and panoptic annotation',
+    return Preparation(
+        builder=Coco if categories is COCO else CocoFormat,
+        copy=f'{split}_{fingerprint}',
+        split=split,
+        categories=categories,
+        description=f'{split} of {source}, with overlap relations from instance and panoptic annotation',
+        read=read,
+        examine=examine,
     )
-
-
-def _splits(source: pathlib.Path, split: str) -> dict[str, storage.Split]:
-    content = read_split(source, split)
-    return {split: (len(content.images), lambda index: make_record(content, index))}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
+from tqdm import tqdm
 
+from sognet_jax.categories import SHAPES
 from sognet_jax.data import storage
 from sognet_jax.data.schema import Record
 from sognet_jax.data.shapes.scene import SceneSettings, draw_scene
@@ -39,16 +42,22 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
     """Draws and stores the data set unless a copy with these settings is there already; returns its folder."""
     fingerprint = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
     height, width = settings.scene.size
+    counts = {'train': settings.num_train, 'validation': settings.num_validation}
     return storage.prepare(
         Shapes,
         data_dir,
         f'{height}x{width}_{settings.num_train}_{fingerprint}',
         make_splits=lambda: {
-            'train': (settings.num_train, lambda index: draw(settings, 0, index)),
-            'validation': (settings.num_validation, lambda index: draw(settings, 1, index)),
+            name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
         },
+        categories=SHAPES,
         description=f'Drawn scenes of overlapping things: {settings}',
     )
+
+
+def _scenes(settings: ShapesSettings, split: int, name: str, count: int) -> Iterator[Record]:
+    for index in tqdm(range(count), desc=f'draw {name}', unit='scene'):
+        yield draw(settings, split, index)
 
 
 def draw(settings: ShapesSettings, split: int, index: int) -> Record:

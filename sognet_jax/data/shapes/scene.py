@@ -13,8 +13,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.data.relations import decide_pairs, find_pairs
-from sognet_jax.data.schema import Instances, Pairs, Record, Segments, encode_ids, encode_image
+from sognet_jax.data.png import encode_image, encode_indices, index_ids
+from sognet_jax.data.relations import decide_pairs, find_pairs, map_rles
+from sognet_jax.data.schema import Instances, Pairs, Record, Segments
 from sognet_jax.data.shapes.drawing import outline_mask, paint_object, stuff_texture
 
 TIERS = (('tray', 'rug'), ('ball', 'box', 'cone', 'cross', 'egg'), ('star', 'ring', 'leaf'))
@@ -190,29 +191,36 @@ def _annotate(
     rles = [coco_mask.encode(np.asfortranarray(things[place].mask, dtype=np.uint8)) for place in stored]
     thing_class = {category.name: index for index, category in enumerate(SHAPES.things)}
     classes = np.array([thing_class[things[place].name] for place in stored], np.int32)
-    segments = FIRST_INSTANCE_ID + stored
     nobody = np.zeros(len(things), bool)
-    pairs, _ = find_pairs(rles, nobody)
-    covered, _ = decide_pairs(rles, pairs, visible, segments)
     stuff_ids = np.unique(visible[visible < FIRST_INSTANCE_ID])
+    thing_ids = FIRST_INSTANCE_ID + stored
+    segments = Segments(
+        id=np.concatenate([stuff_ids, thing_ids]),
+        category=np.concatenate([stuff_ids - 1, SHAPES.num_stuff + classes]),
+        crowd=np.zeros(len(stuff_ids) + len(things), bool),
+    )
+    indices = index_ids(visible, segments.id)
+    pairs, intersections = find_pairs(rles, nobody)
+    rows = len(stuff_ids) + np.arange(len(things))
+    covered, pixels = decide_pairs(rles, pairs, map_rles(indices, len(segments.id)), rows)
     return Record(
         image_bytes=encode_image(image),
         image_id=image_id,
-        panoptic_bytes=encode_ids(visible),
+        file_name=f'{image_id:08d}.png',
+        size=visible.shape,
+        panoptic_bytes=encode_indices(indices),
         has_instances=True,
         has_panoptic=True,
-        segments=Segments(
-            id=np.concatenate([stuff_ids, segments]),
-            category=np.concatenate([stuff_ids - 1, SHAPES.num_stuff + classes]),
-            crowd=np.zeros(len(stuff_ids) + len(things), bool),
-        ),
+        has_relations=True,
+        segments=segments,
         instances=Instances(
-            id=segments,
+            id=thing_ids,
             category=classes,
             crowd=nobody,
             box=np.array([things[place].box for place in stored], np.float32).reshape(-1, 4),
             rles=rles,
-            segment=segments,
+            segment=thing_ids,
+            box_segment=thing_ids,
         ),
         pairs=Pairs(
             first=pairs[:, 0],
@@ -220,5 +228,8 @@ def _annotate(
             covered=covered,
             # What is painted earlier is covered by what is painted later.
             truly_covered=(stored[pairs[:, 0]] > stored[pairs[:, 1]]).astype(np.int8),
+            intersection=intersections,
+            first_pixels=pixels[:, 0],
+            second_pixels=pixels[:, 1],
         ),
     )

@@ -1,0 +1,106 @@
+"""The data of a config: which builder prepares them, and how their examples are made."""
+
+from __future__ import annotations
+
+import pathlib
+
+import ml_collections
+
+from sognet_jax.categories import CategorySet
+from sognet_jax.category_files import category_set
+from sognet_jax.data.coco import builder as coco
+from sognet_jax.data.coco.files import annotation_files
+from sognet_jax.data.preparation import Preparation, store
+from sognet_jax.data.shapes import builder as shapes
+from sognet_jax.data.shapes.scene import SceneSettings
+from sognet_jax.data.storage import MixedSource, RecordSource
+from sognet_jax.data.transforms import ExampleSettings
+
+NAMES = ('shapes', 'coco', 'coco_format')
+
+
+def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | None = None) -> RecordSource:
+    """The records of a split; the data set is prepared first where that has not been done.
+
+    Args:
+        config: an experiment.
+        split: a split of its data.
+        source: a folder like `data.source`, which it is by default.
+
+    Raises:
+        ValueError: a field of the config has a value that cannot be used.
+        AnnotationError: the data are missing or broken.
+    """
+    data, categories = config.data, category_set(config.categories)
+    if data.name == 'shapes':
+        scene = SceneSettings(size=tuple(data.image_size), max_instances=data.max_instances)
+        settings = shapes.ShapesSettings(scene, data.num_train, data.num_validation, data.seed)
+        prepared = RecordSource(shapes.prepare(data.dir, settings), split)
+    else:
+        preparation = preparation_of(data.name, source or data.source, split, categories)
+        prepared = RecordSource(store(preparation, data.dir), split)
+    _require_same(categories, prepared)
+    return prepared
+
+
+def preparation_of(name: str, source: str | pathlib.Path, split: str, categories: CategorySet) -> Preparation:
+    """How a split of local files is prepared.
+
+    Args:
+        name: the format, one of `NAMES` but `shapes`.
+        source: the folder.
+        split: its split.
+        categories: for `coco_format`; the others have their own.
+
+    Raises:
+        ValueError: there is no such format.
+    """
+    if name == 'coco':
+        return coco.preparation(source, split)
+    if name == 'coco_format':
+        return coco.preparation(source, split, categories)
+    raise ValueError(f'config field data.name must be one of {NAMES}, not {name!r}')
+
+
+def training_source(config: ml_collections.ConfigDict) -> MixedSource:
+    """What a config trains on: `data.train_split` of `data.source`, and every (source, split) of `data.also_train_on`.
+
+    Raises:
+        ValueError, AnnotationError: as `prepare_split`.
+    """
+    sources = [prepare_split(config, config.data.train_split)]
+    sources += [prepare_split(config, split, source) for source, split in config.data.also_train_on]
+    return MixedSource(sources)
+
+
+def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:
+    """Whether the data of a config has a split's images and annotations: drawn scenes always have."""
+    data, source = config.data, pathlib.Path(config.data.source)
+    if data.name in ('coco', 'coco_format'):
+        return (source / split).is_dir() and any(file.is_file() for file in annotation_files(source, split).values())
+    return True
+
+
+def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:
+    """How the examples of a config are made."""
+    data = config.data
+    if data.matching not in ('masks', 'boxes'):
+        raise ValueError(f"config field data.matching must be 'masks' or 'boxes', not {data.matching!r}")
+    return ExampleSettings(
+        image_size=tuple(data.image_size),
+        short_side=data.short_side,
+        long_side=data.long_side,
+        max_instances=data.max_instances,
+        num_stuff=category_set(config.categories).num_stuff,
+        inclusive_boxes=data.inclusive_boxes,
+        match_by_box=data.matching == 'boxes',
+    )
+
+
+def _require_same(categories: CategorySet, prepared: RecordSource) -> None:
+    """Train ids mean the same to the network and to the data."""
+    mine, theirs = ([(category.id, category.name) for category in of.all] for of in (categories, prepared.categories))
+    if mine != theirs or categories.num_stuff != prepared.categories.num_stuff:
+        raise ValueError(
+            f'config field categories = {categories.name!r} has other categories than the data in {prepared.folder}'
+        )

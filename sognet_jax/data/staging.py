@@ -1,0 +1,148 @@
+"""Examining the images of a source in several processes, in an order that survives interruptions.
+
+What is found out about an image (masks, overlaps, matches: kilobytes) is kept in small files while a source is
+examined. Started again, the work goes on behind them; images with a fault are examined anew. The images themselves are
+only copied, at the end, when all is known to be well.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import pickle
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from sognet_jax.data.problems import Problem
+from sognet_jax.data.schema import Record
+
+CHUNK = 32
+"""Images that a process examines at a time, and whose findings lie in one file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Examined:
+    """What is known of one image.
+
+    Attributes:
+        record: with an empty `image_bytes`; None where the image cannot be used.
+        image_file: where the image is.
+        problems: everything that is wrong with it. The record is without the instances that have a problem.
+        too_small: how many instances cover no pixel, and have a box that is no wider or no higher than one; they are
+            left out, which is no problem.
+    """
+
+    record: Record | None
+    image_file: pathlib.Path
+    problems: tuple[Problem, ...] = ()
+    too_small: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """All images of a split in order, and how many instances were left out because they cover no pixel."""
+
+    images: list[Examined]
+    problems: list[Problem]
+    too_small: int
+
+    def records(self, title: str) -> Iterator[Record]:
+        """The complete records of the images that can be used, with a progress bar."""
+        usable = [examined for examined in self.images if examined.record is not None]
+        for examined in tqdm(usable, desc=f'store {title}', unit='image'):
+            yield dataclasses.replace(examined.record, image_bytes=examined.image_file.read_bytes())
+
+
+def examine_all(
+    tasks: Sequence[Any],
+    examine: Callable[[Any], Examined],
+    *,
+    title: str,
+    workers: int | None = None,
+    staging: pathlib.Path | None = None,
+) -> Findings:
+    """Examines every image of a split.
+
+    Args:
+        tasks: one for each image: all that `examine` needs, small enough to be sent to a process.
+        examine: a function of a module.
+        title: for the progress bar.
+        workers: processes; 0 or 1 do it in this one. None: as many as there are cores.
+        staging: folder for the findings so far; without one, an interruption loses them.
+
+    Returns:
+        What was found.
+    """
+    chunks = {start: list(tasks[start : start + CHUNK]) for start in range(0, len(tasks), CHUNK)}
+    done: dict[int, list[Examined]] = {}
+    if staging is not None:
+        staging.mkdir(parents=True, exist_ok=True)
+        done = {start: _load(_chunk_file(staging, start)) for start in chunks if _chunk_file(staging, start).is_file()}
+    todo = {start: chunk for start, chunk in chunks.items() if start not in done}
+    workers = min(os.cpu_count() or 1 if workers is None else workers, len(todo))
+    finished = sum(map(len, done.values()))
+    with tqdm(total=len(tasks), initial=finished, desc=f'examine {title}', unit='image') as progress:
+        for start, found in _results(todo, examine, workers):
+            done[start] = found
+            # What has a fault is examined again after the files have been mended.
+            if staging is not None and not any(examined.problems for examined in found):
+                _save(_chunk_file(staging, start), found)
+            progress.update(len(found))
+    images = [examined for start in chunks for examined in done[start]]
+    problems = [problem for examined in images for problem in examined.problems]
+    return Findings(images, problems, sum(examined.too_small for examined in images))
+
+
+def discard(staging: pathlib.Path) -> None:
+    """Removes the findings of a split that has been stored."""
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _results(
+    chunks: dict[int, list[Any]], examine: Callable[[Any], Examined], workers: int
+) -> Iterator[tuple[int, list[Examined]]]:
+    """Findings as they come. Few chunks are on their way at any time: their tasks are copies of annotations."""
+    if workers <= 1:
+        for start, chunk in chunks.items():
+            yield start, _examine_chunk(examine, chunk)
+        return
+    context = multiprocessing.get_context('spawn')  # a fork of a process with threads can hang
+    waiting = iter(chunks.items())
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        running: dict[concurrent.futures.Future, int] = {}
+        try:
+            while True:
+                while len(running) < 2 * workers and (item := next(waiting, None)) is not None:
+                    running[pool.submit(_examine_chunk, examine, item[1])] = item[0]
+                if not running:
+                    return
+                finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                for future in finished:
+                    yield running.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _examine_chunk(examine: Callable[[Any], Examined], tasks: list[Any]) -> list[Examined]:
+    return [examine(task) for task in tasks]
+
+
+def _chunk_file(staging: pathlib.Path, start: int) -> pathlib.Path:
+    return staging / f'{start:08d}.pickle'
+
+
+def _save(path: pathlib.Path, found: list[Examined]) -> None:
+    """Writes a file that is either complete or not there."""
+    unfinished = path.with_suffix('.unfinished')
+    unfinished.write_bytes(pickle.dumps(found))
+    unfinished.replace(path)
+
+
+def _load(path: pathlib.Path) -> list[Examined]:
+    return pickle.loads(path.read_bytes())
