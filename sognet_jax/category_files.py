@@ -10,12 +10,13 @@ from typing import Any
 from sognet_jax.categories import CATEGORY_SETS, IGNORE, Category, CategorySet
 
 
-def category_set(name: str) -> CategorySet:
+def category_set(name: str, field: str = 'config field categories') -> CategorySet:
     """The categories that a config names: a data set of `CATEGORY_SETS`, or a JSON file of one's own.
 
     Args:
         name: a name, or the path of a `.json` file that holds a list of categories as COCO panoptic has it (`id`,
             `name`, `isthing` and, if you like, `color`), by itself or as the field `categories`.
+        field: where the name was given, for messages.
 
     Raises:
         ValueError: there are none of this name, or the file is missing or broken.
@@ -23,7 +24,7 @@ def category_set(name: str) -> CategorySet:
     if name.endswith('.json'):
         return read_categories(name)
     if name not in CATEGORY_SETS:
-        raise ValueError(f'config field categories must be one of {tuple(CATEGORY_SETS)} or a .json file, not {name!r}')
+        raise ValueError(f'{field} must be one of {tuple(CATEGORY_SETS)} or a .json file, not {name!r}')
     return CATEGORY_SETS[name]
 
 

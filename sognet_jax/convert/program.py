@@ -10,7 +10,8 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sognet_jax.categories import CATEGORY_SETS, CategorySet
+from sognet_jax.categories import CategorySet
+from sognet_jax.category_files import category_set
 from sognet_jax.convert.conversion import Source, convert, merge, missing_modules, recognise
 from sognet_jax.convert.sources import ConversionError, read_arrays
 from sognet_jax.convert.transfer import has_classes, transfer_classes
@@ -48,8 +49,11 @@ def convert_file(
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConversionError(f'{folder} is there already: the output has to be a new or an empty folder')
     _check_backbone(config)
-    target = _categories('config field categories', config.categories)
-    origin = _categories('--source_categories', source_categories or target.name)
+    try:
+        target = category_set(config.categories)
+        origin = category_set(source_categories, '--source_categories') if source_categories else target
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
     arrays = read_arrays(source)
     try:
         recognised = recognise(arrays)
@@ -100,12 +104,6 @@ def _all_variables(
 def _shapes(config: ml_collections.ConfigDict, categories: CategorySet) -> Variables:
     network = build_network(config.model, categories)
     return jax.eval_shape(lambda: initialize(network, 0))
-
-
-def _categories(field: str, name: str) -> CategorySet:
-    if name not in CATEGORY_SETS:
-        raise ConversionError(f'{field} must be one of {tuple(CATEGORY_SETS)}, not {name!r}')
-    return CATEGORY_SETS[name]
 
 
 def _check_backbone(config: ml_collections.ConfigDict) -> None:

@@ -41,6 +41,21 @@ class Preparation:
     examine: Callable[[Any], Examined]
 
 
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A prepared split.
+
+    Attributes:
+        folder: where it is.
+        problems, too_small: what has been left out of it by this run: what was broken, and how many instances that
+            cover no pixel. Nothing where the split had been prepared before.
+    """
+
+    folder: pathlib.Path
+    problems: Sequence[Problem] = ()
+    too_small: int = 0
+
+
 def check(
     preparation: Preparation, *, workers: int | None = None, staging_folder: pathlib.Path | None = None
 ) -> Findings:
@@ -61,8 +76,8 @@ def store(
     *,
     workers: int | None = None,
     leave_out_broken: bool = False,
-) -> pathlib.Path:
-    """Stores a split with its overlap relations unless that has been done already; returns its folder.
+) -> Stored:
+    """Stores a split with its overlap relations unless that has been done already.
 
     After an interruption, started again, it goes on where it was.
 
@@ -77,7 +92,7 @@ def store(
     """
     folder = storage.prepared_folder(preparation.builder, data_dir, preparation.copy)
     if folder.is_dir():
-        return folder
+        return Stored(folder)
     staging_folder = folder.parent.with_name(f'{preparation.copy}.staging')
     found = check(preparation, workers=workers, staging_folder=staging_folder)
     blocking = [problem for problem in found.problems if not (leave_out_broken and problem.is_local)]
@@ -97,4 +112,4 @@ def store(
         description=preparation.description,
     )
     staging.discard(staging_folder)
-    return folder
+    return Stored(folder, found.problems, found.too_small)

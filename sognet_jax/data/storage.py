@@ -117,6 +117,8 @@ class RecordSource(Sequence[Record]):
         return len(self._source)
 
     def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f'{self.folder} has the records 0 .. {len(self) - 1}, not {index}')
         return decode_record(self._source[int(index)])
 
 
@@ -139,5 +141,7 @@ class MixedSource(Sequence[Record]):
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f'there are the records 0 .. {len(self) - 1}, not {index}')
         which = int(np.searchsorted(self._ends, index, side='right'))
         return self._sources[which][int(index) - int(self._ends[which - 1] if which else 0)]

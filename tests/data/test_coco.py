@@ -10,6 +10,7 @@ from sognet_jax.categories import COCO
 from sognet_jax.data.coco.builder import preparation
 from sognet_jax.data.png import decode_ids, encode_ids
 from sognet_jax.data.preparation import check, store
+from sognet_jax.data.problems import AnnotationError, report
 from sognet_jax.data.storage import RecordSource
 
 HEIGHT, WIDTH = 40, 60
@@ -123,17 +124,177 @@ def test_images_without_annotations_are_read_as_such(source):
     content = json.loads((source / 'annotations' / 'instances_val.json').read_text())
     write(source, 'image_info_test-dev2017.json', {'images': content['images'], 'categories': content['categories']})
     (source / 'val').rename(source / 'test2017')
-    folder = store(preparation(source, 'test-dev2017'), source / 'data', workers=0)
+    folder = store(preparation(source, 'test-dev2017'), source / 'data', workers=0).folder
     stored = RecordSource(folder, 'test-dev2017')
     assert len(stored) == 1 and not stored[0].has_instances and not stored[0].has_panoptic
     assert stored[0].image().shape == (HEIGHT, WIDTH, 3) and stored[0].file_name == '7.jpg'
 
 
 def test_preparing_stores_it_once(source, tmp_path):
-    folder = store(preparation(source, 'val'), tmp_path / 'data', workers=0)
-    assert store(preparation(source, 'val'), tmp_path / 'data') == folder
+    folder = store(preparation(source, 'val'), tmp_path / 'data', workers=0).folder
+    assert store(preparation(source, 'val'), tmp_path / 'data').folder == folder
     stored, (expected, _) = RecordSource(folder, 'val'), read(source)
     assert stored.sizes.tolist() == [[HEIGHT, WIDTH]]
     assert stored[0].image_bytes == (source / 'val' / '7.jpg').read_bytes()
     assert stored[0].instances.rles == expected.instances.rles
     np.testing.assert_array_equal(stored[0].panoptic_ids(), expected.panoptic_ids())
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def png(root):
+    return root / 'annotations' / 'panoptic_val' / '7.png'
+
+
+def rewrite_png(root, edit):
+    png(root).write_bytes(encode_ids(edit(decode_ids(png(root).read_bytes()))))
+
+
+def edit_instance(index, **fields):
+    return lambda root: change(root, 'instances_val.json', lambda c: c['annotations'][index].update(**fields))
+
+
+def edit_segment(index, **fields):
+    return lambda root: change(
+        root, 'panoptic_val.json', lambda c: c['annotations'][0]['segments_info'][index].update(**fields)
+    )
+
+
+def edit_file(name, edit):
+    return lambda root: change(root, name, edit)
+
+
+BROKEN = {
+    'no such folder': (lambda root: root.rename(root.parent / 'gone'), 'source.* is no folder'),
+    'no annotations': (
+        lambda root: (root / 'annotations').rename(root / 'gone'), 'annotations: has none of instances_val.json'),
+    'no JSON': (
+        lambda root: (root / 'annotations' / 'instances_val.json').write_text('{"im'),
+        'instances_val.json: is not valid JSON'),
+    'a missing field': (
+        edit_file('instances_val.json', lambda c: c.pop('annotations')),
+        "instances_val.json: has no field 'annotations'"),
+    'an image entry without a size': (
+        edit_file('instances_val.json', lambda c: c['images'][0].pop('height')),
+        "instances_val.json, image 7: field 'height' is missing or no int"),
+    'an image entry without an id': (
+        edit_file('panoptic_val.json', lambda c: c['images'].append({'file_name': '8.jpg'})),
+        "panoptic_val.json, image number 1 of the list: field 'id'"),
+    'a doubled image id': (
+        edit_file('panoptic_val.json', lambda c: c['images'].append(c['images'][0])),
+        'panoptic_val.json, image 7: this id appears twice'),
+    'sizes that contradict': (
+        edit_file('panoptic_val.json', lambda c: c['images'][0].update(height=41)),
+        'panoptic_val.json, image 7: height is 41 here and 40'),
+    'an instance of no image': (edit_instance(1, image_id=8), 'instances_val.json, image 8, annotation 12: .*no such'),
+    'a panoptic annotation of no image': (
+        edit_file('panoptic_val.json', lambda c: c['annotations'][0].update(image_id=8)),
+        'panoptic_val.json, image 8: .*no such image'),
+    'two panoptic annotations': (
+        edit_file('panoptic_val.json', lambda c: c['annotations'].append(c['annotations'][0])),
+        'panoptic_val.json, image 7: two annotations'),
+    'a panoptic annotation without segments': (
+        edit_file('panoptic_val.json', lambda c: c['annotations'][0].pop('segments_info')),
+        "panoptic_val.json, image 7: has no field 'segments_info'"),
+    'a doubled annotation id': (edit_instance(1, id=11), 'image 7, annotation 11: id 11 appears twice'),
+    'an instance without an id': (
+        edit_file('instances_val.json', lambda c: c['annotations'][1].pop('id')),
+        "annotation number 1 of the list: has no field 'id'"),
+    'an unknown category in the list': (
+        edit_file('instances_val.json', lambda c: c['categories'].append({'id': 12, 'name': 'street sign'})),
+        "instances_val.json, category 12: 'street sign' is not in coco"),
+    'a renamed category': (
+        edit_file('instances_val.json', lambda c: c['categories'][0].update(name='cat')),
+        "category 1: is called 'cat' here and 'person' in coco"),
+    'a thing that the list calls stuff': (
+        edit_file('panoptic_val.json', lambda c: c['categories'][1].update(isthing=0)),
+        "panoptic_val.json, category 32: 'tie' is a thing in coco, and stuff here"),
+    'an unknown category': (edit_instance(1, category_id=12), 'image 7, annotation 12: category id 12'),
+    'an instance without a category': (
+        edit_file('instances_val.json', lambda c: c['annotations'][1].pop('category_id')),
+        "image 7, annotation 12: has no field 'category_id'"),
+    'stuff as an instance': (edit_instance(1, category_id=GRASS), 'annotation 12: category 193 .*stuff, not a thing'),
+    'a broken mask': (edit_instance(0, segmentation={'counts': 3}), 'annotation 11: segmentation cannot be read'),
+    'a polygon of two points': (edit_instance(0, segmentation=[[1, 2, 3, 4]]), 'annotation 11: .*three points'),
+    'no mask': (
+        edit_file('instances_val.json', lambda c: c['annotations'][0].pop('segmentation')),
+        'annotation 11: segmentation cannot be read: is missing'),
+    'a mask of another size': (
+        edit_instance(0, segmentation={'size': [3, 4], 'counts': [0, 12]}), r'annotation 11: segmentation.*\[3, 4\]'),
+    'a mask that is too long': (
+        edit_instance(0, segmentation={'size': [HEIGHT, WIDTH], 'counts': [0, 12]}), 'annotation 11: .*12 pixels'),
+    'an empty mask': (
+        edit_instance(0, segmentation={'size': [HEIGHT, WIDTH], 'counts': [HEIGHT * WIDTH]}),
+        'image 7, annotation 11: its mask covers no pixel'),
+    'an instance without a box': (
+        edit_file('instances_val.json', lambda c: c['annotations'][0].pop('bbox')), 'annotation 11: bbox is None'),
+    'a box with a negative side': (edit_instance(0, bbox=[10, 5, -3, 30]), r'annotation 11: bbox is \[10, 5, -3, 30\]'),
+    'a box that is not finite': (edit_instance(0, bbox=[10, 5, float('nan'), 30]), 'annotation 11: bbox is .*nan'),
+    'a box outside the image': (edit_instance(0, bbox=[50, 5, 20, 30]), 'annotation 11: bbox .* not inside the image'),
+    'a missing image': (lambda root: (root / 'val' / '7.jpg').unlink(), '7.jpg, image 7: is missing'),
+    'a truncated image': (lambda root: truncate(root / 'val' / '7.jpg'), '7.jpg, image 7: .*truncated'),
+    'a file that is no image': (
+        lambda root: (root / 'val' / '7.jpg').write_text('hello'), '7.jpg, image 7: no image that can be decoded'),
+    'an empty file': (lambda root: (root / 'val' / '7.jpg').write_text(''), '7.jpg, image 7: no image'),
+    'an image of another size': (
+        lambda root: cv2.imwrite(str(root / 'val' / '7.jpg'), np.zeros((4, 5, 3), np.uint8)), 'image 7: is 4 x 5'),
+    'a missing PNG': (lambda root: png(root).unlink(), '7.png, image 7: panoptic PNG is missing'),
+    'a truncated PNG': (lambda root: png(root).write_bytes(b'\x89PNG'), '7.png, image 7: .*cannot be decoded'),
+    'a PNG with one channel': (
+        lambda root: cv2.imwrite(str(png(root)), np.zeros((HEIGHT, WIDTH), np.uint8)), '7.png, image 7: .*1 channels'),
+    'a PNG of another size': (lambda root: rewrite_png(root, lambda ids: ids[:9]), '7.png, image 7: .*is 9 x 60'),
+    'an id without a segment': (
+        lambda root: rewrite_png(root, lambda ids: np.where(ids == 900, 901, ids)),
+        '7.png, image 7: id 901 has .* pixels and no segment'),
+    'void that is 255': (
+        lambda root: rewrite_png(root, lambda ids: np.where(ids == 900, 0xFFFFFF, ids)),
+        'image 7: id 16777215 .*unlabelled pixels are 0, not 255'),
+    'a segment without a pixel': (
+        lambda root: rewrite_png(root, lambda ids: np.where(ids == 70002, 0, ids)),
+        'image 7, segment 70002: 7.png has no pixel'),
+    'a doubled segment id': (edit_segment(2, id=70001), 'image 7, segment 70001: this id appears twice'),
+    'a segment with the id of void': (edit_segment(0, id=0), 'image 7, segment 0: id is 0, expected'),
+    'an unknown segment category': (edit_segment(0, category_id=301), 'segment 900: category id 301'),
+    'a crowd of stuff': (edit_segment(0, iscrowd=1), "segment 900: iscrowd is 1, but 'grass-merged' is stuff"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', BROKEN)
+def test_broken_annotations_are_named_and_nothing_is_stored(source, tmp_path, name):
+    breaks, message = BROKEN[name]
+    breaks(source)
+    with pytest.raises(AnnotationError, match=message):
+        store(preparation(source, 'val'), tmp_path / 'data', workers=0)
+    assert not list((tmp_path / 'data').rglob('*array_record*'))
+
+
+def test_all_problems_come_in_one_report(source):
+    edit_instance(0, bbox=[50, 5, 20, 30])(source)
+    edit_instance(1, category_id=12)(source)
+    truncate(source / 'val' / '7.jpg')
+    rewrite_png(source, lambda ids: ids + 1)
+    text = report(read(source)[1].problems)
+    for words in ('annotation 11: bbox', 'annotation 12: category id 12', 'truncated', 'segment 900: 7.png has no'):
+        assert words in text, words
+    assert 'PNG id without a segment (2)' in text
+
+
+def test_what_is_broken_can_be_left_out(source, tmp_path):
+    edit_instance(0, bbox=[50, 5, 20, 30])(source)
+    stored = store(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
+    assert [problem.kind for problem in stored.problems] == ['box outside the image']
+    assert RecordSource(stored.folder, 'val')[0].instances.id.tolist() == [12, 13]
+
+
+def test_what_concerns_every_image_cannot_be_left_out(source, tmp_path):
+    edit_file('instances_val.json', lambda c: c['categories'][0].update(name='cat'))(source)
+    with pytest.raises(AnnotationError, match="is called 'cat'"):
+        store(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
+
+
+def test_instances_that_are_too_small_for_a_pixel_are_counted(source):
+    edit_instance(1, bbox=[15, 10, 0.3, 0.2], segmentation=[[15, 10, 15.3, 10, 15.3, 10.2]])(source)
+    record, found = read(source)
+    assert found.too_small == 1 and not found.problems and record.instances.id.tolist() == [11, 13]

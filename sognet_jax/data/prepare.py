@@ -1,0 +1,133 @@
+"""Checks and prepares a data set: `python -m sognet_jax.data.prepare coco --source DIR --data_dir DIR`.
+
+Every image and annotation is checked first; whatever is wrong comes in one report. Then the images are stored with
+their overlap relations, as array_record files that `train.py`, `eval.py` and tfds read. An interrupted run goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+
+from absl import logging
+
+from sognet_jax.categories import COCO, CategorySet
+from sognet_jax.category_files import read_categories
+from sognet_jax.data.configured import preparation_of
+from sognet_jax.data.overlap_file import write_overlaps
+from sognet_jax.data.preparation import Preparation, check, store
+from sognet_jax.data.problems import AnnotationError, Problem, report
+from sognet_jax.data.schema import Record
+from sognet_jax.data.storage import RecordSource
+
+USUAL_SPLITS = {'coco': ('train2017', 'val2017', 'test-dev2017'), 'cityscapes': ('train', 'val', 'test')}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 1 where something is wrong with the data."""
+    options = _parser().parse_args(arguments)
+    logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
+    problems: list[Problem] = []
+    records: list[Iterable[Record]] = []
+    failed = False
+    try:
+        categories = _categories(options)
+        for split in options.splits or found_splits(options.name, options.source):
+            preparation = preparation_of(
+                options.name, options.source, split, categories, relations=not options.without_relations
+            )
+            run = _check if options.check else _store
+            records.append(run(preparation, options, problems))
+    except AnnotationError as error:
+        problems += error.problems
+        print(error, file=sys.stderr)
+        failed = True
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        failed = True
+    if options.report and problems:
+        pathlib.Path(options.report).write_text(f'{report(problems)}\n')
+        print(f'{len(problems)} problems: {options.report}', file=sys.stderr)
+    if options.overlaps and not failed:
+        write_overlaps((record for split in records for record in split), options.overlaps)
+        print(f'overlaps: {options.overlaps}')
+    return int(failed or bool(options.check and problems))
+
+
+def found_splits(name: str, source: pathlib.Path) -> list[str]:
+    """The splits that a folder has, of those that are usual for its format.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if name == 'coco_format':
+        kinds = ('instances', 'panoptic', 'image_info')
+        files = [file for kind in kinds for file in source.glob(f'annotations/{kind}_*.json')]
+        splits = sorted({file.stem.removeprefix(f'{kind}_') for file in files for kind in kinds if kind in file.stem})
+    elif name == 'cityscapes':
+        splits = [split for split in USUAL_SPLITS[name] if (source / 'leftImg8bit' / split).is_dir()]
+    else:
+        splits = [split for split in USUAL_SPLITS[name] if any(source.glob(f'annotations/*_{split}.json'))]
+    if not splits:
+        raise ValueError(f'{source}: no split found here; see docs/data.md for the layout of {name}, or name --splits')
+    return splits
+
+
+def _categories(options: argparse.Namespace) -> CategorySet:
+    """Those of `--categories`; the other formats have their own, whatever this says."""
+    if (options.name == 'coco_format') != bool(options.categories):
+        raise ValueError(f'coco_format, and no other format, needs --categories; this is {options.name}')
+    return read_categories(options.categories) if options.categories else COCO
+
+
+def _check(preparation: Preparation, options: argparse.Namespace, problems: list[Problem]) -> Iterable[Record]:
+    found = check(preparation, workers=options.workers)
+    problems += found.problems
+    usable = [examined.record for examined in found.images if examined.record is not None]
+    if found.problems:
+        print(report(found.problems, limit=None if options.report else 20), file=sys.stderr)
+    print(
+        f'{preparation.split}: {len(found.problems)} problems in {len(found.images)} images{_left_out(found.too_small)}'
+    )
+    return usable
+
+
+def _store(preparation: Preparation, options: argparse.Namespace, problems: list[Problem]) -> Iterable[Record]:
+    stored = store(preparation, options.data_dir, workers=options.workers, leave_out_broken=options.leave_out_broken)
+    problems += stored.problems
+    source = RecordSource(stored.folder, preparation.split)
+    left_out = f', without {len(stored.problems)} that are broken' if stored.problems else ''
+    print(f'{preparation.split}: {len(source)} images in {stored.folder}{left_out}{_left_out(stored.too_small)}')
+    return source
+
+
+def _left_out(too_small: int) -> str:
+    return f'; {too_small} instances cover no pixel and are left out' if too_small else ''
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='python -m sognet_jax.data.prepare', description=__doc__)
+    parser.add_argument('name', choices=('coco', 'coco_format', 'cityscapes'), help='format of the source')
+    parser.add_argument('--source', type=pathlib.Path, required=True, help='folder in the official layout')
+    parser.add_argument('--data_dir', default='data', help='where prepared data sets go (config field data.dir)')
+    parser.add_argument('--splits', nargs='+', help='for example val2017; all that are there')
+    parser.add_argument('--categories', help='JSON file with the categories of coco_format (config field categories)')
+    parser.add_argument('--workers', type=int, help='processes; as many as there are cores')
+    parser.add_argument('--check', action='store_true', help='examine everything, store nothing')
+    parser.add_argument('--leave_out_broken', action='store_true', help='store what has no problem')
+    parser.add_argument('--report', help='file for the list of all problems')
+    parser.add_argument('--overlaps', help='JSON file for the overlapping pairs of every image')
+    parser.add_argument(
+        '--without_relations', action='store_true', help='Cityscapes without polygon files (data.relations = False)'
+    )
+    return parser
+
+
+if __name__ == '__main__':
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())
+    sys.exit('interrupted; the same command goes on from here')
