@@ -1,0 +1,89 @@
+"""The Cityscapes layout, and which of its files an image of a split has.
+
+    SOURCE/leftImg8bit/SPLIT/CITY/CITY_SEQUENCE_FRAME_leftImg8bit.png
+    SOURCE/gtFine/SPLIT/CITY/CITY_SEQUENCE_FRAME_gtFine_instanceIds.png
+    SOURCE/gtFine/SPLIT/CITY/CITY_SEQUENCE_FRAME_gtFine_polygons.json
+
+The other files in `gtFine` are not needed. What it has of the `test` split are empty labels; they are not looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from sognet_jax.data.problems import AnnotationError, Problem
+
+IMAGE_ENDING = '_leftImg8bit.png'
+
+WITHOUT_ANNOTATIONS = 'test'
+"""The split whose annotations nobody has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTask:
+    """Where the files of one image are.
+
+    Attributes:
+        image_id: its number among the images of the split, by name.
+        image_file: the file.
+        instances_file: its `instanceIds.png`; None in the test split.
+        polygons_file: its `polygons.json`; None in the test split, and where relations are not asked for.
+    """
+
+    image_id: int
+    image_file: pathlib.Path
+    instances_file: pathlib.Path | None
+    polygons_file: pathlib.Path | None
+
+    def files(self) -> list[pathlib.Path]:
+        """All files that the image should have."""
+        return [file for file in (self.image_file, self.instances_file, self.polygons_file) if file is not None]
+
+
+def image_tasks(source: pathlib.Path, split: str, *, relations: bool) -> list[ImageTask]:
+    """One task for each image of a split, by name; none where the split is missing."""
+    images = image_folder(source, split).glob(f'*/*{IMAGE_ENDING}')
+    tasks = []
+    for image_id, image in enumerate(sorted(images, key=lambda path: path.name)):
+        instances = polygons = None
+        if split != WITHOUT_ANNOTATIONS:
+            annotation = annotation_folder(source, split) / image.parent.name
+            name = image.name.removesuffix(IMAGE_ENDING)
+            instances = annotation / f'{name}_gtFine_instanceIds.png'
+            polygons = annotation / f'{name}_gtFine_polygons.json' if relations else None
+        tasks.append(ImageTask(image_id, image, instances, polygons))
+    return tasks
+
+
+def require_split(source: pathlib.Path, split: str, tasks: Sequence[ImageTask]) -> None:
+    """Checks that there is something to read.
+
+    Args:
+        source: the folder in the official layout.
+        split: one of its splits.
+        tasks: the images that were found.
+
+    Raises:
+        AnnotationError: there is no such split, it has no images, or it has no annotations.
+    """
+    images, annotations = image_folder(source, split), annotation_folder(source, split)
+    if not images.is_dir():
+        text = 'is no folder; expected the official Cityscapes layout in data.source, and train, val or test as split'
+        raise AnnotationError([Problem('missing folder', str(images), text)])
+    if not tasks:
+        raise AnnotationError([Problem('no images', str(images), f'has no image CITY/*{IMAGE_ENDING}')])
+    if split != WITHOUT_ANNOTATIONS and not annotations.is_dir():
+        text = f'is no folder; expected the annotations of {images} there'
+        raise AnnotationError([Problem('missing folder', str(annotations), text)])
+
+
+def image_folder(source: pathlib.Path, split: str) -> pathlib.Path:
+    """Where the images of a split are, in one folder a city."""
+    return source / 'leftImg8bit' / split
+
+
+def annotation_folder(source: pathlib.Path, split: str) -> pathlib.Path:
+    """Where the annotations of a split are, in one folder a city."""
+    return source / 'gtFine' / split

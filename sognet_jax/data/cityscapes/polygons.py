@@ -1,0 +1,135 @@
+"""The objects of `polygons.json`: what each was before others were painted over it, and in which order that was done.
+
+`instanceIds.png` is painted polygon after polygon, in the order of the file, so that later objects lie in front. The
+k-th object of a label, counted from 0, has the id 1000 label + k. Deleted objects and groups do not count; objects that
+end up wholly hidden do, and so do caravans and trailers, which are not evaluated.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sognet_jax.data.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, parse_label
+from sognet_jax.data.problems import Problem
+from sognet_jax.data.relations import RLE
+
+FURTHEST = 2**15
+"""Coordinates beyond this are broken; OpenCV's drawing works up to here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Polygon:
+    """The outline of one instance.
+
+    Attributes:
+        layer: its place in the painting order; what has a higher one lies in front.
+        points: `[p, 2]` int32 x, y: pixels, so that (0, 0) is the centre of the first.
+    """
+
+    layer: int
+    points: np.ndarray
+
+
+def read_polygons(path: pathlib.Path, size: tuple[int, int] | None, problems: list[Problem]) -> dict[int, Polygon]:
+    """The outlines of an image's instances by their ids in `instanceIds.png`.
+
+    Outlines of anything but single instances (stuff, groups) play no part in overlaps and are not looked at.
+
+    Args:
+        path: of `polygons.json`.
+        size: height and width of the image; None where they are not known.
+        problems: takes what is wrong; the result is to be used only if nothing was added.
+    """
+    content = _read_json(path, problems)
+    if content is None:
+        return {}
+    stated = (content['imgHeight'], content['imgWidth'])
+    if size is not None and stated != size:
+        text = f'polygons are for {stated[0]} x {stated[1]} (height x width), the image is {size[0]} x {size[1]}'
+        problems.append(Problem('polygons of another size', str(path), text))
+    polygons: dict[int, Polygon] = {}
+    counts: collections.Counter[int] = collections.Counter()
+    for layer, entry in enumerate(content['objects']):
+        place = f'{path}, object {layer}'
+        if not isinstance(entry, dict) or not isinstance(entry.get('label'), str):
+            problems.append(Problem('broken object', place, "has no field 'label' with a name"))
+            continue
+        if entry.get('deleted'):
+            continue
+        try:
+            label, is_group = parse_label(entry['label'])
+        except KeyError:
+            problems.append(Problem('unknown label', place, f'label {entry["label"]!r} is not in Cityscapes'))
+            continue
+        if label not in INSTANCE_LABELS or is_group:
+            continue
+        points = _read_points(entry.get('polygon'))
+        if points is None:
+            text = f'polygon of this {entry["label"]} is not a list of three or more points [x, y]'
+            problems.append(Problem('broken polygon', place, text))
+            continue
+        polygons[INSTANCES_OF_A_LABEL * label + counts[label]] = Polygon(layer, points)
+        counts[label] += 1
+    return polygons
+
+
+def draw_polygon(points: np.ndarray, size: tuple[int, int]) -> RLE:
+    """The pixels of a polygon, clipped to the image: those with their centre inside, and those on the outline.
+
+    This is `cv2.fillPoly`. The official drawing, PIL's, keeps fewer pixels of the outline: on random outlines of 10 to
+    500 pixels in 1024 x 2048, this mask had all of PIL's but 0.003 %, and 0.5 % more (IoU 0.995). COCO's rasteriser
+    counts coordinates from corners of pixels instead of centres: it misses 1.6 % (IoU 0.980).
+
+    Args:
+        points: `[p, 2]` int32 x, y.
+        size: height and width of the image.
+    """
+    mask = np.zeros(size, np.uint8, order='F')
+    lower = np.clip(points.min(axis=0), 0, size[::-1])
+    upper = np.clip(points.max(axis=0) + 1, 0, size[::-1])
+    if np.all(lower < upper):
+        crop = np.zeros((upper - lower)[::-1], np.uint8)
+        cv2.fillPoly(crop, [points - lower.astype(np.int32)], 1)
+        mask[lower[1] : upper[1], lower[0] : upper[0]] = crop
+    return coco_mask.encode(mask)
+
+
+def _read_json(path: pathlib.Path, problems: list[Problem]) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        text = (
+            f'is missing ({error.strerror}); overlaps come from these polygons. '
+            'Without overlaps: config field data.relations = False, or --without_relations when data are prepared'
+        )
+        problems.append(Problem('missing polygons', str(path), text))
+        return None
+    except ValueError as error:
+        problems.append(Problem('broken JSON', str(path), f'is not valid JSON: {error}'))
+        return None
+    for field, kind in {'imgHeight': int, 'imgWidth': int, 'objects': list}.items():
+        if not isinstance(content, dict) or not isinstance(content.get(field), kind):
+            problems.append(Problem('missing field', str(path), f'field {field!r} is missing or no {kind.__name__}'))
+            return None
+    return content
+
+
+def _read_points(polygon: object) -> np.ndarray | None:
+    """`[p, 2]` int32; None where the points are no polygon."""
+    try:
+        points = np.asarray(polygon)
+    except ValueError:  # points of different lengths
+        return None
+    if points.dtype.kind not in 'if' or points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+        return None
+    if not np.all(np.abs(points) <= FURTHEST):  # NaN is refused too
+        return None
+    return np.rint(points).astype(np.int32)
