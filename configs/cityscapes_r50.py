@@ -3,7 +3,12 @@ r"""SOGNet with ResNet-50 on Cityscapes: the recipe of the paper (24,000 steps, 
 What the paper leaves to "following UPSNet": semantic weight 1.0, two deformable layers, 1024 x 2048 in testing, stuff
 under 2048 pixels void. The paper reports PQ 60.0 on the validation set, from a COCO-trained network.
 
-The network builds and trains a step at this size; a Cityscapes reader for the data is not here yet.
+    python -m sognet_jax.data.prepare cityscapes --source /path/to/cityscapes --data_dir data
+    python train.py --config=configs/cityscapes_r50.py --workdir=runs/cityscapes \
+        --config.data.source=/path/to/cityscapes
+
+The shorter side of training images is drawn from 800 to 1024. Which instances overlap, and their order, comes from the
+polygon files. This config has not been trained here.
 
 Variants: `:published` has the choices of the authors' code (docs/differences.md); `:from_coco` has the three deformable
 layers of the COCO network besides, so that its weights fit:
@@ -36,6 +41,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.image_size = (1024, 2048)
     config.data.short_side = 1024
     config.data.long_side = 2048
+    config.data.train_short_sides = (800, 1024)
     config.train.steps = 24_000
     if variant:
         coco_r50.publish(config)

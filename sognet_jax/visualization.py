@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 COVER_COLOR = (214, 69, 65)
 
+NODE_RADIUS = 10
 NAME_SCALE = 0.42
 NAME_PADDING = 3
 
@@ -69,16 +70,32 @@ def write_names(picture: np.ndarray, panoptic: PanopticPicture, categories: Cate
         panoptic: the segments in it, of any size.
         categories: names.
     """
+    names = {segment: categories.all[category].name for segment, (category, _) in panoptic.segments.items()}
+    return write_labels(picture, panoptic.ids, names)
+
+
+def write_labels(
+    picture: np.ndarray, ids: np.ndarray, labels: Mapping[int, str], *, least_area: float = 0.0
+) -> np.ndarray:
+    """A picture of segments with texts on them, placed as `write_names` places names.
+
+    Args:
+        picture: `[h, w, 3]` uint8 RGB.
+        ids: segment ids, 0 is void; of any size.
+        labels: the texts by segment id.
+        least_area: segments that fill less of the picture, a share of it, stay without.
+    """
     picture = picture.copy()
     height, width = picture.shape[:2]
-    ids = cv2.resize(panoptic.ids.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST)
+    ids = cv2.resize(ids.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST)
     taken = np.zeros((height, width), bool)
     areas = np.bincount(ids.ravel())
     points = inner_points(ids)
     (_, ascent), descent = cv2.getTextSize('Ag', FONT, NAME_SCALE, 1)
-    for segment in sorted(points.keys() & panoptic.segments.keys(), key=lambda segment: -areas[segment]):
-        name = categories.all[panoptic.segments[segment][0]].name
-        (text_width, _), _ = cv2.getTextSize(name, FONT, NAME_SCALE, 1)
+    for segment in sorted(points.keys() & labels.keys(), key=lambda segment: -areas[segment]):
+        if areas[segment] < least_area * ids.size:
+            break
+        (text_width, _), _ = cv2.getTextSize(labels[segment], FONT, NAME_SCALE, 1)
         size = (text_width + 2 * NAME_PADDING, ascent + descent + 2)
         place = _free_place(taken, points[segment], size)
         if place is None:
@@ -88,7 +105,7 @@ def write_names(picture: np.ndarray, panoptic: PanopticPicture, categories: Cate
         plate = picture[y : y + size[1], x : x + size[0]]
         plate[:] = (0.3 * plate + 0.7 * np.array(INK)).astype(np.uint8)
         origin = (x + NAME_PADDING, y + ascent)
-        cv2.putText(picture, name, origin, FONT, NAME_SCALE, PAPER, 1, cv2.LINE_AA)
+        cv2.putText(picture, labels[segment], origin, FONT, NAME_SCALE, PAPER, 1, cv2.LINE_AA)
     return picture
 
 
@@ -128,6 +145,8 @@ def overlap_graph(
     height: int,
     threshold: float = 0.5,
     nodes: np.ndarray | None = None,
+    labels: Sequence[str] | None = None,
+    undecided: np.ndarray | None = None,
 ) -> np.ndarray:
     """The scene overlap graph: numbered instances, arrows from the covering to the covered one.
 
@@ -138,26 +157,66 @@ def overlap_graph(
         height: of the result in pixels.
         threshold: relations that are drawn.
         nodes: `[n, 2]` x, y where the instances' numbers stand; the middles of the boxes if not given.
+        labels: the numbers; 0 .. n - 1 if not given.
+        undecided: `[n, n]` bool, pairs that overlap in an unknown order, one of (i, j) and (j, i) or both: they get
+            dashed lines.
     """
     scale = height / image.shape[0]
     picture = cv2.resize(image, (round(image.shape[1] * scale), height), interpolation=cv2.INTER_CUBIC)
     picture = (picture * 0.55 + 255 * 0.45).astype(np.uint8)
     boxes = boxes * scale
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2 if nodes is None else nodes * scale
-    radius = 10
     for x1, y1, x2, y2 in boxes.round().astype(int):
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), (120, 120, 128), 1, cv2.LINE_AA)
+    if undecided is not None:
+        for first, second in np.argwhere(np.triu(undecided | undecided.T)):
+            dashed_line(picture, centers[first], centers[second], INK)
     for covered, covering in np.argwhere(relations > threshold):
-        start, end = centers[covering], centers[covered]
-        length = max(float(np.linalg.norm(end - start)), 1e-6)
-        end = end - (end - start) / length * min(radius + 2, length / 2)
-        points = [tuple(point.round().astype(int).tolist()) for point in (start, end)]
-        cv2.arrowedLine(picture, *points, (255, 255, 255), 5, cv2.LINE_AA, tipLength=min(12 / length, 0.5))
-        cv2.arrowedLine(picture, *points, COVER_COLOR, 2, cv2.LINE_AA, tipLength=min(12 / length, 0.5))
+        arrow(picture, centers[covering], centers[covered])
     for index, center in enumerate(centers.round().astype(int)):
-        cv2.circle(picture, tuple(center.tolist()), radius, INK, -1, cv2.LINE_AA)
-        _text_centered(picture, str(index), center, 0.4, PAPER)
+        cv2.circle(picture, tuple(center.tolist()), NODE_RADIUS, INK, -1, cv2.LINE_AA)
+        _text_centered(picture, str(index) if labels is None else labels[index], center, 0.4, PAPER)
     return picture
+
+
+def arrow(picture: np.ndarray, start: np.ndarray, end: np.ndarray) -> None:
+    """Draws an arrow between the middles (x, y) of two nodes; its head touches the second."""
+    length = max(float(np.linalg.norm(end - start)), 1e-6)
+    end = end - (end - start) / length * min(NODE_RADIUS + 2, length / 2)
+    points = [tuple(point.round().astype(int).tolist()) for point in (start, end)]
+    for color, thickness in ((PAPER, 5), (COVER_COLOR, 2)):
+        cv2.arrowedLine(picture, *points, color, thickness, cv2.LINE_AA, tipLength=min(12 / length, 0.5))
+
+
+def dashed_line(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequence[int]) -> None:
+    """Draws a dashed line between two points (x, y) on a white one."""
+    dashes = max(round(float(np.linalg.norm(end - start)) / 8), 1)
+    points = (start + np.linspace(0, 1, dashes + 1)[:, None] * (end - start)).round().astype(int).tolist()
+    cv2.line(picture, points[0], points[-1], PAPER, 4, cv2.LINE_AA)
+    for first, second in list(zip(points[:-1], points[1:], strict=True))[::2]:
+        cv2.line(picture, first, second, color, 2, cv2.LINE_AA)
+
+
+def spread(nodes: np.ndarray, edges: np.ndarray, size: Sequence[int], distance: float) -> np.ndarray:
+    """Moves nodes apart, and away from the lines between others, so that every line can be seen.
+
+    Args:
+        nodes: `[n, 2]` x, y.
+        edges: `[e, 2]` the nodes that have a line between them.
+        size: height and width of the picture, which they do not leave.
+        distance: between any two, in pixels, and half of it from a line, as far as there is room.
+    """
+    nodes = nodes.astype(np.float64) + 1e-3 * np.arange(len(nodes))[:, None]  # none exactly on another
+    upper = np.array([size[1], size[0]]) - 1 - NODE_RADIUS
+    own = np.any(np.arange(len(nodes))[:, None, None] == edges, axis=-1)
+    for _ in range(100):
+        start, end = nodes[edges[:, 0]], nodes[edges[:, 1]]
+        along = np.sum((nodes[:, None] - start) * (end - start), axis=-1) / np.sum((end - start) ** 2, axis=-1)
+        nearest = start + np.clip(along, 0, 1)[..., None] * (end - start)
+        pushes = _push(nodes[:, None] - nodes, distance).sum(axis=1)
+        pushes += np.where(own[..., None], 0, _push(nodes[:, None] - nearest, distance / 2)).sum(axis=1)
+        nodes = np.clip(nodes + pushes, NODE_RADIUS, np.maximum(upper, NODE_RADIUS))
+    return nodes
 
 
 def overlap_matrix(
@@ -217,6 +276,12 @@ def _titled(title: str, picture: np.ndarray) -> np.ndarray:
     header = np.full((22, picture.shape[1], 3), 255, np.uint8)
     cv2.putText(header, title, (1, 15), FONT, 0.45, INK, 1, cv2.LINE_AA)
     return np.concatenate([header, picture])
+
+
+def _push(offsets: np.ndarray, distance: float) -> np.ndarray:
+    """A step in the direction of offsets `[..., 2]` that are shorter than `distance`."""
+    lengths = np.maximum(np.linalg.norm(offsets, axis=-1, keepdims=True), 1e-6)
+    return offsets / lengths * np.maximum(distance - lengths, 0) / 4
 
 
 def _text_centered(picture: np.ndarray, text: str, center: Sequence[int], scale: float, color: Sequence[int]) -> None:

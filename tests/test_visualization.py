@@ -12,6 +12,8 @@ from sognet_jax.visualization import (
     overlap_graph,
     overlap_matrix,
     panoptic_overlay,
+    spread,
+    write_labels,
     write_names,
     write_png,
 )
@@ -76,6 +78,16 @@ def test_a_name_without_room_is_left_out():
         np.testing.assert_array_equal(write_names(picture, segments, SHAPES), picture)
 
 
+def test_small_segments_stay_without_a_label():
+    ids = np.zeros((60, 200), np.int32)
+    ids[:, 100:], ids[10:20, 10:50] = 1, 2
+    picture = np.full((120, 400, 3), 200, np.uint8)
+    for least_area, expected in ((0.0, {1, 2}), (0.1, {1}), (0.6, set())):
+        labelled = write_labels(picture, ids, {1: 'a', 2: 'b'}, least_area=least_area)
+        changed = np.any(labelled != picture, axis=-1)[::2, ::2]
+        assert set(np.unique(ids[changed])) == expected
+
+
 def test_numbers_stand_at_the_given_nodes():
     boxes = np.array([[2.0, 12.0, 10.0, 20.0]])
     moved = overlap_graph(IMAGE, boxes, np.zeros((1, 1)), height=320, nodes=np.array([[30.0, 26.0]]))
@@ -99,6 +111,49 @@ def test_an_arrow_goes_from_what_covers_to_what_is_covered():
     middle = changed.shape[1] // 2
     assert changed[:, :middle].sum() > changed[:, middle:].sum()
     assert changed_other[:, :middle].sum() < changed_other[:, middle:].sum()
+
+
+def test_an_undecided_pair_has_a_line_with_gaps_and_without_a_head():
+    boxes = np.array([[2.0, 12.0, 10.0, 20.0], [30.0, 12.0, 38.0, 20.0]])
+    none = overlap_graph(IMAGE, boxes, np.zeros((2, 2)), height=320)
+    pair = np.array([[False, True], [False, False]])
+    dashed = overlap_graph(IMAGE, boxes, np.zeros((2, 2)), height=320, undecided=pair)
+    other = overlap_graph(IMAGE, boxes, np.zeros((2, 2)), height=320, undecided=pair.T)
+    np.testing.assert_array_equal(dashed, other)
+    dark = dashed[160, 75:325].mean(axis=-1) < 90
+    assert 0.3 < dark.mean() < 0.9 and np.count_nonzero(np.diff(dark)) > 10
+    changed = np.any(dashed != none, axis=-1)
+    assert changed[:, 75:325].any(axis=1).sum() <= 8
+
+
+def test_nodes_have_the_given_labels():
+    boxes = np.array([[2.0, 12.0, 10.0, 20.0]])
+    usual, zero, other = (
+        overlap_graph(IMAGE, boxes, np.zeros((1, 1)), height=320, labels=labels) for labels in (None, ['0'], ['17'])
+    )
+    np.testing.assert_array_equal(usual, zero)
+    rows, columns = np.nonzero(np.any(usual != other, axis=-1))
+    assert len(rows) and np.all(np.hypot(rows - 160, columns - 60) < 12)
+
+
+def test_nodes_are_moved_apart_and_off_the_lines_of_others():
+    rng = np.random.default_rng(0)
+    nodes = rng.uniform(150, 190, (6, 2))
+    nodes[1] = nodes[0]
+    edges = np.array([[0, 1], [2, 3], [1, 4]])
+    moved = spread(nodes, edges, (400, 500), 40.0)
+    distances = np.linalg.norm(moved[:, None] - moved, axis=-1)[~np.eye(6, dtype=bool)]
+    assert distances.min() > 35
+    for first, second in edges:
+        points = moved[first] + np.linspace(0, 1, 200)[:, None] * (moved[second] - moved[first])
+        for node in set(range(6)) - {first, second}:
+            assert np.linalg.norm(points - moved[node], axis=1).min() > 14
+    # What is far apart stays where it is, and nothing leaves the picture.
+    far = np.array([[50.0, 60.0], [300.0, 200.0], [160.0, 350.0]])
+    np.testing.assert_allclose(spread(far, np.array([[0, 1]]), (400, 500), 40.0), far, atol=0.01)
+    crowded = spread(np.zeros((8, 2)), np.zeros((0, 2), int), (60, 80), 40.0)
+    assert crowded.min() >= 0 and np.all(crowded < (80, 60))
+    assert spread(np.zeros((0, 2)), np.zeros((0, 2), int), (60, 80), 40.0).shape == (0, 2)
 
 
 def test_cells_of_the_matrix_show_its_values():

@@ -8,15 +8,18 @@ import ml_collections
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
+from sognet_jax.data.cityscapes import builder as cityscapes
+from sognet_jax.data.cityscapes.files import annotation_folder
 from sognet_jax.data.coco import builder as coco
 from sognet_jax.data.coco.files import annotation_files
+from sognet_jax.data.pipeline import Augmentation
 from sognet_jax.data.preparation import Preparation, store
 from sognet_jax.data.shapes import builder as shapes
 from sognet_jax.data.shapes.scene import SceneSettings
 from sognet_jax.data.storage import MixedSource, RecordSource
 from sognet_jax.data.transforms import ExampleSettings
 
-NAMES = ('shapes', 'coco', 'coco_format')
+NAMES = ('shapes', 'coco', 'coco_format', 'cityscapes')
 
 
 def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | None = None) -> RecordSource:
@@ -37,13 +40,15 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
         settings = shapes.ShapesSettings(scene, data.num_train, data.num_validation, data.seed)
         prepared = RecordSource(shapes.prepare(data.dir, settings), split)
     else:
-        preparation = preparation_of(data.name, source or data.source, split, categories)
-        prepared = RecordSource(store(preparation, data.dir), split)
+        preparation = preparation_of(data.name, source or data.source, split, categories, relations=data.relations)
+        prepared = RecordSource(store(preparation, data.dir).folder, split)
     _require_same(categories, prepared)
     return prepared
 
 
-def preparation_of(name: str, source: str | pathlib.Path, split: str, categories: CategorySet) -> Preparation:
+def preparation_of(
+    name: str, source: str | pathlib.Path, split: str, categories: CategorySet, *, relations: bool = True
+) -> Preparation:
     """How a split of local files is prepared.
 
     Args:
@@ -51,6 +56,7 @@ def preparation_of(name: str, source: str | pathlib.Path, split: str, categories
         source: the folder.
         split: its split.
         categories: for `coco_format`; the others have their own.
+        relations: of Cityscapes: whether overlaps are read, from the polygon files.
 
     Raises:
         ValueError: there is no such format.
@@ -59,6 +65,8 @@ def preparation_of(name: str, source: str | pathlib.Path, split: str, categories
         return coco.preparation(source, split)
     if name == 'coco_format':
         return coco.preparation(source, split, categories)
+    if name == 'cityscapes':
+        return cityscapes.preparation(source, split, relations=relations)
     raise ValueError(f'config field data.name must be one of {NAMES}, not {name!r}')
 
 
@@ -78,6 +86,8 @@ def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:
     data, source = config.data, pathlib.Path(config.data.source)
     if data.name in ('coco', 'coco_format'):
         return (source / split).is_dir() and any(file.is_file() for file in annotation_files(source, split).values())
+    if data.name == 'cityscapes':
+        return annotation_folder(source, split).is_dir()
     return True
 
 
@@ -95,6 +105,18 @@ def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:
         inclusive_boxes=data.inclusive_boxes,
         match_by_box=data.matching == 'boxes',
     )
+
+
+def augmentation(config: ml_collections.ConfigDict) -> Augmentation:
+    """What is random about the training examples of a config.
+
+    Raises:
+        ValueError: `data.train_short_sides` is no range.
+    """
+    short_sides = tuple(config.data.train_short_sides)
+    if short_sides and not (len(short_sides) == 2 and 0 < short_sides[0] <= short_sides[1]):
+        raise ValueError(f'config field data.train_short_sides must be () or (least, greatest), not {short_sides}')
+    return Augmentation(flip=config.data.flip, short_sides=short_sides or None)
 
 
 def _require_same(categories: CategorySet, prepared: RecordSource) -> None:

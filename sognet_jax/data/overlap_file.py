@@ -13,8 +13,8 @@ from pycocotools import mask as coco_mask
 from sognet_jax.data.schema import NO_SEGMENT, Record
 
 STATES = ('one_sided', 'split', 'neither', 'one_absent', 'no_panoptic')
-"""What the panoptic map says of an intersection: it gives pixels to one of the two instances, to both, or to neither; one
-of the two has no segment; the image has no panoptic map."""
+"""What the panoptic map says of an intersection: it gives pixels to one of the two instances, to both, or to neither;
+one of the two has no segment; the image has no panoptic map."""
 
 
 def pair_states(record: Record) -> list[str]:

@@ -1,81 +1,200 @@
-"""Streams of examples: grain, deterministic by seed and step, checkpointable."""
+"""Streams of batches: grain, each batch a function of the seed and its number, whoever makes it.
+
+Images come in two buckets, landscape and portrait (`transforms.oriented`), so that a batch wastes little padding and
+two compiled programs serve all of them. A batch has images of one orientation, the same on all hosts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import grain
-import jax
 import numpy as np
 
-from sognet_jax.data.storage import RecordSource
-from sognet_jax.data.transforms import Example, ExampleSettings, make_example
+from sognet_jax.data.schema import Record
+from sognet_jax.data.transforms import Example, ExampleSettings, make_example, oriented
 
-EPOCHS = 1 << 30
-"""For ever: the length of grain's own endless repetition overflows where a batch has one example."""
+ENDLESS = 1 << 40
+"""More steps, and more epochs, than anybody trains; grain's own endless repetition overflows."""
 
-READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=32)
+FILLER = -1
+"""`record_index` of what only fills a batch."""
 
 
-def train_iterator(
-    source: RecordSource,
+class SizedSource(Protocol):
+    """Records by index, and the `[n, 2]` heights and widths of their images."""
+
+    sizes: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is random about training examples.
+
+    Attributes:
+        flip: half of the images are mirrored.
+        short_sides: least and greatest length that the shorter side is resized to, drawn anew for each image; None:
+            `ExampleSettings.short_side`.
+    """
+
+    flip: bool = False
+    short_sides: tuple[int, int] | None = None
+
+
+class BatchPlan:
+    """Which images the batch of each training step has.
+
+    Either orientation has its own endless sequence, in which every epoch has each image once, in a new order. Steps of
+    both alternate evenly, in proportion to their images.
+
+    Args:
+        buckets: indices of the images of each orientation (see `orientations`).
+        batch_size: images of a step.
+        seed: of the order.
+    """
+
+    def __init__(self, buckets: Sequence[np.ndarray], batch_size: int, seed: int) -> None:
+        self._batch_size = batch_size
+        self._counts = [len(bucket) for bucket in buckets]
+        self._orders = [
+            grain.MapDataset.source(bucket).seed(seed + number).shuffle().repeat(ENDLESS // len(bucket))
+            for number, bucket in enumerate(buckets)
+        ]
+
+    def __call__(self, step: int) -> np.ndarray:
+        """`[batch_size]` indices of images of one orientation."""
+        first, total = self._counts[0], sum(self._counts)
+        before = (step * first + total - 1) // total  # steps of the first orientation among those before this one
+        is_first = ((step + 1) * first + total - 1) // total > before
+        order, number = (self._orders[0], before) if is_first else (self._orders[1], step - before)
+        return np.array([order[number * self._batch_size + row] for row in range(self._batch_size)])
+
+
+def orientations(sizes: np.ndarray, settings: ExampleSettings) -> list[np.ndarray]:
+    """Indices of the images of `[n, 2]` sizes by the bucket that suits them; no empty ones."""
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        buckets.setdefault(oriented(settings, tuple(size)).image_size, []).append(index)
+    return [np.array(buckets[image_size]) for image_size in sorted(buckets)]
+
+
+def train_dataset(
+    source: SizedSource,
     settings: ExampleSettings,
     *,
     batch_size: int,
-    flip: bool,
     seed: int,
+    augmentation: Augmentation | None = None,
     host: int = 0,
     num_hosts: int = 1,
-) -> grain.DatasetIterator:
-    """An endless stream of batches of one host, shuffled anew in every epoch.
-
-    The stream depends on the seed alone; `get_state` and `set_state` resume it exactly.
+) -> grain.MapDataset:
+    """Batches of all steps, by their number.
 
     Args:
-        source: the training split.
+        source: the training images.
         settings: sizes of the examples.
-        batch_size: examples per batch on this host.
-        flip: mirror half of the images.
-        seed: of the order and of the mirroring.
-        host, num_hosts: this host's share.
+        batch_size: images of a step, over all hosts.
+        seed: of the order of images, and of what is random about them.
+        augmentation: what is random about them; None for nothing.
+        host, num_hosts: this host makes its part of each batch; together they make what one would.
 
     Returns:
-        An iterator of `[batch_size, ...]` arrays.
+        Element t is the batch of step t, `[batch_size / num_hosts, ...]` arrays.
 
     Raises:
-        ValueError: the split has fewer images than there are hosts.
+        ValueError: there are no images, or `batch_size` cannot be divided by the hosts.
     """
-    if len(source) < num_hosts:
-        raise ValueError(f'{len(source)} training images cannot be shared by {num_hosts} hosts')
+    if not len(source):
+        raise ValueError('there are no training images')
+    if batch_size % num_hosts:
+        raise ValueError(f'batch_size = {batch_size} cannot be divided by {num_hosts} hosts')
+    augmentation = augmentation or Augmentation()
+    plan = BatchPlan(orientations(source.sizes, settings), batch_size, seed)
+    low, high = augmentation.short_sides or (settings.short_side, settings.short_side)
+    rows = range(host * batch_size // num_hosts, (host + 1) * batch_size // num_hosts)
 
-    def transform(record: object, rng: np.random.Generator) -> Example:
-        return make_example(record, settings, flip=flip and bool(rng.integers(2)))
+    def make_batch(step: int) -> Example:
+        # Drawn for the whole batch, so that the number of hosts changes nothing.
+        rng = np.random.default_rng([seed, step])
+        flips = augmentation.flip & rng.integers(2, size=batch_size).astype(bool)
+        short_sides = rng.integers(low, high, size=batch_size, endpoint=True)
+        indices = plan(step)
+        return _stack(
+            [
+                make_example(
+                    source[indices[row]],
+                    settings,
+                    flip=bool(flips[row]),
+                    short_side=int(short_sides[row]),
+                    either_orientation=True,
+                )
+                for row in rows
+            ]
+        )
 
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle()[host::num_hosts].repeat(EPOCHS)
-    dataset = dataset.random_map(transform).batch(batch_size)
-    return iter(dataset.to_iter_dataset(READ))
+    return grain.MapDataset.range(ENDLESS).map(make_batch)
 
 
-def evaluation_batches(source: RecordSource, settings: ExampleSettings, batch_size: int) -> Iterator[Example]:
-    """Every image once; `record_index` says which, -1 marks copies that fill a last batch.
+def iterate(dataset: grain.MapDataset, first: int = 0, workers: int = 0) -> grain.DatasetIterator:
+    """The elements from number `first` on, made ahead of time.
 
-    A batch has images of one orientation, in order, so that there are at most two shapes (`transforms.oriented`).
+    Args:
+        dataset: of batches.
+        first: where to start; that is how a stream is resumed.
+        workers: processes that make batches; 0: threads of this process.
     """
+    threads = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
+    if not workers:
+        return iter(dataset[first:].to_iter_dataset(threads))
+    one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    return iter(dataset[first:].to_iter_dataset(one).mp_prefetch(options))
 
-    def transform(index: int) -> Example:
-        return make_example(source[index], settings, either_orientation=True) | {'record_index': np.int32(index)}
 
-    examples = iter(grain.MapDataset.range(len(source)).map(transform).to_iter_dataset(READ))
-    pending: dict[tuple[int, ...], list[Example]] = {}
-    for example in examples:
-        batch = pending.setdefault(example['image'].shape, [])
-        batch.append(example)
-        if len(batch) == batch_size:
-            yield _stack(pending.pop(example['image'].shape))
-    for batch in pending.values():
-        filler = batch[-1] | {'record_index': np.int32(-1)}
-        yield _stack(batch + [filler] * (batch_size - len(batch)))
+def evaluation_batches(
+    source: SizedSource,
+    settings: ExampleSettings,
+    batch_size: int,
+    *,
+    host: int = 0,
+    num_hosts: int = 1,
+    workers: int = 0,
+) -> Iterator[Example]:
+    """Every image once over all hosts; `record_index` says which, `FILLER` marks copies that fill a last batch.
+
+    Every host has the same number of batches, of the same shapes, at most two (`transforms.oriented`).
+
+    Args:
+        source: the images.
+        settings: sizes of the examples.
+        batch_size: images of a batch on this host.
+        host, num_hosts: this host's share.
+        workers: processes that make batches; 0: threads of this process.
+    """
+    whole = batch_size * num_hosts
+    batches = []
+    for bucket in orientations(source.sizes, settings):
+        padded = np.concatenate([bucket, np.full(-len(bucket) % whole, FILLER)]).reshape(-1, num_hosts, batch_size)
+        # What fills a batch is a copy of its orientation's last image.
+        batches += [(rows, np.where(rows == FILLER, bucket[-1], rows)) for rows in padded[:, host]]
+
+    def make_batch(number: int) -> Example:
+        record_index, indices = batches[number]
+        examples = {index: make_example(source[index], settings, either_orientation=True) for index in set(indices)}
+        return _stack([examples[index] for index in indices]) | {'record_index': record_index.astype(np.int32)}
+
+    iterator = iterate(grain.MapDataset.range(len(batches)).map(make_batch), workers=workers)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
 
 
 def _stack(examples: list[Example]) -> Example:
-    return jax.tree.map(lambda *values: np.stack(values), *examples)
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}

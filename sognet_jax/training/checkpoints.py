@@ -1,4 +1,7 @@
-"""Orbax checkpoints: the training state, the data iterator's position and the config, saved together."""
+"""Orbax checkpoints: the training state and the config, saved together.
+
+The stream of batches is a function of the seed and the step (`data.pipeline`): the state's step says where it was.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 
@@ -35,20 +37,19 @@ class Checkpoints:
         """The newest complete checkpoint's step."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, iterator: Any, config: Mapping[str, Any]) -> None:
+    def save(self, state: TrainState, config: Mapping[str, Any]) -> None:
         """Starts saving; a save of a step that is already there is left out."""
         step = int(state.step)
         if step == self.latest_step():
             return
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            data=grain.checkpoint.CheckpointSave(iterator),
             config=ocp.args.JsonSave(json.loads(json.dumps(config, default=str))),
         )
         self._manager.save(step, args=arguments)
 
-    def restore(self, state: TrainState, iterator: Any) -> TrainState:
-        """The newest checkpoint, or `state` itself where there is none; sets the iterator to where it was.
+    def restore(self, state: TrainState) -> TrainState:
+        """The newest checkpoint, or `state` itself where there is none.
 
         Raises:
             CheckpointError: the checkpoint's arrays do not fit `state`.
@@ -56,12 +57,9 @@ class Checkpoints:
         step = self.latest_step()
         if step is None:
             return state
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state)),
-            data=grain.checkpoint.CheckpointRestore(iterator),
-        )
+        target = ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state))
         try:
-            return self._manager.restore(step, args=arguments)['state']
+            return self._manager.restore(step, args=ocp.args.Composite(state=target))['state']
         except (ValueError, KeyError) as error:
             raise CheckpointError(f'{self.folder / str(step)} does not fit this config: {error}') from error
 
@@ -78,8 +76,7 @@ def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
 
 def has_checkpoint(workdir: str | pathlib.Path) -> bool:
     """Whether a run has a checkpoint to go on from."""
-    folder = checkpoint_folder(workdir)
-    return folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
+    return bool(_steps(checkpoint_folder(workdir)))
 
 
 def run_folder(path: str | pathlib.Path) -> pathlib.Path:
@@ -125,10 +122,15 @@ def _step_folder(path: pathlib.Path) -> pathlib.Path:
         return path
     if (path / 'checkpoints').is_dir():
         path = path / 'checkpoints'
-    steps = [int(child.name) for child in path.glob('*') if child.name.isdigit()] if path.is_dir() else []
+    steps = _steps(path)
     if not steps:
         raise CheckpointError(f'no checkpoint in {path}')
     return path / str(max(steps))
+
+
+def _steps(folder: pathlib.Path) -> list[int]:
+    """The steps that have a checkpoint in a folder."""
+    return [int(child.name) for child in folder.iterdir() if child.name.isdigit()] if folder.is_dir() else []
 
 
 def _differences(stored: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:

@@ -76,15 +76,19 @@ def evaluate(
     categories = category_set(config.categories)
     network, variables = restore_network(config, checkpoint)
     settings = Inference(**config.inference)
-    run = jitted_inference(network, settings)
+    devices = jax.local_device_count()
+    run = parallel_inference(network, settings)
     source = prepare_split(config, config.data.eval_split)
     train_split = config.data.train_split
     train_source = prepare_split(config, train_split) if has_annotations(config, train_split) else None
     tally = Tally.of_nothing(categories.num_classes)
-    batches = evaluation_batches(source, example_settings(config), config.eval_batch_size)
+    batches = evaluation_batches(
+        source, example_settings(config), devices * config.eval_batch_size, workers=config.data.workers
+    )
     progress = tqdm(total=len(source), desc='evaluate', unit='image')
     for batch in batches:
-        prediction, relations = jax.device_get(run(variables, batch))
+        results = jax.device_get(run(variables, reshape_leading(batch, (devices, -1))))
+        prediction, relations = reshape_leading(results, (-1,), axes=2)
         for row in np.flatnonzero(batch['record_index'] >= 0):
             example, predicted = (jax.tree.map(lambda value: value[row], tree) for tree in (batch, prediction))  # noqa: B023
             record = source[example['record_index']]
@@ -116,14 +120,22 @@ def restore_network(config: ml_collections.ConfigDict, checkpoint: str | pathlib
     return network, restore_variables(checkpoint, jax.eval_shape(lambda: initialize(network, 0)))
 
 
-def jitted_inference(network: SOGNet, settings: Inference) -> Callable[[dict, Example], tuple[Prediction, jax.Array]]:
-    """The compiled function `(variables, batch) -> (prediction, O of the ground truth instances)`."""
+def parallel_inference(network: SOGNet, settings: Inference) -> Callable[[dict, Example], tuple[Prediction, jax.Array]]:
+    """The compiled function `(variables, batch) -> (prediction, O of the ground truth instances)` on all local devices.
+
+    Batches and results are `[devices, B, ...]`.
+    """
 
     def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction, jax.Array]:
         prediction = predict(network, batch['image'], batch['image_size'], settings)
         return prediction, relate_ground_truth(network, batch)
 
-    return jax.jit(nn.apply(infer, network))
+    return jax.pmap(nn.apply(infer, network), in_axes=(None, 0))
+
+
+def reshape_leading(tree: Any, shape: tuple[int, ...], axes: int = 1) -> Any:
+    """The first `axes` axes of every array get another shape."""
+    return jax.tree.map(lambda value: value.reshape(*shape, *value.shape[axes:]), tree)
 
 
 def _judge(

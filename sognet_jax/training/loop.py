@@ -69,10 +69,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
     workdir = pathlib.Path(workdir).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     run = build_run(config, resumes=has_checkpoint(workdir))
-    batches = TrainBatches(config)
     checkpoints = Checkpoints(workdir)
-    state = checkpoints.restore(run.state, batches.iterator)
+    state = checkpoints.restore(run.state)
     first_step = int(state.step)
+    batches = TrainBatches(config, first_step)
     progress = Progress(workdir, config.train.steps, first_step, config.batch_size)
     try:
         for step in range(first_step + 1, config.train.steps + 1):
@@ -85,9 +85,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
             if step % config.train.log_every == 0 or last:
                 progress.write(step, float(run.schedule(step - 1)))
             if step % config.train.checkpoint_every == 0 or last:
-                checkpoints.save(state, batches.iterator, config.to_dict())
+                checkpoints.save(state, config.to_dict())
     finally:
         checkpoints.close()
         progress.close()
-        batches.iterator.close()
+        batches.close()
     return state

@@ -125,10 +125,9 @@ def training_losses(network: SOGNet, batch: Batch, keys: jax.Array, objective: O
     Returns:
         `{name: scalar}`, float32, for every name in `LOSS_NAMES` (`semantic_boxes` only where it has a weight).
     """
-    truth = ground_truth(batch)
     features = network.extract_features(batch['image'], batch['image_size'])
     anchors = network.score_anchors(features)
-    assignment = assign_targets(features, jax.lax.stop_gradient(anchors), batch, truth, keys, objective)
+    assignment = assign_targets(features, jax.lax.stop_gradient(anchors), batch, keys, objective)
     return losses_of_assignment(network, features, anchors, batch, assignment, objective)
 
 
@@ -144,7 +143,6 @@ def assign_targets(
     features: Pyramid,
     anchor_predictions: AnchorPredictions,
     batch: Batch,
-    truth: GroundTruth,
     keys: jax.Array,
     objective: Objective,
 ) -> Assignment:
@@ -154,7 +152,6 @@ def assign_targets(
         features: P2 .. P6, for their sizes.
         anchor_predictions: of the region proposal network.
         batch, keys, objective: as in `training_losses`.
-        truth: of `ground_truth`.
     """
     grids = [anchor_grid(*level.shape[1:3], stride) for level, stride in zip(features, STRIDES, strict=True)]
     grids = [grid.reshape(-1, 4) for grid in grids]
@@ -178,7 +175,7 @@ def assign_targets(
         foreground, matched = sampled.boxes[:num_foreground], sampled.matched[:num_foreground]
         return Assignment(labels, targets, sampled, mask_targets(truth.masks, truth.boxes, foreground, matched))
 
-    return jax.lax.stop_gradient(jax.vmap(assign)(*anchor_predictions, truth, batch['image_size'], keys))
+    return jax.lax.stop_gradient(jax.vmap(assign)(*anchor_predictions, ground_truth(batch), batch['image_size'], keys))
 
 
 def losses_of_assignment(
@@ -195,7 +192,10 @@ def losses_of_assignment(
     instances |= _rpn_losses(anchor_predictions, assignment, objective)
     semantic_logits = network.segment_semantics(features, batch['image_size'])
     semantic = _semantic_losses(semantic_logits, batch['semantic'])
-    both = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective)
+    overlap = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective)
+    # R needs instance annotations alone; R* of Eq. (14) has no decided pair without the others.
+    instances['relation'] = overlap['relation']
+    both = {'panoptic': overlap['panoptic']}
     if objective.weights['semantic_boxes']:
         both |= _semantic_box_losses(network, semantic_logits, batch, truth)
 

@@ -89,7 +89,9 @@ def test_a_missing_annotation_switches_off_its_losses_alone(trained):
     config = trained[3]
     batch = random_batch(config)
     run = build_run(config)
-    _, metrics = run.step(run.state, to_devices(batch | {'has_panoptic': np.zeros(8, bool)}, 1))
+    # Without a panoptic map no order is known, see the data contract.
+    nothing = {'has_panoptic': np.zeros(8, bool), 'decided': np.zeros_like(batch['decided'])}
+    _, metrics = run.step(run.state, to_devices(batch | nothing, 1))
     for name in ('semantic', 'semantic_boxes', 'panoptic', 'relation'):
         assert metrics[name] == 0, name
     for name in ('rpn_score', 'rpn_box', 'box_class', 'mask'):
@@ -97,6 +99,19 @@ def test_a_missing_annotation_switches_off_its_losses_alone(trained):
     run = build_run(config)
     _, metrics = run.step(run.state, to_devices(batch | {'has_instances': np.zeros(8, bool)}, 1))
     assert {name for name in config.objective.weights if metrics[name] > 0} == {'semantic'}
+
+
+def test_overlaps_are_learned_from_instances_alone_but_not_without_them():
+    config = tiny_config()
+    config.objective.relation_loss = 'overlap'
+    batch = random_batch(config)
+    expected = build_run(config)
+    _, both = expected.step(expected.state, to_devices(batch, 1))
+    for name, count in (('has_panoptic', 8), ('has_instances', 0)):
+        run = build_run(config)
+        _, metrics = run.step(run.state, to_devices(batch | {name: np.zeros(8, bool)}, 1))
+        np.testing.assert_allclose(metrics['relation'], both['relation'] * count / 8, rtol=1e-6)
+    assert both['relation'] > 0
 
 
 def test_an_image_without_instances_gives_finite_losses():

@@ -1,0 +1,113 @@
+"""Shows a data set: `python -m sognet_jax.data.browse --config=configs/coco_r50.py --output=DIR`.
+
+Writes pictures of training examples, as the network gets them (`examples/*.png`), and statistics of the data set
+(`statistics.json`, `statistics.png`, and a table on the console). With `--split`, examples of another split than the
+one that is trained on are not augmented.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from sognet_jax.category_files import category_set
+from sognet_jax.data import pipeline
+from sognet_jax.data.configured import augmentation, example_settings, prepare_split, training_source
+from sognet_jax.data.example_picture import example_picture
+from sognet_jax.data.pipeline import SizedSource
+from sognet_jax.data.png import encode_image
+from sognet_jax.data.statistics import statistics, summary, table
+from sognet_jax.data.statistics_plots import statistics_figure
+from sognet_jax.data.transforms import Example, make_example
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
+OUTPUT = flags.DEFINE_string('output', None, 'Folder for pictures and statistics.')
+COUNT = flags.DEFINE_integer('count', 8, 'Number of examples that are drawn.', lower_bound=0)
+SPLIT = flags.DEFINE_string('split', None, 'A split of the data; what the config trains on if not given.')
+
+
+def main(arguments: list[str]) -> None:
+    """Draws and counts as the flags say."""
+    logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
+    if len(arguments) > 1:
+        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
+    try:
+        browse(CONFIG.value, OUTPUT.value, count=COUNT.value, split=SPLIT.value)
+    except (ValueError, OSError) as error:
+        sys.exit(f'{error}')
+
+
+def browse(
+    config: ml_collections.ConfigDict, output: str | pathlib.Path, *, count: int = 8, split: str | None = None
+) -> None:
+    """Writes `statistics.json`, `statistics.png` and `examples/*.png`, and prints the statistics.
+
+    Args:
+        config: an experiment of `configs/`.
+        output: folder for the results.
+        count: number of examples.
+        split: a split of the data; None is what the config trains on.
+
+    Raises:
+        ValueError: a field of the config has a value that cannot be used, or there is no such split.
+        AnnotationError: the data are missing or broken.
+        OSError: `output` is a file or cannot be written.
+    """
+    output = pathlib.Path(output)
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f'{output}: the results need a folder, this is a file')
+    if config.data.name != 'shapes' and not config.data.source:
+        raise ValueError('config field data.source is empty; it names the folder of the data: --config.data.source=DIR')
+    categories, settings = category_set(config.categories), example_settings(config)
+    trains = split in (None, config.data.train_split)
+    source = training_source(config) if trains else prepare_split(config, split)
+    examples = training_examples(config, source) if trains else plain_examples(config, source)
+    (output / 'examples').mkdir(parents=True, exist_ok=True)
+    for number, (example, mirrored) in zip(range(count), examples, strict=False):
+        path = output / 'examples' / f'{number:03d}_{int(example["image_id"])}.png'
+        path.write_bytes(encode_image(example_picture(example, categories, mirrored=mirrored)))
+    found = statistics(source)
+    numbers = summary(found, categories, settings)
+    (output / 'statistics.json').write_text(json.dumps(numbers, indent=2) + '\n')
+    statistics_figure(found, categories, settings.max_instances).savefig(output / 'statistics.png', dpi=100)
+    print(table(numbers))
+    print(f'\n{output}: statistics.json, statistics.png, and pictures of examples in {output / "examples"}')
+
+
+def training_examples(config: ml_collections.ConfigDict, source: SizedSource) -> Iterator[tuple[Example, bool]]:
+    """The first training examples of a config, and whether each is mirrored.
+
+    An example does not say so itself; it is, if it would have been another one without mirroring.
+    """
+    random = augmentation(config)
+    batches, unmirrored = (
+        pipeline.train_dataset(
+            source, example_settings(config), batch_size=config.batch_size, seed=config.seed, augmentation=chosen
+        )
+        for chosen in (random, dataclasses.replace(random, flip=False))
+    )
+    for step in range(len(batches)):
+        batch, plain = batches[step], unmirrored[step] if random.flip else batches[step]
+        for row in range(config.batch_size):
+            mirrored = not np.array_equal(batch['image'][row], plain['image'][row])
+            yield {name: values[row] for name, values in batch.items()}, mirrored
+
+
+def plain_examples(config: ml_collections.ConfigDict, source: SizedSource) -> Iterator[tuple[Example, bool]]:
+    """The examples of a split in its order, not augmented."""
+    settings = example_settings(config)
+    for index in range(len(source)):
+        yield make_example(source[index], settings, either_orientation=True), False
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['config', 'output'])
+    app.run(main)

@@ -1,0 +1,343 @@
+"""A picture of one training example, as the network gets it: every array of the data contract that can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from sognet_jax.categories import IGNORE, CategorySet
+from sognet_jax.data.transforms import MASK_SIDE, PANOPTIC_IGNORE, PANOPTIC_STRIDE, Example
+from sognet_jax.visualization import (
+    FONT,
+    INK,
+    PAPER,
+    PanopticPicture,
+    arrow,
+    compose,
+    dashed_line,
+    inner_points,
+    instance_color,
+    overlap_graph,
+    panoptic_overlay,
+    spread,
+    write_labels,
+)
+
+PANEL = (480, 600)
+"""Largest height and width of a panel in pixels."""
+
+FACTS = (400, 440)
+"""Least height and width of the panel with text."""
+
+MARGIN, INDENT = 8, 56
+"""Where lines of text start: usually, and behind a sample of what they explain."""
+
+LINE = 19
+"""Pixels from one line of text to the next."""
+
+TEXT_SCALE = 0.42
+NODE_DISTANCE = 46.0
+
+COLUMN = 195
+"""Least width of a column of the list of instances."""
+
+NAMED_AREA, NUMBERED_AREA = 0.004, 0.0015
+"""Share of the picture that a segment fills at least to have its name, or its number, on it."""
+
+CROWD_COLOR = (90, 90, 96)
+STRIPE_COLORS = ((150, 150, 156), (190, 190, 196))
+
+
+def example_picture(example: Example, categories: CategorySet, *, mirrored: bool | None = None) -> np.ndarray:
+    """The arrays of one example: image and boxes, masks, both label maps, the overlap graph, and the numbers.
+
+    Args:
+        example: of `transforms.make_example`; the padding of its image is left out.
+        categories: names and colours.
+        mirrored: whether the image was, where that is known.
+
+    Returns:
+        `[h, w, 3]` uint8 RGB.
+    """
+    size = example['image_size']
+    height = min(PANEL[0], round(PANEL[1] * size[0] / size[1]))
+    factor = height / int(size[0])
+    width = max(round(int(size[1]) * factor), 1)
+    image = example['image'][: size[0], : size[1]]
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    slots = np.flatnonzero(example['valid'])
+    boxes = example['boxes'][slots] * factor
+    masks = paste_masks(example['masks'][slots], boxes, (height, width))
+    titles = _titles(example)
+    lower = max(height, FACTS[0])
+    return compose(
+        [
+            [
+                (titles['boxes'], _boxes_panel(image, example, categories, slots, boxes)),
+                (titles['masks'], _masks_panel(image, example, categories, slots, masks)),
+                (titles['semantic'], _semantic_panel(image, example, categories)),
+            ],
+            [
+                (titles['panoptic'], _extended(_panoptic_panel(image, example, categories), lower)),
+                (titles['graph'], _extended(_graph_panel(image, example, slots, boxes, masks), lower)),
+                ('the other fields', _facts_panel(example, categories, (lower, max(width, FACTS[1])), mirrored)),
+            ],
+        ]
+    )
+
+
+def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Box-framed masks back in the image, the inverse of `transforms.mask_in_box`.
+
+    Args:
+        masks: `[n, 112, 112]` uint8 in {0, 1}.
+        boxes: `[n, 4]` half-open boxes in pixels of the result.
+        size: height and width of the result.
+
+    Returns:
+        `[n, h, w]` bool.
+    """
+    pasted = np.zeros((len(masks), *size), bool)
+    for row, (mask, box) in enumerate(zip(masks, boxes, strict=True)):
+        step = MASK_SIDE / np.maximum(box[2:] - box[:2], 1e-3)
+        # Pixel x of the result has its centre at x + 0.5; OpenCV counts pixel centres from 0.
+        to_mask = np.array([[step[0], 0, (0.5 - box[0]) * step[0] - 0.5], [0, step[1], (0.5 - box[1]) * step[1] - 0.5]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        pasted[row] = cv2.warpAffine(mask * np.uint8(255), to_mask, size[::-1], flags=flags) > 127
+    return pasted
+
+
+def _titles(example: Example) -> dict[str, str]:
+    without, unlabelled = ('' if example[name] else ': no annotation' for name in ('has_instances', 'has_panoptic'))
+    pairs = f', pairs: {np.count_nonzero(np.triu(example["overlap"]))}' if example['has_instances'] else without
+    return {
+        'boxes': f'image, boxes, classes{without}',
+        'masks': f'masks, {MASK_SIDE} x {MASK_SIDE} in their boxes{without}',
+        'semantic': f'semantic{unlabelled}',
+        'panoptic': f'panoptic, at 1/{PANOPTIC_STRIDE}{unlabelled}',
+        'graph': f'overlap (R) and order (R*){pairs}',
+    }
+
+
+def _colors(example: Example, categories: CategorySet, slots: np.ndarray) -> list[tuple[int, ...]]:
+    """The colour of each instance, the same in all panels."""
+    colors = [instance_color(categories.things[example['classes'][slot]].color, slot) for slot in slots]
+    return [
+        CROWD_COLOR if example['crowd'][slot] else tuple(color.round().astype(int).tolist())
+        for slot, color in zip(slots, colors, strict=True)
+    ]
+
+
+def _boxes_panel(
+    image: np.ndarray, example: Example, categories: CategorySet, slots: np.ndarray, boxes: np.ndarray
+) -> np.ndarray:
+    picture = image.copy()
+    colors = _colors(example, categories, slots)
+    taken = np.zeros(picture.shape[:2], bool)
+    order = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    for row in order:
+        x1, y1, x2, y2 = (boxes[row] - [0, 0, 1, 1]).round().astype(int)
+        if example['crowd'][slots[row]]:
+            corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])
+            for start, end in zip(corners[:-1], corners[1:], strict=True):
+                dashed_line(picture, start, end, CROWD_COLOR)
+        else:
+            cv2.rectangle(picture, (x1, y1), (x2, y2), PAPER, 3, cv2.LINE_AA)
+            cv2.rectangle(picture, (x1, y1), (x2, y2), colors[row], 2, cv2.LINE_AA)
+    for row in order:
+        slot = slots[row]
+        name = categories.things[example['classes'][slot]].name
+        name = f'{slot} crowd: {name}' if example['crowd'][slot] else f'{slot} {name}'
+        # Where there is no room for the name, the number says as much as the list of instances.
+        _write_at_box(picture, taken, boxes[row], name, colors[row]) or _write_at_box(
+            picture, taken, boxes[row], str(slot), colors[row]
+        )
+    return picture
+
+
+def _write_at_box(picture: np.ndarray, taken: np.ndarray, box: np.ndarray, text: str, color: Sequence[int]) -> bool:
+    """Writes on a plate in, above or below a corner of a box, where nothing is written yet; False: nowhere is room."""
+    (_, ascent), descent = cv2.getTextSize('Ag', FONT, TEXT_SCALE, 1)
+    width, height = cv2.getTextSize(text, FONT, TEXT_SCALE, 1)[0][0] + 6, ascent + descent + 2
+    x1, y1, x2, y2 = box.round().astype(int).tolist()
+    corners = [(x, y) for x in (x1, x2 - width) for y in (y1 - height, y1, y2 - height, y2)]
+    for x, y in corners:
+        x = max(min(x, picture.shape[1] - width), 0)
+        if not 0 <= y <= picture.shape[0] - height or taken[y : y + height, x : x + width].any():
+            continue
+        taken[y : y + height, x : x + width] = True
+        picture[y : y + height, x : x + width] = color
+        ink = PAPER if np.dot(color, (0.3, 0.59, 0.11)) < 140 else INK
+        cv2.putText(picture, text, (x + 3, y + ascent), FONT, TEXT_SCALE, ink, 1, cv2.LINE_AA)
+        return True
+    return False
+
+
+def _masks_panel(
+    image: np.ndarray, example: Example, categories: CategorySet, slots: np.ndarray, masks: np.ndarray
+) -> np.ndarray:
+    """Large masks first, so that small ones are seen on them."""
+    picture = (0.7 * image + 0.3 * 255).astype(np.uint8)
+    colors = _colors(example, categories, slots)
+    for row in np.argsort(-masks.sum(axis=(1, 2))):
+        mask = masks[row]
+        if example['crowd'][slots[row]]:
+            picture[mask] = (0.5 * picture[mask] + 0.5 * _stripes(mask.shape)[mask]).astype(np.uint8)
+        else:
+            picture[mask] = (0.5 * picture[mask] + 0.5 * np.array(colors[row])).astype(np.uint8)
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, PAPER, 2, cv2.LINE_AA)
+        cv2.drawContours(picture, contours, -1, colors[row], 1, cv2.LINE_AA)
+    return picture
+
+
+def _semantic_panel(image: np.ndarray, example: Example, categories: CategorySet) -> np.ndarray:
+    height, width = example['image_size']
+    semantic = example['semantic'][:height, :width].astype(np.int32)
+    ids = np.where(semantic == IGNORE, 0, semantic + 1)
+    segments = {train_id + 1: (train_id, -1) for train_id in range(categories.num_classes)}
+    names = {train_id + 1: category.name for train_id, category in enumerate(categories.all)}
+    return _label_panel(image, PanopticPicture(ids, segments), categories, names, NAMED_AREA)
+
+
+def _panoptic_panel(image: np.ndarray, example: Example, categories: CategorySet) -> np.ndarray:
+    """Stuff has its name, an instance the number of its slot."""
+    height, width = (round(int(side) / PANOPTIC_STRIDE) for side in example['image_size'])
+    panoptic = example['panoptic'][:height, :width].astype(np.int32)
+    ids = np.where(panoptic == PANOPTIC_IGNORE, 0, panoptic + 1)
+    stuff, classes = categories.num_stuff, example['classes']
+    segments = {index + 1: (index, -1) for index in range(stuff)}
+    segments |= {stuff + slot + 1: (stuff + int(thing), slot) for slot, thing in enumerate(classes)}
+    labels = {index + 1: category.name for index, category in enumerate(categories.stuff)}
+    labels |= {stuff + slot + 1: str(slot) for slot in range(len(classes))}
+    return _label_panel(image, PanopticPicture(ids, segments), categories, labels, NUMBERED_AREA)
+
+
+def _label_panel(
+    image: np.ndarray, panoptic: PanopticPicture, categories: CategorySet, labels: dict[int, str], least_area: float
+) -> np.ndarray:
+    """A map of labels over the image, striped where it is ignored."""
+    height, width = image.shape[:2]
+    ids = cv2.resize(panoptic.ids, (width, height), interpolation=cv2.INTER_NEAREST)
+    picture = panoptic_overlay(image, PanopticPicture(ids, panoptic.segments), categories, height=height, opacity=0.75)
+    ignored = ids == 0
+    picture[ignored] = (0.25 * image[ignored] + 0.75 * _stripes(ignored.shape)[ignored]).astype(np.uint8)
+    return write_labels(picture, ids, labels, least_area=least_area)
+
+
+def _graph_panel(
+    image: np.ndarray, example: Example, slots: np.ndarray, boxes: np.ndarray, masks: np.ndarray
+) -> np.ndarray:
+    """The instances that overlap another one; their numbers stand where little lies on them, a little apart."""
+    visible = np.zeros(image.shape[:2], np.int32)
+    for row in np.argsort(-masks.sum(axis=(1, 2))):
+        visible[masks[row]] = row + 1
+    points = inner_points(visible)
+    overlap, order, decided = (example[name][np.ix_(slots, slots)] for name in ('overlap', 'order', 'decided'))
+    chosen = np.flatnonzero(overlap.any(axis=1))
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    nodes = np.array([points.get(int(row) + 1, middles[row]) for row in chosen]).reshape(-1, 2)
+    pairs = np.ix_(chosen, chosen)
+    return overlap_graph(
+        image,
+        boxes[chosen],
+        order[pairs],
+        height=image.shape[0],
+        nodes=spread(nodes, np.argwhere(np.triu(overlap[pairs])), image.shape[:2], NODE_DISTANCE),
+        labels=[str(slot) for slot in slots[chosen]],
+        undecided=(overlap & ~decided)[pairs],
+    )
+
+
+def _facts_panel(example: Example, categories: CategorySet, size: tuple[int, int], mirrored: bool | None) -> np.ndarray:
+    """The numbers, what the lines mean, and as many of the instances as there is room for."""
+    panel = np.full((*size, 3), 255, np.uint8)
+    lines = _facts(example, mirrored)
+    for row, line in enumerate(lines):
+        _write(panel, line, (MARGIN, row))
+    row = len(lines)
+    points = np.array([[MARGIN, (row + 0.4) * LINE], [INDENT - 8, (row + 0.4) * LINE]])
+    arrow(panel, *points)
+    _write(panel, 'order: from what covers to what is covered', (INDENT, row))
+    dashed_line(panel, *(points + [0, LINE]), INK)
+    _write(panel, 'overlap that is not decided', (INDENT, row + 1))
+    top = round((row + 2.1) * LINE)
+    panel[top : top + 12, MARGIN : INDENT - 8] = _stripes((12, INDENT - 8 - MARGIN))
+    _write(panel, 'ignored', (INDENT, row + 2))
+    _list_instances(panel, _instance_lines(example, categories), row + 4)
+    return panel
+
+
+def _facts(example: Example, mirrored: bool | None) -> list[str]:
+    height, width = example['image_size']
+    original = ' x '.join(map(str, example['original_size']))
+    bucket = ' x '.join(map(str, example['image'].shape[:2]))
+    has = [name for name in ('instances', 'panoptic') if example[f'has_{name}']]
+    crowd, dropped = np.count_nonzero(example['crowd']), int(example['dropped'])
+    overlap, order = np.triu(example['overlap']), example['order']
+    decided = np.count_nonzero(overlap & example['decided'])
+    state = {None: '', True: ', mirrored', False: ', not mirrored'}[mirrored]
+    lines = [
+        f'image {int(example["image_id"])}{state}',
+        f'original {original} (height x width), scale {float(example["scale"]):.3f}',
+        f'network input {height} x {width}, padded to {bucket}',
+        f'annotations: {" and ".join(has) or "none"}',
+        f'{np.count_nonzero(example["valid"])} of {len(example["valid"])} slots used'
+        + (f', {crowd} by crowd' if crowd else '')
+        + (f'; {dropped} INSTANCES DROPPED' if dropped else ''),
+        f'overlapping pairs: {np.count_nonzero(overlap)}, decided: {decided}',
+    ]
+    if example['true_order'].any():
+        known = order & (example['true_order'] | example['true_order'].T)
+        right = np.count_nonzero(order & example['true_order'])
+        lines.append(f'R* is the true order: {right} of {np.count_nonzero(known)}')
+    return lines
+
+
+def _instance_lines(example: Example, categories: CategorySet) -> list[tuple[str, tuple[int, ...]]]:
+    """What is said of each instance, and its colour."""
+    slots = np.flatnonzero(example['valid'])
+    lines = []
+    for slot, color in zip(slots, _colors(example, categories, slots), strict=True):
+        name = categories.things[example['classes'][slot]].name
+        covering = ', '.join(map(str, np.flatnonzero(example['order'][slot])))
+        crowd = ' (crowd)' if example['crowd'][slot] else ''
+        lines.append((f'{slot} {name}{crowd}' + (f', under {covering}' if covering else ''), color))
+    return lines
+
+
+def _list_instances(panel: np.ndarray, lines: list[tuple[str, tuple[int, ...]]], first: int) -> None:
+    """Writes the lines from row `first` on, in as many columns as it needs and there is room for."""
+    rows = panel.shape[0] // LINE - first
+    columns = min(max(-(-len(lines) // rows), 1), panel.shape[1] // COLUMN)
+    shown = lines if len(lines) <= rows * columns else lines[: rows * columns - 1]
+    if len(shown) < len(lines):
+        shown = [*shown, (f'... and {len(lines) - len(shown)} more', PAPER)]
+    width = panel.shape[1] // columns
+    for number, (text, color) in enumerate(shown):
+        left, row = number // rows * width, first + number % rows
+        top = round((row + 0.1) * LINE)
+        panel[top : top + 11, left + MARGIN : left + MARGIN + 11] = color
+        _write(panel, text, (left + MARGIN + 16, row), width - 30)
+
+
+def _write(panel: np.ndarray, text: str, place: tuple[int, int], room: int | None = None) -> None:
+    """Writes a line at (x, row), cut where it needs more than `room` pixels."""
+    if room is not None:
+        while cv2.getTextSize(text, FONT, TEXT_SCALE, 1)[0][0] > room:
+            text = text.rstrip('.')[:-1] + '...'
+    origin = (place[0], round((place[1] + 0.65) * LINE))
+    cv2.putText(panel, text, origin, FONT, TEXT_SCALE, INK, 1, cv2.LINE_AA)
+
+
+def _extended(picture: np.ndarray, height: int) -> np.ndarray:
+    """The picture with white paper below it."""
+    return np.pad(picture, ((0, height - picture.shape[0]), (0, 0), (0, 0)), constant_values=255)
+
+
+def _stripes(size: tuple[int, int]) -> np.ndarray:
+    """`[h, w, 3]` diagonal stripes in two greys."""
+    row, column = np.indices(size)
+    return np.array(STRIPE_COLORS, np.uint8)[(row + column) // 5 % 2]

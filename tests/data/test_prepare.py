@@ -1,0 +1,141 @@
+"""The command that prepares data sets, on data of the user's own in COCO's layout."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from configs import coco_r50, shapes
+from sognet_jax.data.configured import prepare_split, training_source
+from sognet_jax.data.png import encode_ids
+from sognet_jax.data.prepare import found_splits, main
+from sognet_jax.data.storage import RecordSource
+
+CATEGORIES = [
+    {'id': 5, 'name': 'soil', 'isthing': 0},
+    {'id': 9, 'name': 'leaf', 'isthing': 1, 'color': [10, 200, 30]},
+    {'id': 2, 'name': 'beetle', 'isthing': 1},
+]
+SIDE = 32
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Splits `summer` of two images, a beetle on a leaf each, and `winter` of one without annotations."""
+    root = tmp_path / 'garden'
+    for folder in ('annotations/panoptic_summer', 'summer', 'winter'):
+        (root / folder).mkdir(parents=True)
+    images, instances, panoptic = [], [], []
+    for number in (1, 2):
+        ids = np.full((SIDE, SIDE), 7)
+        ids[4:20, 4:28], ids[8:14, 10:16] = 300, 70000
+        (root / f'annotations/panoptic_summer/{number}.png').write_bytes(encode_ids(ids))
+        cv2.imwrite(str(root / f'summer/{number}.png'), np.full((SIDE, SIDE, 3), 50 * number, np.uint8))
+        images.append({'id': number, 'file_name': f'{number}.png', 'height': SIDE, 'width': SIDE})
+        for which, (category, (x, y, w, h)) in enumerate([(9, (4, 4, 24, 16)), (2, (10, 8, 6, 6))]):
+            polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
+            instances.append(
+                {'id': 10 * number + which, 'image_id': number, 'category_id': category, 'bbox': [x, y, w, h],
+                 'segmentation': [polygon], 'iscrowd': 0}
+            )  # fmt: skip
+        info = [{'id': 7, 'category_id': 5}, {'id': 300, 'category_id': 9}, {'id': 70000, 'category_id': 2}]
+        panoptic.append({'image_id': number, 'file_name': f'{number}.png', 'segments_info': info})
+    cv2.imwrite(str(root / 'winter/3.png'), np.zeros((20, 30, 3), np.uint8))
+    bare = {'images': [{'id': 3, 'file_name': '3.png', 'height': 20, 'width': 30}]}
+    contents = {
+        'instances_summer': {'images': images, 'annotations': instances, 'categories': CATEGORIES[1:]},
+        'panoptic_summer': {'images': images, 'annotations': panoptic, 'categories': CATEGORIES},
+        'image_info_winter': bare,
+    }
+    for name, content in contents.items():
+        (root / 'annotations' / f'{name}.json').write_text(json.dumps(content))
+    (root / 'categories.json').write_text(json.dumps(CATEGORIES))
+    return root
+
+
+def arguments(source, *more):
+    return [
+        'coco_format', f'--source={source}', f'--categories={source / "categories.json"}',
+        f'--data_dir={source / "data"}', '--workers=0', *more,
+    ]  # fmt: skip
+
+
+def test_own_data_are_prepared_and_found_again_by_a_config(source, capsys):
+    assert main(arguments(source, f'--overlaps={source / "overlaps.json"}')) == 0
+    assert 'summer: 2 images in' in capsys.readouterr().out
+    config = coco_r50.get_config()
+    config.categories = str(source / 'categories.json')
+    config.data.update(name='coco_format', source=str(source), dir=str(source / 'data'), train_split='summer')
+    stored = prepare_split(config, 'summer')
+    assert [category.name for category in stored.categories.all] == ['soil', 'leaf', 'beetle']
+    assert stored[1].instances.category.tolist() == [0, 1] and stored[1].segments.category.tolist() == [0, 1, 2]
+    overlaps = json.loads((source / 'overlaps.json').read_text())
+    assert set(overlaps) == {'1', '2'}  # of the other split it is not known which instances overlap
+    assert [pair['top'] for pair in overlaps['2']['pairs']] == [21]
+    config.data.also_train_on = ((str(source), 'winter'),)
+    mixed = training_source(config)
+    assert [record.has_instances for record in mixed] == [True, True, False]
+
+
+def test_other_categories_than_those_of_the_data_are_refused(source):
+    main(arguments(source))
+    config = coco_r50.get_config()
+    config.data.update(name='coco_format', source=str(source), dir=str(source / 'data'))
+    (source / 'other.json').write_text(json.dumps([entry | {'name': entry['name'] + 's'} for entry in CATEGORIES]))
+    config.categories = str(source / 'other.json')
+    with pytest.raises(ValueError, match="'leaf' here|'soil' here"):
+        prepare_split(config, 'summer')
+
+
+def test_a_config_that_mixes_data_sets_up_is_refused(tmp_path):
+    config = shapes.get_config()
+    config.categories = 'coco'
+    config.data.update(dir=str(tmp_path), num_train=2, num_validation=1)
+    with pytest.raises(ValueError, match="categories = 'coco' has other categories than the data in"):
+        prepare_split(config, 'train')
+
+
+def test_checking_stores_nothing(source, capsys):
+    assert main(arguments(source, '--check')) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        'summer: 0 problems in 2 images', 'winter: 0 problems in 1 images',
+    ]  # fmt: skip
+    assert not (source / 'data').exists()
+
+
+def test_problems_are_reported_and_the_rest_can_be_stored(source, capsys):
+    (source / 'summer/1.png').unlink()
+    (source / 'annotations/panoptic_summer/2.png').write_bytes(b'')
+    listed = source / 'problems.txt'
+    assert main(arguments(source, '--check', f'--report={listed}')) == 1
+    text = listed.read_text()
+    assert '1.png, image 1: is missing' in text and '2.png, image 2: panoptic PNG cannot be decoded' in text
+    assert main(arguments(source)) == 1
+    shown = capsys.readouterr().err
+    assert 'is missing' in shown and '--leave_out_broken' in shown
+    assert not list(source.rglob('*.array_record*'))
+    (source / 'annotations/panoptic_summer/2.png').write_bytes(
+        encode_ids(np.where(np.eye(SIDE), 7, np.where(np.tri(SIDE), 300, 70000)))
+    )
+    assert main(arguments(source, '--leave_out_broken', '--splits', 'summer')) == 0
+    folder = next((source / 'data' / 'coco_format').glob('summer_*/2.0.0'))
+    assert [record.image_id for record in RecordSource(folder, 'summer')] == [2]
+
+
+def test_wrong_arguments_end_in_one_line(source, capsys):
+    without = [argument for argument in arguments(source) if 'categories' not in argument]
+    for wrong, message in [
+        (without, 'needs --categories'),
+        (['coco', *arguments(source)[1:]], 'needs --categories'),
+        (['coco', f'--source={source}'], 'no split found'),
+        (['cityscapes', f'--source={source}'], 'no split found'),
+        (arguments(source, '--splits', 'spring'), 'has none of instances_spring.json'),
+        (arguments(source / 'gone', '--splits', 'summer'), 'gone'),
+    ]:
+        assert main(wrong) == 1
+        assert message in capsys.readouterr().err, wrong
+
+
+def test_splits_are_those_of_any_annotation_file(source):
+    assert found_splits('coco_format', source) == ['summer', 'winter']
