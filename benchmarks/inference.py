@@ -31,7 +31,7 @@ from sognet_jax.data.configured import example_settings
 from sognet_jax.data.images import image_record
 from sognet_jax.data.transforms import make_example
 from sognet_jax.inference.predictor import Inference, detect, fuse, predict
-from sognet_jax.models.sognet import SOGNet, build_network, initialize
+from sognet_jax.models.sognet import SOGNet, build_network, initialize, variable_shapes
 from sognet_jax.training.checkpoints import restore_variables
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment.')
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     config = CONFIG.value
     network = build_network(config.model, CATEGORY_SETS[config.categories])
-    template = jax.eval_shape(lambda: initialize(network, 0))
+    template = variable_shapes(network)
     variables = restore_variables(CHECKPOINT.value, template) if CHECKPOINT.value else initialize(network, 0)
     image, size = _image(config)
     settings = _settings_for(network, variables, image, size, dict(config.inference), INSTANCES.value)

@@ -83,15 +83,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
     model = config.model
-    model.backbone = {
-        'stage_sizes': (1, 1, 1, 1),
-        'block': 'basic',
-        'width': 24,
-        'norm': 'group',
-        'strided_conv': 'conv1',
-        'deformable_stages': (),
-        'frozen_stages': 0,
-    }
+    model.backbone.update(stage_sizes=(1, 1, 1, 1), block='basic', width=24, norm='group', frozen_stages=0)
     model.pyramid.features = 32
     model.rpn.features = 32
     model.box.features = 128

@@ -4,14 +4,13 @@ import functools
 import json
 import zlib
 
-import jax
 import numpy as np
 import pytest
 
 from configs import coco_r50
 from sognet_jax.categories import COCO
 from sognet_jax.convert.conversion import convert, recognise
-from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.models.sognet import build_network, variable_shapes
 from tests import golden_files
 
 needs_weights = pytest.mark.skipif(
@@ -87,7 +86,7 @@ def network():
 @functools.cache
 def variables():
     """Its variables, converted from `state_dict`."""
-    return convert(recognise(state_dict()), jax.eval_shape(lambda: initialize(network(), 0)))
+    return convert(recognise(state_dict()), variable_shapes(network()))
 
 
 def statistics(x):

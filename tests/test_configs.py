@@ -12,7 +12,7 @@ from configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dcn, shapes
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.data.configured import example_settings, has_annotations, prepare_split
 from sognet_jax.inference.predictor import Inference
-from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.models.sognet import build_network, variable_shapes
 from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
@@ -30,7 +30,7 @@ def test_every_config_builds(module, variant):
     config = module.get_config(variant)
     categories = CATEGORY_SETS[config.categories]
     network = build_network(config.model, categories)
-    variables = jax.eval_shape(lambda: initialize(network, 0))
+    variables = variable_shapes(network)
     score = variables['params']['box_head']['score']['kernel']
     assert score.shape == (config.model.box.features, categories.num_things + 1)
     build_objective(config.objective)

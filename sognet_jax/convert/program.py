@@ -15,7 +15,7 @@ from sognet_jax.category_files import category_set
 from sognet_jax.convert.conversion import Source, convert, merge, missing_modules, recognise
 from sognet_jax.convert.sources import ConversionError, read_arrays
 from sognet_jax.convert.transfer import has_classes, transfer_classes
-from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.models.sognet import build_network, initialize, variable_shapes
 
 Variables = dict[str, Any]
 
@@ -103,7 +103,7 @@ def _all_variables(
 
 def _shapes(config: ml_collections.ConfigDict, categories: CategorySet) -> Variables:
     network = build_network(config.model, categories)
-    return jax.eval_shape(lambda: initialize(network, 0))
+    return variable_shapes(network)
 
 
 def _check_backbone(config: ml_collections.ConfigDict) -> None:

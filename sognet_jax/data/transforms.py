@@ -81,7 +81,7 @@ def make_example(
     boxes = record.instances.box[slots]
     frames = published_frames(boxes, scale, flip) if settings.inclusive_boxes else boxes
     return {
-        'image': _padded_image(resized, settings.image_size),
+        'image': padded_image(resized, settings.image_size),
         'image_size': np.array(resized.shape[:2], np.int32),
         'scale': np.float32(scale),
         'image_id': np.int32(record.image_id),
@@ -137,6 +137,14 @@ def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
         `[round(scale h), round(scale w), 3]` float32.
     """
     return cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+
+
+def padded_image(resized: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """`[h, w, 3]` float32, rounded, in the corner of a black image `[H, W, 3]` uint8."""
+    image = np.zeros((*image_size, 3), np.uint8)
+    height, width = resized.shape[:2]
+    cv2.convertScaleAbs(resized, dst=image[:height, :width])
+    return image
 
 
 def choose_instances(instances: Instances, max_instances: int) -> np.ndarray:
@@ -278,14 +286,6 @@ def relation_matrices(record: Record, slots: np.ndarray, max_instances: int) -> 
         'decided': ~symmetric(covered < 0) & has_order,
         'true_order': directed(pairs.truly_covered[both]),
     }
-
-
-def _padded_image(resized: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`[h, w, 3]` float32 rounded to uint8, in the corner of a black `[H, W, 3]`."""
-    image = np.zeros((*size, 3), np.uint8)
-    height, width = resized.shape[:2]
-    cv2.convertScaleAbs(resized, dst=image[:height, :width])
-    return image
 
 
 def _look_up(table: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-RLE = dict[str, Any]
+from sognet_jax.evaluation.instance_masks import RLE
 
 SUMMARY_NAMES = (
     'AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large',

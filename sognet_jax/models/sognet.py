@@ -158,3 +158,8 @@ def initialize(network: SOGNet, seed: int) -> dict[str, Any]:
     boxes = jnp.array([[[0.0, 0.0, 32.0, 32.0]]])
     key = jax.random.key(seed, impl='rbg')
     return dict(jax.jit(network.init)(key, image, boxes, jnp.zeros((1, 1), jnp.int32)))
+
+
+def variable_shapes(network: SOGNet) -> dict[str, Any]:
+    """Shapes and types of a network's variables, without computing them."""
+    return jax.eval_shape(lambda: initialize(network, 0))

@@ -27,7 +27,7 @@ from sognet_jax.evaluation.semantic_iou import confusion_matrix, mean_iou
 from sognet_jax.evaluation.summary import Metrics, panoptic_metrics, table, write_json
 from sognet_jax.inference.predictor import Inference, Prediction, predict, relate_ground_truth
 from sognet_jax.inference.segments import panoptic_segments
-from sognet_jax.models.sognet import SOGNet, build_network, initialize
+from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
 from sognet_jax.training.checkpoints import restore_variables
 from sognet_jax.training.pictures import ImageResult, evaluation_picture
 from sognet_jax.visualization import write_png
@@ -117,7 +117,7 @@ def restore_network(config: ml_collections.ConfigDict, checkpoint: str | pathlib
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
     network = build_network(config.model, category_set(config.categories))
-    return network, restore_variables(checkpoint, jax.eval_shape(lambda: initialize(network, 0)))
+    return network, restore_variables(checkpoint, variable_shapes(network))
 
 
 def parallel_inference(network: SOGNet, settings: Inference) -> Callable[[dict, Example], tuple[Prediction, jax.Array]]:

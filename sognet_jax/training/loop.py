@@ -11,7 +11,7 @@ import jax
 import ml_collections
 
 from sognet_jax.category_files import category_set
-from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.models.sognet import build_network, initialize, variable_shapes
 from sognet_jax.training.checkpoints import Checkpoints, has_checkpoint, restore_variables
 from sognet_jax.training.data import TrainBatches
 from sognet_jax.training.objective import build_objective
@@ -44,7 +44,7 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
     objective = build_objective(config.objective)
     optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
     if config.train.initialize_from and not resumes:
-        template = jax.eval_shape(lambda: initialize(network, 0))
+        template = variable_shapes(network)
         variables = restore_variables(config.train.initialize_from, template)
     else:
         variables = initialize(network, config.seed)

@@ -1,13 +1,12 @@
 """A network of the published kind with few channels, and made-up checkpoints for it."""
 
-import jax
 import numpy as np
 from flax import traverse_util
 
 from configs import cityscapes_r50, coco_r50
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.convert.names import published_entry, torchvision_entry
-from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.models.sognet import build_network, variable_shapes
 
 
 def tiny_config(module=coco_r50, variant='published'):
@@ -33,7 +32,7 @@ def tiny_cityscapes_config():
 def template(config, categories=None):
     """Shapes of the variables of a config's network."""
     network = build_network(config.model, CATEGORY_SETS[categories or config.categories])
-    return jax.eval_shape(lambda: initialize(network, 0))
+    return variable_shapes(network)
 
 
 def published_arrays(config, categories=None):

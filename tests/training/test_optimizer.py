@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import coco_r50
 from sognet_jax.convert.names import published_entry
-from sognet_jax.models.sognet import initialize
+from sognet_jax.models.sognet import variable_shapes
 from sognet_jax.training.optimizer import (
     biases,
     build_optimizer,
@@ -132,7 +132,7 @@ def test_the_published_groups_follow_from_the_names_of_the_leaves():
         pytest.skip(f'no optimizer_groups.json and state_dict_keys.json in {golden_files.folder()}')
     stored = json.loads(paths[0].read_text())['groups']
     groups = {key: (group['lr_mult'], group['weight_decay'] != 0) for group in stored for key in group['params']}
-    params = jax.eval_shape(lambda: initialize(published.network(), 0))['params']
+    params = variable_shapes(published.network())['params']
     doubled, decayed, labels = map(
         traverse_util.flatten_dict, (biases(params), decays(params), parameter_labels(params, frozen_stages=2))
     )
