@@ -6,8 +6,8 @@
 Without a source, scenes of 480 x 640 pixels are drawn. Both loaders make training examples of 800 x 1333 pixels, padded
 to 800 x 1344, in one process that is bound to one core (on Linux). Ours reads the prepared data set, for which overlaps
 and matching have been worked out once; the usual one (`usual_loader`) has COCO's own files. Half of the images are
-mirrored. Both go over all images in turn; times are the best of five passes, after one that does not count. The parts of
-ours are timed one by one, so `rest` is what is left of the whole. Then batches are stacked and put on the first
+mirrored. Both go over all images in turn; times are the best of five passes, after one that does not count. `rest` is
+what the parts, of which ours are timed one by one, leave of the whole. Then a batch is stacked and put on the first
 device, and examples come through grain with all cores.
 """
 
@@ -83,7 +83,8 @@ def compare(
     cv2.setNumThreads(1)
     records, settings = RecordSource(prepared, split), _settings(categories)
     usual = UsualLoader(source, split, categories, image_size=IMAGE_SIZE, short_side=SHORT_SIDE, long_side=LONG_SIDE)
-    assert len(usual) == len(records), 'images have been left out of the prepared data'
+    if len(usual) != len(records):
+        raise ValueError(f'{source}: instances_{split}.json has {len(usual)} images, the whole split {len(records)}')
     # Of one orientation and spread over the split.
     landscape = np.flatnonzero(records.sizes[:, 0] <= records.sizes[:, 1])
     indices = landscape[np.linspace(0, len(landscape) - 1, min(count, len(landscape))).astype(int)].tolist()
@@ -95,7 +96,8 @@ def compare(
         name: {part: 1000 * min(one_pass[part] for one_pass in passes[1:]) for part in PARTS if part in passes[0]}
         for name, passes in seconds.items()
     }
-    best['sognet_jax']['rest'] = 2 * best['sognet_jax']['whole'] - sum(best['sognet_jax'].values())
+    for parts in best.values():
+        parts['rest'] = 2 * parts['whole'] - sum(parts.values())
     ours = [_our_example(records, settings, index, False) for index in indices[:BATCH_SIZE]]
     theirs = [usual.load(index, flip=False, watch=Stopwatch()) for index in indices[:BATCH_SIZE]]
     rates = {name: 1000 / parts['whole'] for name, parts in best.items()}
@@ -218,7 +220,8 @@ def _on_one_core(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _header(drawn: bool) -> dict[str, Any]:
-    names = {line.partition(':')[2].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')}
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    names = {line.partition(':')[2].strip() for line in lines if line.startswith('model name')}
     return {
         'date': datetime.date.today().isoformat(),
         'cpu': ', '.join(sorted(names)),

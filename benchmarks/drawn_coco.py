@@ -39,9 +39,9 @@ def draw_folder(folder: pathlib.Path, split: str, count: int) -> None:
         instances += _instance_entries(record)
         segments = _segment_entries(record)
         panoptic.append({'image_id': image_id, 'file_name': f'{image_id}.png', 'segments_info': segments})
-    for kind, annotations in (('instances', instances), ('panoptic', panoptic)):
+    for kind, entries in (('instances', instances), ('panoptic', panoptic)):
         things = [category for category in categories if kind == 'panoptic' or category['isthing']]
-        content = {'images': images, 'annotations': annotations, 'categories': things}
+        content = {'images': images, 'annotations': entries, 'categories': things}
         (folder / 'annotations' / f'{kind}_{split}.json').write_text(json.dumps(content))
 
 

@@ -98,7 +98,7 @@ def store(
     blocking = [problem for problem in found.problems if not (leave_out_broken and problem.is_local)]
     if blocking:
         raise AnnotationError(blocking, HINT)
-    if not any(examined.record for examined in found.images):
+    if not any(examined.record for examined in found.images()):
         raise AnnotationError(
             [Problem('no images', preparation.description, 'there is not one image that can be used')]
         )

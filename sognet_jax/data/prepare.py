@@ -87,12 +87,10 @@ def _categories(options: argparse.Namespace) -> CategorySet:
 def _check(preparation: Preparation, options: argparse.Namespace, problems: list[Problem]) -> Iterable[Record]:
     found = check(preparation, workers=options.workers)
     problems += found.problems
-    usable = [examined.record for examined in found.images if examined.record is not None]
+    usable = [examined.record for examined in found.images() if examined.record is not None]
     if found.problems:
         print(report(found.problems, limit=None if options.report else 20), file=sys.stderr)
-    print(
-        f'{preparation.split}: {len(found.problems)} problems in {len(found.images)} images{_left_out(found.too_small)}'
-    )
+    print(f'{preparation.split}: {len(found.problems)} problems in {found.count} images{_left_out(found.too_small)}')
     return usable
 
 

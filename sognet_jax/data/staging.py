@@ -46,17 +46,32 @@ class Examined:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """All images of a split in order, and how many instances were left out because they cover no pixel."""
+    """What is known of all images of a split.
 
-    images: list[Examined]
+    Attributes:
+        count: how many images there are.
+        chunks: what is known of them, in order; those of a file are read when they are needed.
+        problems: everything that is wrong.
+        too_small: how many instances were left out because they cover no pixel.
+    """
+
+    count: int
+    chunks: list[list[Examined] | pathlib.Path]
     problems: list[Problem]
     too_small: int
 
+    def images(self) -> Iterator[Examined]:
+        """Every image, in order."""
+        for chunk in self.chunks:
+            yield from _load(chunk) if isinstance(chunk, pathlib.Path) else chunk
+
     def records(self, title: str) -> Iterator[Record]:
         """The complete records of the images that can be used, with a progress bar."""
-        usable = [examined for examined in self.images if examined.record is not None]
-        for examined in tqdm(usable, desc=f'store {title}', unit='image'):
-            yield dataclasses.replace(examined.record, image_bytes=examined.image_file.read_bytes())
+        with tqdm(total=self.count, desc=f'store {title}', unit='image') as progress:
+            for examined in self.images():
+                progress.update()
+                if examined.record is not None:
+                    yield dataclasses.replace(examined.record, image_bytes=examined.image_file.read_bytes())
 
 
 def examine_all(
@@ -80,23 +95,27 @@ def examine_all(
         What was found.
     """
     chunks = {start: list(tasks[start : start + CHUNK]) for start in range(0, len(tasks), CHUNK)}
-    done: dict[int, list[Examined]] = {}
+    files = {start: staging / f'{start:08d}.pickle' for start in chunks} if staging is not None else {}
     if staging is not None:
         staging.mkdir(parents=True, exist_ok=True)
-        done = {start: _load(_chunk_file(staging, start)) for start in chunks if _chunk_file(staging, start).is_file()}
+    done: dict[int, list[Examined] | pathlib.Path] = {start: file for start, file in files.items() if file.is_file()}
+    too_small = sum(examined.too_small for file in done.values() for examined in _load(file))
+    problems: dict[int, list[Problem]] = {}
     todo = {start: chunk for start, chunk in chunks.items() if start not in done}
     workers = min(os.cpu_count() or 1 if workers is None else workers, len(todo))
-    finished = sum(map(len, done.values()))
+    finished = len(tasks) - sum(map(len, todo.values()))
     with tqdm(total=len(tasks), initial=finished, desc=f'examine {title}', unit='image') as progress:
         for start, found in _results(todo, examine, workers):
             done[start] = found
+            problems[start] = [problem for examined in found for problem in examined.problems]
+            too_small += sum(examined.too_small for examined in found)
             # What has a fault is examined again after the files have been mended.
-            if staging is not None and not any(examined.problems for examined in found):
-                _save(_chunk_file(staging, start), found)
+            if start in files and not problems[start]:
+                _save(files[start], found)
+                done[start] = files[start]
             progress.update(len(found))
-    images = [examined for start in chunks for examined in done[start]]
-    problems = [problem for examined in images for problem in examined.problems]
-    return Findings(images, problems, sum(examined.too_small for examined in images))
+    in_order = [problem for start in sorted(problems) for problem in problems[start]]
+    return Findings(len(tasks), [done[start] for start in chunks], in_order, too_small)
 
 
 def discard(staging: pathlib.Path) -> None:
@@ -131,10 +150,6 @@ def _results(
 
 def _examine_chunk(examine: Callable[[Any], Examined], tasks: list[Any]) -> list[Examined]:
     return [examine(task) for task in tasks]
-
-
-def _chunk_file(staging: pathlib.Path, start: int) -> pathlib.Path:
-    return staging / f'{start:08d}.pickle'
 
 
 def _save(path: pathlib.Path, found: list[Examined]) -> None:

@@ -51,7 +51,7 @@ def only_record(objects, root):
     write_image(root, NAME, objects)
     found = examine(root)
     assert not found.problems, report(found.problems)
-    return found.images[0].record
+    return next(found.images()).record
 
 
 def pairs_by_ids(record):
@@ -68,7 +68,7 @@ def pairs_by_ids(record):
 
 
 def test_segments_and_instances_are_those_of_the_painted_map(source):
-    record = examine(source).images[0].record
+    record = next(examine(source).images()).record
     assert (record.image_id, record.file_name, record.size) == (0, f'{NAME}_leftImg8bit.png', SIZE)
     assert record.has_instances and record.has_panoptic and record.has_relations
     names = ['road', 'pole', 'sky', 'person', 'car', 'person', 'person', 'rider', 'car', 'car', 'car', 'bus', 'bicycle']
@@ -90,7 +90,7 @@ def test_segments_and_instances_are_those_of_the_painted_map(source):
 
 def test_who_covers_whom_comes_from_the_polygons(source):
     """The pixels are those of the fixture's rectangles; hidden objects, groups and caravans have no pairs."""
-    pairs = pairs_by_ids(examine(source).images[0].record)
+    pairs = pairs_by_ids(next(examine(source).images()).record)
     person_on_both, group_on_both = 3 * 21, 3 * 5
     assert pairs == {
         (26000, 26001): (10 * 21, 0, 10 * 21 - person_on_both - group_on_both),
@@ -110,7 +110,7 @@ def random_records(tmp_path_factory):
         write_image(root, f'ulm_{number:06d}_000019', street)
     found = examine(root)
     assert not found.problems
-    return [(street, examined.record) for street, examined in zip(streets, found.images, strict=True)]
+    return [(street, examined.record) for street, examined in zip(streets, found.images(), strict=True)]
 
 
 def naive_pairs(street):
@@ -162,7 +162,7 @@ def test_a_polygon_is_drawn_within_the_image():
 
 def test_images_are_numbered_by_name(source):
     write_image(source, 'aachen_000000_000019', STREET)
-    records = [found.record for found in examine(source).images]
+    records = [found.record for found in examine(source).images()]
     assert [record.image_id for record in records] == [0, 1, 2]
     assert [record.file_name.split('_')[0] for record in records] == ['aachen', 'frankfurt', 'lindau']
     assert records[2].has_relations and not len(records[2].instances.id) and records[2].segments.id.tolist() == [7]
@@ -173,7 +173,7 @@ def test_without_relations_no_polygon_is_read(source):
     for path in source.rglob('*_polygons.json'):
         path.unlink()
     found = examine(source, relations=False)
-    record = found.images[0].record
+    record = next(found.images()).record
     assert not found.problems and record.has_instances and not record.has_relations and not len(record.pairs.first)
     assert len(record.instances.id) == 10
 
@@ -183,7 +183,7 @@ def test_the_test_split_has_images_alone(source, has_labels):
     if not has_labels:
         shutil.rmtree(source / 'gtFine')
     found = examine(source, 'test')
-    record = found.images[0].record
+    record = next(found.images()).record
     assert not found.problems and record.file_name == 'berlin_000000_000019_leftImg8bit.png' and record.size == SIZE
     assert not record.has_instances and not record.has_panoptic and not record.has_relations
 
@@ -191,7 +191,7 @@ def test_the_test_split_has_images_alone(source, has_labels):
 def test_preparing_stores_it_once(source, tmp_path):
     folder = store(preparation(source, 'val'), tmp_path / 'data', workers=0).folder
     assert store(preparation(source, 'val'), tmp_path / 'data').folder == folder
-    stored, expected = RecordSource(folder, 'val'), examine(source).images[0].record
+    stored, expected = RecordSource(folder, 'val'), next(examine(source).images()).record
     assert folder.parts[-3] == 'cityscapes' and stored.sizes.tolist() == [list(SIZE)] * 2
     assert stored.categories.all == CITYSCAPES.all
     record = stored[0]
@@ -317,12 +317,12 @@ def test_an_image_with_a_problem_can_be_left_out(source, tmp_path):
 
 def test_polygons_that_take_no_part_are_not_looked_at(source):
     """Those of deleted objects, of stuff and of groups."""
-    expected = pairs_by_ids(examine(source).images[0].record)
+    expected = pairs_by_ids(next(examine(source).images()).record)
     edit_object(0, polygon=[])(source)
     edit_object(5, label='boat')(source)
     edit_object(7, polygon=None)(source)
     found = examine(source)
-    assert not found.problems and pairs_by_ids(found.images[0].record) == expected
+    assert not found.problems and pairs_by_ids(next(found.images()).record) == expected
 
 
 def test_classes_are_those_of_the_labels():
@@ -343,7 +343,7 @@ def test_labels_are_the_official_ones():
 
 def test_segments_are_those_of_the_official_conversion(source, tmp_path):
     official = pytest.importorskip('cityscapesscripts.preparation.createPanopticImgs')
-    record = examine(source).images[0].record
+    record = next(examine(source).images()).record
     official.convert2panoptic(str(source / 'gtFine'), str(tmp_path), setNames=['val'])
     content = json.loads((tmp_path / 'cityscapes_panoptic_val.json').read_text())
     segments = content['annotations'][0]['segments_info']
@@ -374,7 +374,7 @@ def test_maps_that_the_official_tool_paints_are_read(tmp_path):
         assert np.mean(mine == theirs) > 0.95
         found = examine(tmp_path)
         assert not found.problems
-        record = found.images[0].record
+        record = next(found.images()).record
         numbers = paint(street)[1]
         assert {instance for instance in record.instances.id if instance >= 1000} <= set(numbers)
         for (covered, covering), (_, behind, before) in pairs_by_ids(record).items():

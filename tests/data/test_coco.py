@@ -75,7 +75,7 @@ def change(root, name, edit):
 def read(root):
     """The only record, without storing it, and what is wrong."""
     found = check(preparation(root, 'val'), workers=0)
-    return found.images[0].record, found
+    return next(found.images()).record, found
 
 
 def test_a_record_holds_both_annotations_and_who_covers_whom(source):

@@ -19,7 +19,7 @@ COCO_MINI = pathlib.Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'c
 def test_the_real_sample_has_exactly_the_known_overlaps(tmp_path):
     found = check(preparation(COCO_MINI, 'val2017'), workers=0)
     assert not found.problems
-    write_overlaps([examined.record for examined in found.images], tmp_path / 'deep' / 'overlaps.json')
+    write_overlaps([examined.record for examined in found.images()], tmp_path / 'deep' / 'overlaps.json')
     written = json.loads((tmp_path / 'deep' / 'overlaps.json').read_text())
     expected = json.loads((COCO_MINI / 'annotations' / 'overlaps_val2017.json').read_text())
     assert written == expected

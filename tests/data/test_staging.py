@@ -39,7 +39,7 @@ def tasks(log, **changes):
 @pytest.mark.parametrize('workers', [0, 2])
 def test_all_images_come_in_order(tmp_path, workers):
     found = examine_all(tasks(tmp_path / 'log'), examine, title='test', workers=workers)
-    assert [examined.record.image_id for examined in found.images] == list(range(COUNT))
+    assert [examined.record.image_id for examined in found.images()] == list(range(COUNT))
     assert found.too_small == COUNT // 2 and not found.problems
     assert [record.image_bytes for record in found.records('test')] == [b''] * COUNT
 
@@ -51,7 +51,7 @@ def test_an_interrupted_examination_goes_on_where_it_was(tmp_path):
     assert len(list(staging.iterdir())) == 2
     again = examine_all(tasks(tmp_path / 'again'), examine, title='test', workers=0, staging=staging)
     assert sorted(int(path.name) for path in (tmp_path / 'again').iterdir()) == list(range(2 * CHUNK, COUNT))
-    assert [examined.record.image_id for examined in again.images] == list(range(COUNT))
+    assert [examined.record.image_id for examined in again.images()] == list(range(COUNT))
     discard(staging)
     assert not staging.exists()
 
@@ -61,7 +61,7 @@ def test_a_file_that_was_being_written_does_not_count(tmp_path):
     staging.mkdir()
     (staging / '00000000.unfinished').write_bytes(b'half of')
     found = examine_all(tasks(tmp_path / 'log'), examine, title='test', workers=0, staging=staging)
-    assert len(found.images) == COUNT
+    assert found.count == COUNT
 
 
 def test_what_was_broken_is_examined_again(tmp_path):
