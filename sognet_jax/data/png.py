@@ -8,6 +8,9 @@ import numpy as np
 MAX_SEGMENTS = 65_535
 """So many segments can be told apart in a stored map."""
 
+NUM_IDS = 256**3
+"""Segment ids are smaller: three bytes."""
+
 
 def encode_image(image: np.ndarray) -> bytes:
     """`[h, w, 3]` uint8 RGB as a PNG."""
@@ -21,13 +24,14 @@ def encode_indices(indices: np.ndarray) -> bytes:
 
 
 def index_ids(ids: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
-    """`[h, w]` segment ids as indices: 0 for the id 0, k for the id `segment_ids[k - 1]`, uint16.
+    """`[h, w]` segment ids, below `NUM_IDS`, as indices: 0 for the id 0, k for the id `segment_ids[k - 1]`, uint16.
 
     Ids that are no segment's become 0.
     """
-    present, inverse = np.unique(ids, return_inverse=True)
-    rows = {int(segment_id): row + 1 for row, segment_id in enumerate(segment_ids)}
-    return np.array([rows.get(int(i), 0) for i in present], np.uint16)[inverse].reshape(ids.shape)
+    # Most of it is never touched, and so costs nothing.
+    index_of = np.zeros(NUM_IDS, np.uint16)
+    index_of[segment_ids] = np.arange(1, len(segment_ids) + 1)
+    return index_of[ids]
 
 
 def encode_ids(ids: np.ndarray) -> bytes:

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.coco.files import CocoSplit, Entry, annotation_files
 from sognet_jax.data.images import bare_record, decode_image
-from sognet_jax.data.png import MAX_SEGMENTS, decode_ids, encode_indices, index_ids
+from sognet_jax.data.png import MAX_SEGMENTS, NUM_IDS, decode_ids, encode_indices, index_ids
 from sognet_jax.data.problems import Problem
 from sognet_jax.data.relations import (
     NO_ROW,
@@ -148,7 +148,7 @@ def _read_panoptic(
 ) -> tuple[Segments, np.ndarray | None]:
     """The segments, and the map of indices; None if there is a problem."""
     before = len(problems)
-    image_id, categories = task.image['id'], task.categories
+    image_id = task.image['id']
     path = task.panoptic_file.with_suffix('') / task.panoptic['file_name']
     place = f'{path}, image {image_id}'
     segments = _read_segments(task, problems)
@@ -164,40 +164,36 @@ def _read_panoptic(
         text = f'panoptic PNG is {ids.shape[0]} x {ids.shape[1]} (height x width), the image {size[0]} x {size[1]}'
         problems.append(Problem('PNG of another size', place, text))
         return segments, None
-    present = set(np.unique(ids).tolist()) - {NO_SEGMENT}
-    known = {entry.get('id') for entry in task.panoptic['segments_info']}
-    for unknown in sorted(present - known):
+    indices = index_ids(ids, segments.id)
+    for unknown in np.unique(ids[(indices == 0) & (ids != NO_SEGMENT)]).tolist():
         hint = '; unlabelled pixels are 0, not 255' if unknown in WHITE else ''
         text = f'id {unknown} has {np.count_nonzero(ids == unknown)} pixels and no segment{hint}'
         problems.append(Problem('PNG id without a segment', place, text))
-    for absent in sorted(known - present - {None, NO_SEGMENT}):
+    for absent in segments.id[np.bincount(indices.ravel(), minlength=len(segments.id) + 1)[1:] == 0]:
         text = f'{path.name} has no pixel of it'
         where = f'{task.panoptic_file}, image {image_id}, segment {absent}'
         problems.append(Problem('segment without a pixel', where, text))
-    if len(problems) > before:
-        return segments, None
-    assert segments.category.max(initial=0) < categories.num_classes
-    return segments, index_ids(ids, segments.id)
+    return segments, indices if len(problems) == before else None
 
 
 def _read_segments(task: ImageTask, problems: list[Problem]) -> Segments:
     ids, train_ids, crowd = [], [], []
     for entry in task.panoptic['segments_info']:
         place = f'{task.panoptic_file}, image {task.image["id"]}, segment {entry.get("id")}'
-        if not isinstance(entry.get('id'), int) or not NO_SEGMENT < entry['id'] < 256**3:
+        if not isinstance(entry.get('id'), int) or not NO_SEGMENT < entry['id'] < NUM_IDS:
             problems.append(Problem('broken segment id', place, f'id is {entry.get("id")}, expected 1 .. 16777215'))
             continue
         if entry['id'] in ids:
             problems.append(Problem('doubled segment id', place, 'this id appears twice'))
-        train_id = _train_id(entry, place, task.categories, problems)
-        if train_id is not None:
-            is_crowd = bool(entry.get('iscrowd', 0))
-            if is_crowd and train_id < task.categories.num_stuff:
-                name = task.categories.all[train_id].name
-                problems.append(Problem('crowd of stuff', place, f'iscrowd is 1, but {name!r} is stuff'))
-            ids.append(entry['id'])
-            train_ids.append(train_id)
-            crowd.append(is_crowd)
+            continue
+        train_id, is_crowd = _train_id(entry, place, task.categories, problems), bool(entry.get('iscrowd', 0))
+        if is_crowd and train_id is not None and train_id < task.categories.num_stuff:
+            name = task.categories.all[train_id].name
+            problems.append(Problem('crowd of stuff', place, f'iscrowd is 1, but {name!r} is stuff'))
+        ids.append(entry['id'])
+        # Its pixels have a segment, if one of no category: that is said once.
+        train_ids.append(-1 if train_id is None else train_id)
+        crowd.append(is_crowd)
     if len(ids) > MAX_SEGMENTS:
         place = f'{task.panoptic_file}, image {task.image["id"]}'
         problems.append(Problem('too many segments', place, f'{len(ids)}, at most {MAX_SEGMENTS}'))
