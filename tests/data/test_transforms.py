@@ -9,7 +9,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import IGNORE, SHAPES
-from sognet_jax.data.png import encode_image
+from sognet_jax.data.png import encode_image, encode_indices
+from sognet_jax.data.schema import Segments
 from sognet_jax.data.shapes.builder import ShapesSettings, draw
 from sognet_jax.data.transforms import ExampleSettings, make_example, published_frames, resize_factor, resize_image
 from tests import golden_files
@@ -90,6 +91,50 @@ def test_resizing_scales_image_boxes_and_labels_together(record):
     np.testing.assert_allclose(small['boxes'], make_example(record, SETTINGS)['boxes'] / 2)
     halves = record.image().reshape(64, 2, 64, 2, 3).mean((1, 3))
     np.testing.assert_array_equal(small['image'][:, :64], np.rint(halves))
+
+
+def test_a_short_side_of_its_own_takes_the_place_of_the_settings_one(record):
+    changed = make_example(record, dataclasses.replace(SETTINGS, short_side=72), flip=True)
+    own = make_example(record, SETTINGS, flip=True, short_side=72)
+    assert own['image_size'].tolist() == [72, 72]
+    for name, value in changed.items():
+        np.testing.assert_array_equal(own[name], value)
+
+
+@pytest.mark.parametrize('short_side', [77, 94, 111])
+@pytest.mark.parametrize('depth', [8, 16])
+def test_labels_at_a_quarter_are_those_of_every_fourth_pixel(record, short_side, depth):
+    """Also where the size is no multiple of 4, and where so many segments are stored that 8 bits do not suffice."""
+    indices = record.segment_indices()[:, :113]
+    segments = record.segments
+    if depth == 16:  # the same segments, behind 300 that no pixel has
+        indices = np.where(indices, indices.astype(np.uint16) + 300, np.uint16(0))
+        behind = (300, 0)
+        segments = Segments(
+            np.pad(segments.id, behind, constant_values=9_999),
+            np.pad(segments.category, behind),
+            np.pad(segments.crowd, behind),
+        )
+    stored = dataclasses.replace(
+        record,
+        image_bytes=encode_image(record.image()[:, :113]),
+        panoptic_bytes=encode_indices(indices),
+        segments=segments,
+    )
+    example = make_example(stored, SETTINGS, short_side=short_side)
+    height, width = example['image_size']
+    scale = short_side / 113
+    rows = (np.arange(height) / scale).astype(int)
+    columns = (np.arange(width) / scale).astype(int)
+    ids = record.panoptic_ids()[:, :113][rows][:, columns]
+    category = dict(zip(record.segments.id.tolist(), record.segments.category.tolist(), strict=True))
+    slot = {segment: index for index, segment in enumerate(record.instances.segment.tolist())}
+    np.testing.assert_array_equal(example['semantic'][:height, :width], np.vectorize(category.get)(ids))
+    panoptic = np.full((32, 40), -1)
+    valid = np.s_[: round(int(height) / 4), : round(int(width) / 4)]
+    target = np.vectorize(lambda i: SHAPES.num_stuff + slot[i] if i in slot else category[i])(ids)
+    panoptic[valid] = target[::4, ::4][valid]
+    np.testing.assert_array_equal(example['panoptic'], panoptic)
 
 
 @pytest.mark.parametrize('flip', [False, True])
