@@ -1,0 +1,19 @@
+"""What all tests share: programs that one test has compiled are not compiled again by another."""
+
+import os
+import shutil
+import tempfile
+
+CACHE = 'JAX_COMPILATION_CACHE_DIR'
+
+
+def pytest_configure(config):
+    """A folder for compiled programs that lasts as long as this run; its worker processes inherit it."""
+    if CACHE not in os.environ:
+        config.compiled_programs = os.environ[CACHE] = tempfile.mkdtemp(prefix='compiled-')
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, 'compiled_programs'):
+        shutil.rmtree(config.compiled_programs, ignore_errors=True)
+        del os.environ[CACHE]
