@@ -30,8 +30,8 @@ from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.images import image_record
 from sognet_jax.data.transforms import make_example
-from sognet_jax.inference.predictor import Inference, detect, fuse, predict
-from sognet_jax.models.sognet import SOGNet, build_network, initialize, variable_shapes
+from sognet_jax.inference.predictor import Inference, Instances, detect, fuse, predict, propose
+from sognet_jax.models.sognet import Pyramid, SOGNet, build_network, initialize, variable_shapes
 from sognet_jax.training.checkpoints import restore_variables
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment.')
@@ -122,12 +122,16 @@ def _measure(network: SOGNet, variables: Any, image: jax.Array, size: jax.Array,
     yield row
     row, features = time_part('backbone and pyramid', lambda n, *inputs: n.extract_features(*inputs), image, size)
     yield row
-    row, instances = time_part('proposals, boxes and masks', lambda n, *x: detect(n, *x, settings), features, size)
+    row, instances = time_part('proposals, boxes and masks', lambda n, *x: _detect(n, *x, settings), features, size)
     yield row
     row, semantic = time_part('semantic head', lambda n, *x: n.segment_semantics(*x), features, size)
     yield row
     row, _ = time_part('relation and fusion', lambda n, *x: fuse(n, *x, shape, settings), instances, semantic, size)
     yield row
+
+
+def _detect(network: SOGNet, features: Pyramid, size: jax.Array, settings: Inference) -> Instances:
+    return detect(network, features, propose(network, features, size, settings), size, settings)
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.data.schema import NO_SEGMENT, Record
+from sognet_jax.files import write_whole
 
 STATES = ('one_sided', 'split', 'neither', 'one_absent', 'no_panoptic')
 """What the panoptic map says of an intersection: it gives pixels to one of the two instances, to both, or to neither;
@@ -70,8 +71,4 @@ def write_overlaps(records: Iterable[Record], path: str | pathlib.Path) -> None:
     entries = {
         pathlib.PurePath(record.file_name).stem: overlap_entry(record) for record in records if record.has_relations
     }
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'{path.name}.unfinished')
-    unfinished.write_text(json.dumps(entries))
-    unfinished.replace(path)
+    write_whole(path, json.dumps(entries))

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from sognet_jax.data.problems import Problem
 from sognet_jax.data.schema import Record
+from sognet_jax.files import write_whole
 
 CHUNK = 32
 """Images that a process examines at a time, and whose findings lie in one file."""
@@ -111,7 +112,7 @@ def examine_all(
             too_small += sum(examined.too_small for examined in found)
             # What has a fault is examined again after the files have been mended.
             if start in files and not problems[start]:
-                _save(files[start], found)
+                write_whole(files[start], pickle.dumps(found))
                 done[start] = files[start]
             progress.update(len(found))
     in_order = [problem for start in sorted(problems) for problem in problems[start]]
@@ -150,13 +151,6 @@ def _results(
 
 def _examine_chunk(examine: Callable[[Any], Examined], tasks: list[Any]) -> list[Examined]:
     return [examine(task) for task in tasks]
-
-
-def _save(path: pathlib.Path, found: list[Examined]) -> None:
-    """Writes a file that is either complete or not there."""
-    unfinished = path.with_suffix('.unfinished')
-    unfinished.write_bytes(pickle.dumps(found))
-    unfinished.replace(path)
 
 
 def _load(path: pathlib.Path) -> list[Examined]:

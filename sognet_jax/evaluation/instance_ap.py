@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sognet_jax.evaluation.instance_masks import RLE
+RLE = dict[str, Any]
 
 SUMMARY_NAMES = (
     'AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large',

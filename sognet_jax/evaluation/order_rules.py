@@ -51,13 +51,23 @@ def accuracy(rule: Rule, table: PairTable) -> float:
     return float(np.where(table.covered == 0, says_first, 1 - says_first).mean())
 
 
+def count_covers(table: PairTable, num_classes: int) -> np.ndarray:
+    """`[C, C]` how often an instance of class a was covered by one of class b."""
+    counts = np.zeros((num_classes, num_classes))
+    first, second = table.classes.T
+    covered = np.where(table.covered == 0, first, second)
+    covering = np.where(table.covered == 0, second, first)
+    np.add.at(counts, (covered, covering), 1)
+    return counts
+
+
 def fit_category_rule(table: PairTable) -> Rule:
     """The best rule that sees categories alone: the majority of each pair of classes.
 
     Pairs of one class, and of classes that never met, stay undecided.
     """
     num_classes = int(table.classes.max(initial=-1)) + 1
-    votes = _votes(table, num_classes)
+    votes = count_covers(table, num_classes)
 
     def rule(pairs: PairTable) -> np.ndarray:
         first, second = pairs.classes.T
@@ -87,7 +97,7 @@ def fit_combined_rule(table: PairTable) -> Rule:
     """
     category = fit_category_rule(table)
     num_classes = int(table.classes.max(initial=-1)) + 1
-    votes = _votes(table, num_classes)
+    votes = count_covers(table, num_classes)
     total = votes + votes.T
     decided = np.maximum(votes, votes.T) > 0.8 * np.maximum(total, 1)
 
@@ -99,16 +109,6 @@ def fit_combined_rule(table: PairTable) -> Rule:
     rest = ~by_category(table)
     geometry = fit_geometry_rule(PairTable(table.classes[rest], table.boxes[rest], table.covered[rest]))
     return lambda pairs: np.where(by_category(pairs), category(pairs), geometry(pairs))
-
-
-def _votes(table: PairTable, num_classes: int) -> np.ndarray:
-    """`[C, C]` how often an instance of class a was covered by one of class b."""
-    votes = np.zeros((num_classes, num_classes))
-    first, second = table.classes.T
-    covered = np.where(table.covered == 0, first, second)
-    covering = np.where(table.covered == 0, second, first)
-    np.add.at(votes, (covered, covering), 1)
-    return votes
 
 
 def _features(boxes: np.ndarray) -> list[np.ndarray]:

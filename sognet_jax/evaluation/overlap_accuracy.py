@@ -39,10 +39,10 @@ class OrderAccuracy:
         """Counts one image.
 
         Args:
-            relations: `[n, n]` O.
+            relations: `[n, n]` O; pairs with NaN are not counted.
             order: `[n, n]` bool, true where i is covered by j; at most one of order_ij, order_ji.
         """
-        covered, covering = np.nonzero(order)
+        covered, covering = np.nonzero(order & ~np.isnan(relations))
         says_so = relations[covered, covering] >= THRESHOLD
         denies_other = relations[covering, covered] < THRESHOLD
         self.right += int(np.count_nonzero(says_so & denies_other))

@@ -1,8 +1,15 @@
-"""Panoptic quality, Eq. (13), with the rules of the official panopticapi."""
+"""Panoptic quality, Eq. (13), with the rules of the official panopticapi, to the last digit.
+
+counts = PanopticCounts.zeros(num_categories)
+for ...:
+    counts += match_segments(truth, truth_segments, prediction, predicted_segments).counts(num_categories)
+counts.summary()['PQ']
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,28 +17,61 @@ import numpy as np
 VOID = 0
 """Id of unlabelled pixels in an id map."""
 
+NUM_IDS = 256**3
+"""Segment ids are smaller: three bytes."""
+
+
+class SegmentError(ValueError):
+    """An id map contradicts its list of segments.
+
+    Args:
+        kind: a few words that are the same for all faults of the kind.
+        text: what is wrong.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind = kind
+        super().__init__(text)
+
 
 @dataclasses.dataclass
 class PanopticCounts:
-    """Sums over images, by category `[C]`: IoU of the true positives, true and false positives, false negatives."""
+    """What panoptic quality is computed from, over any number of images.
 
-    iou: np.ndarray
-    true_positives: np.ndarray
+    The IoU of every match is kept, not their sums alone. Floating-point sums depend on their order, and so they are the
+    official ones however the images were spread over processes, where counts are added up in the order of the images.
+
+    Attributes:
+        matches: category `[m]` and IoU `[m]` of the matched pairs, image by image.
+        false_positives: `[C]` by category.
+        false_negatives: `[C]`.
+    """
+
+    matches: list[tuple[np.ndarray, np.ndarray]]
     false_positives: np.ndarray
     false_negatives: np.ndarray
 
     @classmethod
     def zeros(cls, num_categories: int) -> PanopticCounts:
         """No image counted yet."""
-        return cls(np.zeros(num_categories), *(np.zeros(num_categories, np.int64) for _ in range(3)))
+        return cls([], np.zeros(num_categories, np.int64), np.zeros(num_categories, np.int64))
 
-    def __add__(self, other: PanopticCounts) -> PanopticCounts:
-        return PanopticCounts(
-            self.iou + other.iou,
-            self.true_positives + other.true_positives,
-            self.false_positives + other.false_positives,
-            self.false_negatives + other.false_negatives,
-        )
+    def __iadd__(self, other: PanopticCounts) -> PanopticCounts:
+        self.matches += other.matches
+        self.false_positives = self.false_positives + other.false_positives
+        self.false_negatives = self.false_negatives + other.false_negatives
+        return self
+
+    @property
+    def iou(self) -> np.ndarray:
+        """`[C]` sum of the true positives' IoU, added one after the other."""
+        category, iou = self._all_matches()
+        return np.bincount(category, weights=iou, minlength=len(self.false_positives))
+
+    @property
+    def true_positives(self) -> np.ndarray:
+        """`[C]` number of matches."""
+        return np.bincount(self._all_matches()[0], minlength=len(self.false_positives))
 
     @property
     def counted(self) -> np.ndarray:
@@ -40,23 +80,136 @@ class PanopticCounts:
 
     def quality(self) -> dict[str, np.ndarray]:
         """PQ, SQ and RQ of every category, `[C]` each in 0..1; 0 for categories that do not occur."""
-        weight = self.true_positives + 0.5 * self.false_positives + 0.5 * self.false_negatives
+        iou, true_positives = self.iou, self.true_positives
+        weight = true_positives + 0.5 * self.false_positives + 0.5 * self.false_negatives
         return {
-            'PQ': self.iou / np.maximum(weight, 0.5),
-            'SQ': self.iou / np.maximum(self.true_positives, 1),
-            'RQ': self.true_positives / np.maximum(weight, 0.5),
+            'PQ': iou / np.maximum(weight, 0.5),
+            'SQ': iou / np.maximum(true_positives, 1),
+            'RQ': true_positives / np.maximum(weight, 0.5),
         }
 
     def summary(self, chosen: np.ndarray | None = None) -> dict[str, float]:
         """PQ, SQ and RQ averaged over the categories that occur, and `n`, how many those are.
 
         Args:
-            chosen: `[C]` bool, categories to look at; None for all.
+            chosen: categories to look at, `[C]` bool, or their numbers in the order in which they are summed up (which
+                decides the last digit); None for all, in their own order.
         """
-        counted = self.counted if chosen is None else self.counted & chosen
-        number = int(counted.sum())
-        means = {name: float(values[counted].mean()) if number else 0.0 for name, values in self.quality().items()}
+        categories = np.arange(len(self.false_positives))
+        categories = categories if chosen is None else categories[chosen]
+        categories = categories[self.counted[categories]]
+        number = len(categories)
+        # `cumsum` adds one after the other. NumPy's sums pair their terms, those of Python 3.12 mend the rounding.
+        means = {
+            name: float(np.cumsum(values[categories])[-1]) / number if number else 0.0
+            for name, values in self.quality().items()
+        }
         return means | {'n': number}
+
+    def _all_matches(self) -> tuple[np.ndarray, np.ndarray]:
+        categories, ious = zip((np.zeros(0, np.int64), np.zeros(0)), *self.matches, strict=True)
+        return np.concatenate(categories), np.concatenate(ious)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """Which segments of one image match. Segments are named by their place in the lists that were given.
+
+    Every true segment is matched, missed, or crowd; every predicted one is matched, wrong, or excused.
+
+    Attributes:
+        true_category: `[g]` category of each true segment.
+        predicted_category: `[p]` category of each predicted one.
+        true: `[m]` the true segment of each matched pair. Pairs are sorted by the ids of their segments.
+        predicted: `[m]` the predicted one.
+        iou: `[m]` intersection over union, above 0.5.
+        missed: true segments without a match (false negatives).
+        wrong: predicted segments without a match (false positives).
+        excused: predicted segments without a match that lie to more than half on void and crowd; they do not count.
+    """
+
+    true_category: np.ndarray
+    predicted_category: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    iou: np.ndarray
+    missed: np.ndarray
+    wrong: np.ndarray
+    excused: np.ndarray
+
+    def counts(self, num_categories: int) -> PanopticCounts:
+        """The counts of this image alone, for categories 0 .. num_categories - 1.
+
+        Raises:
+            ValueError: a category is not among them.
+        """
+        for category in (self.true_category, self.predicted_category):
+            if len(category) and not 0 <= category.min() <= category.max() < num_categories:
+                raise ValueError(f'categories must be in 0..{num_categories - 1}, got {np.unique(category).tolist()}')
+        return PanopticCounts(
+            [(self.true_category[self.true], self.iou)],
+            np.bincount(self.predicted_category[self.wrong], minlength=num_categories),
+            np.bincount(self.true_category[self.missed], minlength=num_categories),
+        )
+
+
+def match_segments(
+    truth: np.ndarray,
+    truth_segments: Sequence[tuple[int, int, bool]],
+    prediction: np.ndarray,
+    predicted_segments: Sequence[tuple[int, int]],
+    truth_areas: Sequence[float] | None = None,
+) -> Matching:
+    """Matches the segments of one image.
+
+    A pair of one category matches where IoU > 0.5; predicted pixels on void are left out of the union. Crowd is never
+    matched or missed, and an unmatched prediction that lies to more than half on void and on crowd of its category (the
+    last listed crowd segment of it) is no false positive. Pixels of the ground truth whose id is no segment's are not
+    void: they are simply no segment. A true segment without a pixel is missed.
+
+    Args:
+        truth: `[h, w]` segment ids, 0 is void.
+        truth_segments: (id, category, is crowd) of each true segment.
+        prediction: `[h, w]` segment ids, 0 is void.
+        predicted_segments: (id, category) of each predicted segment; every id occurs in `prediction`, and no other.
+        truth_areas: of each true segment, in pixels, where a file says them; without, they are counted in `truth`.
+
+    Raises:
+        ValueError: the maps have different sizes, ids are not below 256^3, or an id is listed twice.
+        SegmentError: ids of the predicted map and segments differ.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f'ground truth is {truth.shape}, prediction {prediction.shape}')
+    true_ids, true_category, crowd = _columns(truth_segments, 3)
+    ids, category = _columns(predicted_segments, 2)
+    crowd = crowd.astype(bool)
+    pixels = _common_pixels(truth, true_ids, prediction, ids)
+    void, overlap, area = pixels[0, 1:], pixels[1:-1, 1:], pixels[:, 1:].sum(axis=0)
+    true_area = pixels[1:-1].sum(axis=1) if truth_areas is None else np.asarray(truth_areas, np.float64)
+    # In this order, because the areas that files say need not be whole numbers (nor positive, nor possible).
+    union = area + true_area[:, None] - overlap - void
+    with np.errstate(divide='ignore', invalid='ignore'):
+        iou = overlap / union
+    matched = (iou > 0.5) & (true_category[:, None] == category) & ~crowd[:, None]
+    true, predicted = np.nonzero(matched)
+    order = np.lexsort((ids[predicted], true_ids[true]))
+    true, predicted = true[order], predicted[order]
+
+    ignored = void.copy()
+    last_crowd = {int(true_category[index]): index for index in np.flatnonzero(crowd)}
+    for name, index in last_crowd.items():
+        ignored += np.where(category == name, overlap[index], 0)
+    unmatched, excused = ~matched.any(axis=0), ignored / area > 0.5
+    return Matching(
+        true_category,
+        category,
+        true,
+        predicted,
+        iou[true, predicted],
+        missed=np.flatnonzero(~matched.any(axis=1) & ~crowd),
+        wrong=np.flatnonzero(unmatched & ~excused),
+        excused=np.flatnonzero(unmatched & excused),
+    )
 
 
 def count_image(
@@ -66,75 +219,68 @@ def count_image(
     predicted_segments: Sequence[tuple[int, int]],
     num_categories: int,
 ) -> PanopticCounts:
-    """Matches the segments of one image.
-
-    A pair of one category matches where IoU > 0.5; predicted pixels on void are left out of the union. Crowd is never
-    matched or missed, and an unmatched prediction that lies to more than half on void and on crowd of its category (the
-    last listed crowd segment of it) is no false positive.
-
-    Args:
-        truth: `[h, w]` segment ids, 0 is void.
-        truth_segments: (id, category, is crowd) of each true segment; every id occurs in `truth`.
-        prediction: `[h, w]` segment ids, 0 is void.
-        predicted_segments: (id, category) of each predicted segment; every id occurs in `prediction`.
-        num_categories: categories are 0 .. num_categories - 1.
-
-    Raises:
-        ValueError: the maps have different sizes, or ids of map and segments differ.
-    """
-    if truth.shape != prediction.shape:
-        raise ValueError(f'ground truth is {truth.shape}, prediction {prediction.shape}')
-    true_ids, true_category, crowd = _columns(truth_segments, 3)
-    ids, category = _columns(predicted_segments, 2)
-    areas = _intersections('ground truth', truth, true_ids, 'prediction', prediction, ids)
-    true_area, area = areas.sum(axis=1), areas.sum(axis=0)
-    overlap = areas[1:, 1:]
-    union = true_area[1:, None] + area[None, 1:] - overlap - areas[0, None, 1:]
-    iou = overlap / np.maximum(union, 1)
-    crowd = crowd.astype(bool)
-    matched = (iou > 0.5) & (true_category[:, None] == category[None, :]) & ~crowd[:, None]
-
-    counts = PanopticCounts.zeros(num_categories)
-    rows, columns = np.nonzero(matched)
-    np.add.at(counts.iou, true_category[rows], iou[rows, columns])
-    np.add.at(counts.true_positives, true_category[rows], 1)
-    missed = ~matched.any(axis=1) & ~crowd
-    np.add.at(counts.false_negatives, true_category[missed], 1)
-
-    last_crowd = {int(true_category[row]): row for row in np.flatnonzero(crowd)}
-    excused = areas[0, 1:].copy()
-    for index, name in enumerate(category):
-        if int(name) in last_crowd:
-            excused[index] += overlap[last_crowd[int(name)], index]
-    wrong = ~matched.any(axis=0) & ~(excused / np.maximum(area[1:], 1) > 0.5)
-    np.add.at(counts.false_positives, category[wrong], 1)
-    return counts
+    """The counts of one image; see `match_segments`. Categories are 0 .. num_categories - 1."""
+    return match_segments(truth, truth_segments, prediction, predicted_segments).counts(num_categories)
 
 
 def _columns(segments: Sequence[tuple], width: int) -> tuple[np.ndarray, ...]:
     return tuple(np.array([tuple(segment) for segment in segments], np.int64).reshape(-1, width).T)
 
 
-def _intersections(
-    true_name: str, truth: np.ndarray, true_ids: np.ndarray, name: str, prediction: np.ndarray, ids: np.ndarray
-) -> np.ndarray:
-    """`[1 + G, 1 + P]` common pixels of each true and each predicted segment; row and column 0 are void."""
-    rows = _positions(true_name, truth, true_ids)
-    columns = _positions(name, prediction, ids)
-    shape = (len(true_ids) + 1, len(ids) + 1)
-    return np.bincount((rows * shape[1] + columns).ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+def _common_pixels(truth: np.ndarray, true_ids: np.ndarray, prediction: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """`[1 + g + 1, 1 + p]` pixels that true and predicted segments have in common, float64.
 
-
-def _positions(name: str, id_map: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """`[h, w]` place of each pixel's id in `ids`, from 1; 0 for void."""
-    known = np.concatenate([[VOID], ids])
-    order = np.argsort(known, kind='stable')
-    place = np.minimum(np.searchsorted(known, id_map, sorter=order), len(known) - 1)
-    positions = order[place]
-    if not np.array_equal(known[positions], id_map):
-        foreign = np.setdiff1d(id_map, known)[:5].tolist()
-        raise ValueError(f'the {name} map has ids that are not in its list of segments: {foreign}')
-    absent = np.setdiff1d(ids, id_map)
+    Row and column 0 are void; the last row is ids of the ground truth that are no segment's.
+    """
+    truth, prediction = truth.ravel(), prediction.ravel()
+    # Neighbours mostly have the same pair of ids. So runs are counted, of which there are far fewer than pixels.
+    starts = np.ones(truth.size, bool)
+    np.not_equal(truth[1:], truth[:-1], out=starts[1:])
+    starts[1:] |= prediction[1:] != prediction[:-1]
+    runs = np.flatnonzero(starts)
+    lengths = np.diff(runs, append=truth.size)
+    truth, prediction = truth[runs], prediction[runs]
+    rows = _places('ground truth', truth, true_ids)
+    rows[(rows == 0) & (truth != VOID)] = len(true_ids) + 1
+    columns = _places('prediction', prediction, ids)
+    foreign = prediction[(columns == 0) & (prediction != VOID)]
+    if len(foreign):
+        listed = np.unique(foreign)[:5].tolist()
+        text = f'the prediction map has ids that are not in its list of segments: {listed}'
+        raise SegmentError('PNG id without a segment', text)
+    shape = (len(true_ids) + 2, len(ids) + 1)
+    pixels = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1]).reshape(shape)
+    absent = ids[pixels[:, 1:].sum(axis=0) == 0]
     if len(absent):
-        raise ValueError(f'{name} segments without a pixel: {absent[:5].tolist()}')
-    return positions
+        raise SegmentError('segment without a pixel', f'prediction segments without a pixel: {absent[:5].tolist()}')
+    return pixels
+
+
+class _Table(threading.local):
+    """A place for every id, 0 between uses. Each thread has its own, because it is written to.
+
+    It is kept, because pages that were touched once are not fresh memory again. Most of it is never touched.
+    """
+
+    def __init__(self) -> None:
+        self.places = np.zeros(NUM_IDS, np.int32)
+
+
+_TABLE = _Table()
+
+
+def _places(name: str, pixels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """`[n]` place of each pixel's id in `ids`, from 1; 0 for void and for ids that are not there."""
+    for values, least in ((pixels, VOID), (ids, VOID + 1)):
+        if len(values) and not least <= values.min() <= values.max() < NUM_IDS:
+            wrong = values[(values < least) | (values >= NUM_IDS)]
+            raise ValueError(f'{name} ids must be in {least}..{NUM_IDS - 1}, got {np.unique(wrong)[:5].tolist()}')
+    places = _TABLE.places
+    numbers = np.arange(1, len(ids) + 1)
+    try:
+        places[ids] = numbers
+        if not np.array_equal(places[ids], numbers):
+            raise ValueError(f'{name} segments have the same id: {sorted(ids.tolist())}')
+        return places[pixels].astype(np.int64)
+    finally:
+        places[ids] = 0

@@ -20,9 +20,15 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int
     return np.bincount(index, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def mean_iou(confusion: np.ndarray) -> float:
-    """Mean IoU of the classes that occur in truth or prediction, in 0..1."""
+def class_iou(confusion: np.ndarray) -> np.ndarray:
+    """`[C]` IoU of each class, in 0..1; NaN for classes that occur neither in truth nor in prediction."""
     hits = np.diag(confusion)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
-    occurs = union > 0
-    return float((hits[occurs] / union[occurs]).mean()) if occurs.any() else 0.0
+    return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+
+
+def mean_iou(confusion: np.ndarray) -> float:
+    """Mean IoU of the classes that occur in truth or prediction, in 0..1."""
+    iou = class_iou(confusion)
+    occurs = ~np.isnan(iou)
+    return float(iou[occurs].mean()) if occurs.any() else 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 
@@ -12,42 +11,64 @@ import numpy as np
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts
+from sognet_jax.files import write_whole
 
 Metrics = dict[str, float]
 
 
 def panoptic_metrics(counts: PanopticCounts, categories: CategorySet) -> Metrics:
-    """PQ, SQ, RQ in percent: all, `_things`, `_stuff`, and PQ of each class as `PQ/name`."""
+    """PQ, SQ, RQ in percent: all, `_things`, `_stuff`, and of each class that occurs, as `PQ/name`."""
     is_thing = np.arange(categories.num_classes) >= categories.num_stuff
     metrics: Metrics = {}
     for suffix, chosen in (('', None), ('_things', is_thing), ('_stuff', ~is_thing)):
         summary = counts.summary(chosen)
         metrics |= {f'{name}{suffix}': 100 * summary[name] for name in ('PQ', 'SQ', 'RQ')}
-    quality = counts.quality()['PQ']
-    for index, category in enumerate(categories.all):
-        if counts.counted[index]:
-            metrics[f'PQ/{category.name}'] = 100 * float(quality[index])
+    quality, counted = counts.quality(), counts.counted
+    for name, values in quality.items():
+        for index in np.flatnonzero(counted).tolist():
+            metrics[f'{name}/{categories.all[index].name}'] = 100 * float(values[index])
     return metrics
 
 
 def table(metrics: Mapping[str, float]) -> str:
-    """The metrics as aligned text."""
+    """The metrics as aligned text; what was not measured is left out."""
+    parts = [_panoptic_lines(metrics)]
+    if 'mIoU' in metrics:
+        parts.append([f'mIoU of the semantic head      {_number(metrics, "mIoU")}'])
+    if 'mask_AP' in metrics:
+        parts.append(_instance_lines(metrics))
+    if 'OA' in metrics:
+        parts.append(_relation_lines(metrics))
+    return '\n\n'.join('\n'.join(lines) for lines in parts)
 
-    def number(name: str) -> str:
-        value = metrics.get(name, math.nan)
-        return '     -' if math.isnan(value) else f'{value:6.1f}'
 
+def _number(metrics: Mapping[str, float], name: str) -> str:
+    value = metrics.get(name, math.nan)
+    return '     -' if math.isnan(value) else f'{value:6.1f}'
+
+
+def _panoptic_lines(metrics: Mapping[str, float]) -> list[str]:
     lines = ['            PQ      SQ      RQ']
     for title, suffix in (('all', ''), ('things', '_things'), ('stuff', '_stuff')):
-        lines.append(f'{title:<8}' + '  '.join(number(f'{name}{suffix}') for name in ('PQ', 'SQ', 'RQ')))
+        lines.append(f'{title:<8}' + '  '.join(_number(metrics, f'{name}{suffix}') for name in ('PQ', 'SQ', 'RQ')))
     per_class = [name for name in metrics if name.startswith('PQ/')]
     if per_class:
         lines += ['', 'PQ of each class']
-        columns = [f'{name[3:]:<14.14}{number(name)}' for name in per_class]
+        columns = [f'{name[3:]:<14.14}{_number(metrics, name)}' for name in per_class]
         lines += ['    '.join(columns[start : start + 4]) for start in range(0, len(columns), 4)]
-    lines += ['', f'mIoU of the semantic head      {number("mIoU")}', '']
-    lines.append('who covers whom, on ground truth instances')
-    lines.append('                                   R*    true order')
+    return lines
+
+
+def _instance_lines(metrics: Mapping[str, float]) -> list[str]:
+    names = ('AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large')
+    lines = ['            ' + '  '.join(f'{name.replace("AP_", ""):>6}' for name in names)]
+    for title, kind in (('masks', 'mask'), ('boxes', 'box')):
+        lines.append(f'{title:<12}' + '  '.join(_number(metrics, f'{kind}_{name}') for name in names))
+    return lines
+
+
+def _relation_lines(metrics: Mapping[str, float]) -> list[str]:
+    lines = ['who covers whom, on ground truth instances', '                                   R*    true order']
     rows = (
         ('overlap accuracy (Eq. 15)', 'OA'),
         ('  with O = 0', 'OA_zero'),
@@ -58,14 +79,14 @@ def table(metrics: Mapping[str, float]) -> str:
     )
     for title, name in rows:
         true_name = name.replace('order_accuracy', 'order_accuracy_true') if 'order' in name else f'{name}_true'
-        lines.append(f'{title:<30} {number(name)}      {number(true_name)}')
-    return '\n'.join(lines)
+        lines.append(f'{title:<30} {_number(metrics, name)}      {_number(metrics, true_name)}')
+    pairs, found = (int(metrics[name]) for name in ('order_pairs', 'order_pairs_predicted'))
+    value = _number(metrics, 'order_accuracy_predicted')
+    lines.append(f'{"order accuracy, found instances":<31}{value}      ({found} of {pairs} pairs)')
+    return lines
 
 
 def write_json(path: pathlib.Path, metrics: Mapping[str, float]) -> None:
     """Writes the metrics; values that do not exist (no overlapping pair, say) become null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {name: None if math.isnan(value) else round(value, 4) for name, value in metrics.items()}
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    os.replace(partial, path)
+    write_whole(path, json.dumps(content, indent=2) + '\n')

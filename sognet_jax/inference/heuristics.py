@@ -1,4 +1,8 @@
-"""The merge of instance masks and a semantic map that needs no panoptic head: Kirillov et al. 2019b (host side)."""
+"""The merge of instance masks and a semantic map that needs no panoptic head: Kirillov et al. 2019b (host side).
+
+With a label prior (Li et al. 2019b, `label_prior`) the categories of two instances may decide which of them lies on the
+other, against the order of their scores.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ def heuristic_segments(
     semantic: np.ndarray,
     *,
     num_stuff: int,
+    lies_on: np.ndarray | None = None,
     score_threshold: float = 0.6,
     fraction_threshold: float = 0.7,
     stuff_area_limit: int = 4096,
@@ -33,6 +38,7 @@ def heuristic_segments(
         scores: `[n]`; of equal scores the earlier instance goes first.
         semantic: `[h, w]` train id with the highest semantic logit, 0..S+T-1.
         num_stuff: S.
+        lies_on: `[n, n]` bool; where it is true at (i, j), i takes pixels that j has. None: nowhere.
         score_threshold: instances with a lower score take no part.
         fraction_threshold: an instance stays if at least this share of its mask is still free.
         stuff_area_limit: stuff classes with fewer pixels, counted after the instances took theirs, become void.
@@ -49,31 +55,38 @@ def heuristic_segments(
             f'masks {masks.shape}, classes {np.shape(classes)}, scores {np.shape(scores)} and semantic '
             f'{semantic.shape} do not fit together: expected [n, h, w], [n], [n], [h, w]'
         )
-    ids, kept = _lay_down(masks, scores, num_stuff, score_threshold, fraction_threshold)
+    if lies_on is None:
+        lies_on = np.zeros((len(classes), len(classes)), bool)
+    ids = _lay_down(masks, scores, num_stuff, lies_on, score_threshold, fraction_threshold)
     rest = (ids == VOID) & (semantic < num_stuff)
     areas = np.bincount(semantic[rest], minlength=num_stuff)
     stays = (areas > 0) & (areas >= stuff_area_limit)
     ids[rest] = np.where(stays, 1 + np.arange(num_stuff), VOID)[semantic[rest]]
     stuff = [Segment(int(category) + 1, int(category), -1) for category in np.flatnonzero(stays)]
-    things = [Segment(1 + num_stuff + slot, num_stuff + int(classes[slot]), slot) for slot in sorted(kept)]
+    present = np.unique(ids[ids > num_stuff]) - 1 - num_stuff
+    things = [Segment(1 + num_stuff + slot, num_stuff + int(classes[slot]), slot) for slot in present.tolist()]
     return ids, stuff + things
 
 
 def _lay_down(
-    masks: np.ndarray, scores: np.ndarray, num_stuff: int, score_threshold: float, fraction_threshold: float
-) -> tuple[np.ndarray, list[int]]:
-    """The id map with instances alone, and which of them are in it."""
+    masks: np.ndarray,
+    scores: np.ndarray,
+    num_stuff: int,
+    lies_on: np.ndarray,
+    score_threshold: float,
+    fraction_threshold: float,
+) -> np.ndarray:
+    """The id map with instances alone."""
     ids = np.full(masks.shape[1:], VOID, np.int32)
-    kept = []
     # Each instance sees what the better ones left: the loop over instances is the algorithm.
     for slot in np.argsort(-np.asarray(scores), kind='stable').tolist():
         if not scores[slot] >= score_threshold:
             continue
         mask = masks[slot].astype(bool, copy=False)
-        free = mask & (ids == VOID)
+        is_free = np.concatenate([[True], np.zeros(num_stuff, bool), lies_on[slot]])  # by id
+        free = mask & is_free[ids]
         area, free_area = np.count_nonzero(mask), np.count_nonzero(free)
         # An instance of which nothing is left is no segment, even with a threshold of 0.
         if free_area > 0 and free_area / area >= fraction_threshold:
             ids[free] = 1 + num_stuff + slot
-            kept.append(slot)
-    return ids, kept
+    return ids

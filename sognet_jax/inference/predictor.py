@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from kernels.mask_statistics import mask_statistics
 from kernels.panoptic_fusion import panoptic_fusion
-from sognet_jax.inference.detections import panoptic_detections
+from sognet_jax.inference.detections import box_detections, panoptic_detections
 from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.sognet import MASK_SIZE, Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
@@ -22,42 +22,80 @@ from sognet_jax.ops.resize import resize_bilinear
 OVERLAP_THRESHOLD = 0.1
 """Kept instances whose intersection over the smaller one is larger than this take part in overlap resolving."""
 
+METHODS = ('relations', 'panoptic_head', 'heuristics', 'label_prior')
+"""How instances and stuff become one map: SOGNet; the panoptic head without relations (O = 0); instance by instance in
+the order of the scores (Kirillov et al. 2019b); the same, where pairs of categories may decide (Li et al. 2019b). The
+last two have no panoptic head: they are done on the host, see `inference.heuristics`."""
+
+WITHOUT_PANOPTIC_HEAD = ('heuristics', 'label_prior')
+
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
     """Thresholds and choices of inference: the config's `inference` section.
 
     Attributes:
+        method: one of `METHODS`.
         proposals_per_level, proposals: boxes kept before and after non-maximum suppression.
         score_threshold, nms_threshold, max_detections: which detections become instances.
         same_class_threshold: a mask that is covered by kept masks of its class to more than this is removed.
+        free_fraction: of the heuristics: an instance stays if at least this share of its mask is still free.
+        label_prior: of the method `label_prior`: the file that says which categories lie on which.
         panoptic_head: 1 (Eq. 9) or 2 (Eq. 10) with `balance` k.
         resolve: `joint` is Eq. (8), `sequential` the published pairwise form.
         outside: pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`).
+        void_channel: pixels are void where a thing is seen but no instance of it (UPSNet).
         stuff_area_limit: stuff classes with fewer pixels, counted at the original size, become void.
         vote: instances that the semantic output takes for stuff become stuff (published).
     """
 
+    method: str = 'relations'
     proposals_per_level: int = 1000
     proposals: int = 1000
     score_threshold: float = 0.6
     nms_threshold: float = 0.5
     max_detections: int = 100
     same_class_threshold: float = 0.3
+    free_fraction: float = 0.7
+    label_prior: str = ''
     panoptic_head: int = 2
     balance: float = 2.0
     resolve: str = 'joint'
     outside: str = 'zero'
+    void_channel: bool = False
     stuff_area_limit: int = 4096
     vote: bool = False
 
     def __post_init__(self) -> None:
-        choices = {'resolve': ('joint', 'sequential'), 'outside': ('zero', 'absent'), 'panoptic_head': (1, 2)}
+        choices = {
+            'method': METHODS,
+            'resolve': ('joint', 'sequential'),
+            'outside': ('zero', 'absent'),
+            'panoptic_head': (1, 2),
+        }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(
                     f'config field inference.{field} must be one of {allowed}, not {getattr(self, field)!r}'
                 )
+        if self.method == 'label_prior' and not self.label_prior:
+            raise ValueError("config field inference.label_prior is empty; inference.method = 'label_prior' needs it")
+
+
+class Proposals(NamedTuple):
+    """Boxes of the region proposal network and what the box head says of them.
+
+    Attributes:
+        boxes: `[B, P, 4]`.
+        probabilities: `[B, P, T + 1]`, column 0 is background.
+        deltas: `[B, P, T, 4]`.
+        valid: `[B, P]` bool.
+    """
+
+    boxes: jax.Array
+    probabilities: jax.Array
+    deltas: jax.Array
+    valid: jax.Array
 
 
 class Instances(NamedTuple):
@@ -74,19 +112,24 @@ class Prediction(NamedTuple):
     """The result for a batch.
 
     Attributes:
-        panoptic: `[B, H, W]` int32: 0..S-1 stuff, S + k instance k, at network input size.
+        panoptic: `[B, H, W]` int32: 0..S-1 stuff, S + k instance k, -1 void, at network input size; None for a method
+            without a panoptic head.
         semantic: `[B, H, W]` int32: train id with the highest semantic logit.
-        instances: the K instances; `valid` ones survived same-class removal.
-        relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j.
+        instances: the K instances; `valid` ones survived same-class removal (without a panoptic head: are detections).
+        relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations.
+        detections: those that AP counts, see `detect_in_classes`; None where nobody asked for them.
     """
 
-    panoptic: jax.Array
+    panoptic: jax.Array | None
     semantic: jax.Array
     instances: Instances
     relations: jax.Array
+    detections: Instances | None = None
 
 
-def predict(network: SOGNet, image: jax.Array, image_size: jax.Array, settings: Inference) -> Prediction:
+def predict(
+    network: SOGNet, image: jax.Array, image_size: jax.Array, settings: Inference, *, with_detections: bool = False
+) -> Prediction:
     """Panoptic segmentation of a batch (paper, Inference).
 
     Args:
@@ -94,36 +137,77 @@ def predict(network: SOGNet, image: jax.Array, image_size: jax.Array, settings: 
         image: `[B, H, W, 3]` uint8 RGB.
         image_size: `[B, 2]` height and width of the valid part.
         settings: thresholds and choices.
+        with_detections: find the detections that AP counts, too.
     """
     features = network.extract_features(image, image_size)
-    instances = detect(network, features, image_size, settings)
+    proposals = propose(network, features, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
-    return fuse(network, instances, semantic, image_size, image.shape[1:3], settings)
+    size = image.shape[1:3]
+    has_panoptic_head = settings.method not in WITHOUT_PANOPTIC_HEAD
+    detections = None
+    if with_detections or not has_panoptic_head:
+        detections = detect_in_classes(network, features, proposals, image_size, settings)
+    if not has_panoptic_head:
+        count = detections.scores.shape[1]
+        nothing = jnp.zeros((len(image), count, count))
+        return Prediction(None, semantic_labels(semantic, size), detections, nothing, detections)
+    instances = detect(network, features, proposals, image_size, settings)
+    return fuse(network, instances, semantic, image_size, size, settings)._replace(detections=detections)
 
 
-def detect(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: Inference) -> Instances:
-    """Detections above the score threshold, with the mask logits of their class."""
+def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: Inference) -> Proposals:
+    """Region proposals, classified."""
     scores, deltas = network.score_anchors(features)
     grids = [anchor_grid(*level.shape[1:3], stride) for level, stride in zip(features, STRIDES, strict=True)]
     grids = [grid.reshape(-1, 4) for grid in grids]
 
-    def propose(scores, deltas, size):
+    def choose(scores, deltas, size):
         pre, post = settings.proposals_per_level, settings.proposals
         return propose_boxes(scores, deltas, grids, size, pre_nms=pre, post_nms=post)
 
-    proposals, _, real = jax.vmap(propose)(scores, deltas, image_size)
-    class_logits, box_deltas = network.classify_boxes(features, proposals, image_size)
-    probabilities = nn.softmax(class_logits)
+    boxes, _, valid = jax.vmap(choose)(scores, deltas, image_size)
+    class_logits, box_deltas = network.classify_boxes(features, boxes, image_size)
+    return Proposals(boxes, nn.softmax(class_logits), box_deltas, valid)
 
-    def select(boxes, probabilities, deltas, real, size):
+
+def detect(
+    network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
+) -> Instances:
+    """Detections above the score threshold, with the mask logits of their class: what the panoptic head takes."""
+
+    def select(boxes, probabilities, deltas, valid, size):
         return panoptic_detections(
-            boxes, probabilities, deltas, real, size, score_threshold=settings.score_threshold,
+            boxes, probabilities, deltas, valid, size, score_threshold=settings.score_threshold,
             nms_threshold=settings.nms_threshold, max_detections=settings.max_detections,
         )  # fmt: skip
 
-    boxes, classes, scores, valid = jax.vmap(select)(proposals, probabilities, box_deltas, real, image_size)
-    mask_logits = network.segment_boxes(features, boxes, classes, image_size)
-    return Instances(boxes, classes, scores, valid, mask_logits)
+    return _with_masks(network, features, jax.vmap(select)(*proposals, image_size), image_size)
+
+
+def detect_in_classes(
+    network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
+) -> Instances:
+    """Detections above the low score threshold of AP, suppressed within their classes, with mask logits."""
+
+    def select(boxes, probabilities, deltas, valid, size):
+        return box_detections(
+            boxes, probabilities, deltas, valid, size, nms_threshold=settings.nms_threshold,
+            max_detections=settings.max_detections,
+        )  # fmt: skip
+
+    return _with_masks(network, features, jax.vmap(select)(*proposals, image_size), image_size)
+
+
+def _with_masks(
+    network: SOGNet, features: Pyramid, detections: tuple[jax.Array, ...], image_size: jax.Array
+) -> Instances:
+    boxes, classes, scores, valid = detections
+    return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes, image_size))
+
+
+def semantic_labels(semantic: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """`[B, h, w, S + T]` semantic logits -> `[B, H, W]` int32, the train id with the highest one."""
+    return jnp.argmax(resize_bilinear(semantic, size), axis=-1).astype(jnp.int32)
 
 
 def fuse(
@@ -137,7 +221,7 @@ def fuse(
     """Same-class removal, overlap relations, overlap resolving and the panoptic head.
 
     Args:
-        network: a bound network; only its relation head is used.
+        network: a bound network; only its relation head is used, and not even that without relations.
         instances: detections in score order (or ground truth in their place).
         semantic: `[B, H / 4, W / 4, S + T]` semantic logits.
         image_size: `[B, 2]` valid part of the network input.
@@ -154,20 +238,21 @@ def fuse(
     keep, ratio = jax.vmap(survive)(instances, image_size)
     overlap = (ratio > OVERLAP_THRESHOLD) & keep[:, :, None] & keep[:, None, :] & ~jnp.eye(keep.shape[1], dtype=bool)
     instances = instances._replace(valid=keep)
-    relations = network.relate(
-        instances.classes, instances.boxes, nn.sigmoid(instances.mask_logits), jnp.any(overlap, axis=-1)
-    )
+    if settings.method == 'relations':
+        appearance = nn.sigmoid(instances.mask_logits)
+        relations = network.relate(instances.classes, instances.boxes, appearance, jnp.any(overlap, axis=-1))
+    else:
+        relations = jnp.zeros(ratio.shape)
 
     def paint(instances, relations, semantic, partners):
         return panoptic_fusion(
             instances.mask_logits, instances.boxes, instances.classes, instances.valid, relations, semantic, size,
             partners=partners, num_stuff=network.num_stuff, head=settings.panoptic_head, balance=settings.balance,
-            resolve=settings.resolve, outside=settings.outside,
+            resolve=settings.resolve, outside=settings.outside, void_channel=settings.void_channel,
         )  # fmt: skip
 
     panoptic = jax.vmap(paint)(instances, relations, semantic, jnp.sum(overlap, axis=-1))
-    labels = jnp.argmax(resize_bilinear(semantic, size), axis=-1).astype(jnp.int32)
-    return Prediction(panoptic, labels, instances, relations)
+    return Prediction(panoptic, semantic_labels(semantic, size), instances, relations)
 
 
 def relate_ground_truth(network: SOGNet, batch: dict[str, jax.Array]) -> jax.Array:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sognet_jax.inference.predictor import Inference, Prediction
-from sognet_jax.inference.segments import Segment, panoptic_segments
+from sognet_jax.inference.predictor import Prediction
+from sognet_jax.inference.result import Frame, Segmenter
+from sognet_jax.inference.segments import Segment
 
 LEAST_STRENGTH = 0.01
 """Pairs with a smaller O are not listed: the network sees no overlap there."""
@@ -65,32 +66,15 @@ class Scene:
         return [segment for segment in self.segments if segment.instance >= 0]
 
 
-def describe_scene(
-    prediction: Prediction,
-    settings: Inference,
-    *,
-    num_stuff: int,
-    image_size: tuple[int, int],
-    original_size: tuple[int, int],
-) -> Scene:
+def describe_scene(prediction: Prediction, segmenter: Segmenter, frame: Frame) -> Scene:
     """Segments and overlap pairs of one image.
 
     Args:
         prediction: of this image, NumPy arrays without the batch axis.
-        settings: with which it was made.
-        num_stuff: S.
-        image_size: height and width of the valid part of the network input.
-        original_size: height and width of the image.
+        segmenter: of the settings with which it was made.
+        frame: where the image lies in the network input.
     """
-    ids, segments = panoptic_segments(
-        prediction.panoptic,
-        prediction.instances.classes,
-        num_stuff=num_stuff,
-        image_size=image_size,
-        original_size=original_size,
-        stuff_area_limit=settings.stuff_area_limit,
-        semantic=prediction.semantic if settings.vote else None,
-    )
+    ids, segments = segmenter(prediction, frame)
     described = _measure(ids, segments, prediction.instances.scores)
     slots = [segment.instance for segment in described if segment.instance >= 0]
     relations = prediction.relations[np.ix_(slots, slots)]

@@ -41,14 +41,9 @@ def panoptic_segments(
     Returns:
         `[h, w]` int32 id map at the original size with 0 = void, and its segments.
     """
-
-    def restore(labels: np.ndarray) -> np.ndarray:
-        valid = labels[: image_size[0], : image_size[1]].astype(np.int32)
-        return cv2.resize(valid, (original_size[1], original_size[0]), interpolation=cv2.INTER_NEAREST)
-
-    ids = restore(panoptic) + 1
+    ids = restore_labels(panoptic, image_size, original_size) + 1
     if semantic is not None:
-        ids = _outvote(ids, restore(semantic), num_stuff)
+        ids = _outvote(ids, restore_labels(semantic, image_size, original_size), num_stuff)
     areas = np.bincount(ids.ravel(), minlength=num_stuff + len(classes) + 1)
     small_stuff = np.flatnonzero(areas[1 : num_stuff + 1] < stuff_area_limit) + 1
     ids[np.isin(ids, small_stuff)] = 0
@@ -59,6 +54,12 @@ def panoptic_segments(
         category = num_stuff + int(classes[slot]) if slot >= 0 else int(segment_id) - 1
         segments.append(Segment(int(segment_id), category, max(slot, -1)))
     return ids, segments
+
+
+def restore_labels(labels: np.ndarray, image_size: tuple[int, int], original_size: tuple[int, int]) -> np.ndarray:
+    """A map `[H, W]` of the network input, int32, at the original size, `[h, w]`: without padding, nearest pixel."""
+    valid = labels[: image_size[0], : image_size[1]].astype(np.int32)
+    return cv2.resize(valid, (original_size[1], original_size[0]), interpolation=cv2.INTER_NEAREST)
 
 
 def _outvote(ids: np.ndarray, semantic: np.ndarray, num_stuff: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,10 +21,12 @@ from sognet_jax.data.images import ImageError, find_images, image_record
 from sognet_jax.data.png import encode_ids, encode_image
 from sognet_jax.data.schema import Record
 from sognet_jax.data.transforms import ExampleSettings, make_example, oriented, resize_factor
+from sognet_jax.files import write_whole
 from sognet_jax.inference.predictor import Inference, Prediction, predict
+from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.inference.scene import Scene, describe_scene
 from sognet_jax.models.sognet import SOGNet
-from sognet_jax.training.evaluate import restore_network
+from sognet_jax.training.network_results import restore_network
 from sognet_jax.training.pictures import PREDICTED
 from sognet_jax.visualization import (
     PanopticPicture,
@@ -84,11 +85,11 @@ def predict_images(
         scene = describe(record)
         picture = prediction_picture(record.image(), scene, categories)
         files = {'panoptic': f'panoptic/{path.stem}.png', 'picture': f'pictures/{path.stem}.png'}
-        _write(output / files['panoptic'], encode_ids(scene.ids))
-        _write(output / files['picture'], encode_image(picture))
+        write_whole(output / files['panoptic'], encode_ids(scene.ids))
+        write_whole(output / files['picture'], encode_image(picture))
         entries.append({'file': str(path)} | files | scene_entry(scene, categories))
     lines = ',\n'.join(json.dumps(entry) for entry in entries)
-    _write(output / 'predictions.json', f'{{"images": [\n{lines}\n]}}\n'.encode())
+    write_whole(output / 'predictions.json', f'{{"images": [\n{lines}\n]}}\n')
     print(f'{output / "predictions.json"}, and pictures and panoptic PNGs of {len(images)} images beside it')
 
 
@@ -164,6 +165,7 @@ def _describer(config: ml_collections.ConfigDict, network: SOGNet, variables: di
     """The function from a record to its result; at most two programs are compiled, one for each orientation."""
     settings = example_settings(config)
     inference = Inference(**config.inference)
+    segmenter = Segmenter(inference, category_set(config.categories))
 
     def infer(network: SOGNet, image: jax.Array, image_size: jax.Array) -> Prediction:
         return predict(network, image, image_size, inference)
@@ -173,13 +175,7 @@ def _describer(config: ml_collections.ConfigDict, network: SOGNet, variables: di
     def describe(record: Record) -> Scene:
         example = make_example(record, settings, either_orientation=True)
         prediction = jax.device_get(run(variables, example['image'][None], example['image_size'][None]))
-        return describe_scene(
-            jax.tree.map(lambda value: value[0], prediction),
-            inference,
-            num_stuff=network.num_stuff,
-            image_size=tuple(example['image_size'].tolist()),
-            original_size=tuple(example['original_size'].tolist()),
-        )
+        return describe_scene(jax.tree.map(lambda value: value[0], prediction), segmenter, Frame.of(example))
 
     return describe
 
@@ -211,11 +207,3 @@ def _reduced(image: np.ndarray, height: int) -> np.ndarray:
 
 def _nothing(image: np.ndarray) -> PanopticPicture:
     return PanopticPicture(np.zeros(image.shape[:2], np.int32), {})
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file that is never there in part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -59,7 +59,7 @@ def test_an_interrupted_examination_goes_on_where_it_was(tmp_path):
 def test_a_file_that_was_being_written_does_not_count(tmp_path):
     staging = tmp_path / 'staging'
     staging.mkdir()
-    (staging / '00000000.unfinished').write_bytes(b'half of')
+    (staging / '00000000.pickle.unfinished').write_bytes(b'half of')
     found = examine_all(tasks(tmp_path / 'log'), examine, title='test', workers=0, staging=staging)
     assert found.count == COUNT
 

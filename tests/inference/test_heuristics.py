@@ -99,3 +99,28 @@ def test_stuff_is_counted_after_the_instances_took_their_pixels():
 def test_inputs_that_do_not_fit():
     with pytest.raises(ValueError, match=r'masks \(2, 3, 4\).*semantic \(3, 5\)'):
         heuristic_segments(np.zeros((2, 3, 4), bool), np.zeros(2, int), np.ones(2), np.zeros((3, 5), int), num_stuff=1)
+
+
+def test_a_label_prior_turns_the_order_of_the_scores():
+    """Slot 0 has the better score, but slot 1 lies on it; slot 2 lies on nothing."""
+    masks = np.zeros((3, 1, 12), bool)
+    masks[0, 0, 0:8], masks[1, 0, 5:9], masks[2, 0, 6:12] = True, True, True
+    semantic = np.zeros((1, 12), int)
+    lies_on = np.zeros((3, 3), bool)
+    lies_on[1, 0] = True
+    arguments = {'num_stuff': 1, 'fraction_threshold': 0.3, 'stuff_area_limit': 99}
+    inputs = masks, np.array([0, 1, 2]), np.array([0.9, 0.8, 0.7]), semantic
+    ids, _ = heuristic_segments(*inputs, **arguments)
+    assert ids.tolist() == [[2] * 8 + [4] * 4], 'slot 1 has one of four pixels left'
+    ids, segments = heuristic_segments(*inputs, lies_on=lies_on, **arguments)
+    assert ids.tolist() == [[2] * 5 + [3] * 4 + [4] * 3]
+    assert [segment.instance for segment in segments] == [0, 1, 2]
+
+
+def test_an_instance_that_others_took_altogether_is_no_segment():
+    masks = np.ones((2, 2, 2), bool)
+    lies_on = np.array([[False, False], [True, False]])
+    ids, segments = heuristic_segments(
+        masks, np.array([0, 1]), np.array([0.9, 0.8]), np.zeros((2, 2), int), num_stuff=1, lies_on=lies_on
+    )
+    assert segments == [Segment(3, 2, 1)] and np.all(ids == 3)

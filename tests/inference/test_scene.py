@@ -1,9 +1,12 @@
 """Segments, boxes and overlap pairs of one prediction, against what was put into it."""
 
+import types
+
 import numpy as np
 import pytest
 
 from sognet_jax.inference.predictor import Inference, Instances, Prediction
+from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.inference.scene import LEAST_STRENGTH, Overlap, describe_scene
 
 NUM_STUFF = 3
@@ -32,7 +35,8 @@ def prediction():
 
 def describe(prediction, original_size=(8, 10), **settings):
     settings = Inference(stuff_area_limit=4, **settings)
-    return describe_scene(prediction, settings, num_stuff=NUM_STUFF, image_size=(8, 10), original_size=original_size)
+    segmenter = Segmenter(settings, types.SimpleNamespace(num_stuff=NUM_STUFF))
+    return describe_scene(prediction, segmenter, Frame((8, 10), original_size, original_size[0] / 8))
 
 
 def test_segments_say_what_the_map_shows(prediction):

@@ -1,4 +1,4 @@
-"""Instance masks at image size, as mask AP takes them (host side).
+"""Instance masks at image size, as mask AP and the merge heuristics take them (host side).
 
 The panoptic result pastes logits and compares them with 0; for AP the published code pastes probabilities, with a
 border of zeros around the box so that a mask can fade out there.
@@ -15,6 +15,17 @@ from pycocotools import mask as coco_mask
 RLE = dict[str, Any]
 
 MASK_THRESHOLD = 0.5
+
+
+def original_boxes(boxes: np.ndarray, scale: float) -> np.ndarray:
+    """Boxes in pixels of the original image; published rounding: inclusive corners are divided by the scale.
+
+    Args:
+        boxes: `[n, 4]` half-open boxes in pixels of the network input.
+        scale: network input over original.
+    """
+    last_pixel = np.array([0, 0, 1, 1], np.float32)
+    return (boxes - last_pixel) / np.float32(scale) + last_pixel
 
 
 def paste_probabilities(probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

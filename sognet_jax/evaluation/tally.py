@@ -1,0 +1,177 @@
+"""Everything that an evaluation counts, image by image, and the metrics that come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sognet_jax.categories import CategorySet
+from sognet_jax.evaluation.instance_ap import SUMMARY_NAMES, Annotations, Detections, InstanceTally
+from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy, overlap_accuracy
+from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments
+from sognet_jax.evaluation.semantic_iou import class_iou, mean_iou
+from sognet_jax.evaluation.summary import Metrics, panoptic_metrics
+
+NO_SEGMENT = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTruth:
+    """What is annotated of one image.
+
+    Attributes:
+        image_id: its number.
+        ids: `[h, w]` segment ids, 0 is void; None without panoptic annotation.
+        segments: (id, semantic train id, is crowd) of each segment.
+        instances: the instance annotations; None without.
+        related: `[n]` the instances (their places in `instances`) that relations are told of: all but crowd, and no
+            more than a training example has room for.
+        own_segments: `[n]` their panoptic segments' ids, `NO_SEGMENT` where they have none.
+        order, true_order: `[n, n]` bool R* and the order that a scene was drawn in; i is covered by j.
+    """
+
+    image_id: int
+    ids: np.ndarray | None
+    segments: Sequence[tuple[int, int, bool]]
+    instances: Annotations | None
+    related: np.ndarray
+    own_segments: np.ndarray
+    order: np.ndarray
+    true_order: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageResult:
+    """What a network says of one image.
+
+    Attributes:
+        ids: `[h, w]` segment ids at the original size, 0 is void.
+        segments: (id, semantic train id) of each segment.
+        instance_ids: `[k]` ids of the segments that are instances.
+        relations: `[k, k]` their O; None for a method without relations.
+        true_relations: `[n, n]` O of the annotated instances (`ImageTruth.related`); None for a method without.
+        detections: what AP counts.
+        confusion: `[C, C]` pixels by true and predicted class of the semantic head; None where it is not known.
+    """
+
+    ids: np.ndarray
+    segments: Sequence[tuple[int, int]]
+    instance_ids: np.ndarray
+    relations: np.ndarray | None
+    true_relations: np.ndarray | None
+    detections: Detections
+    confusion: np.ndarray | None
+
+
+class Tally:
+    """Sums over images.
+
+    Args:
+        categories: the classes.
+
+    Attributes:
+        panoptic: what panoptic quality is computed from.
+    """
+
+    def __init__(self, categories: CategorySet) -> None:
+        self._categories = categories
+        self.panoptic = PanopticCounts.zeros(categories.num_classes)
+        self._confusion: np.ndarray | None = None
+        self._instances = InstanceTally(categories.num_things)
+        self._num_annotated = 0
+        self._overlap: list[tuple[float, float, float, float]] = []
+        self._has_relations = False
+        self._order, self._true_order, self._found_order = OrderAccuracy(), OrderAccuracy(), OrderAccuracy()
+
+    def add(self, truth: ImageTruth, result: ImageResult) -> Matching | None:
+        """Counts one image.
+
+        Returns:
+            Which segments match; None without panoptic annotation.
+        """
+        matching = None
+        if truth.ids is not None:
+            matching = match_segments(truth.ids, truth.segments, result.ids, result.segments)
+            self.panoptic += matching.counts(self._categories.num_classes)
+        if result.confusion is not None:
+            self._confusion = result.confusion + (0 if self._confusion is None else self._confusion)
+        if truth.instances is not None:
+            self._instances.add(truth.image_id, truth.instances, result.detections)
+            self._num_annotated += 1
+        if result.true_relations is not None:
+            self._relate(truth, result.true_relations)
+        if result.relations is not None and matching is not None:
+            self._found_order.add(found_relations(truth, result, matching), truth.order)
+        return matching
+
+    def metrics(self) -> Metrics:
+        """Every metric, in percent; NaN where there is nothing to measure."""
+        metrics = panoptic_metrics(self.panoptic, self._categories)
+        if self._confusion is not None:
+            metrics['mIoU'] = 100 * mean_iou(self._confusion)
+            names = [category.name for category in self._categories.all]
+            iou = class_iou(self._confusion).tolist()
+            metrics |= {f'IoU/{name}': 100 * value for name, value in zip(names, iou, strict=True)}
+        if self._num_annotated:
+            metrics |= self._average_precision()
+        if self._has_relations:
+            metrics |= self._relations()
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _relate(self, truth: ImageTruth, relations: np.ndarray) -> None:
+        self._has_relations = True
+        nothing = np.zeros_like(relations)
+        if len(relations) > 1:
+            self._overlap.append(
+                tuple(
+                    overlap_accuracy(o, order)
+                    for order in (truth.order, truth.true_order)
+                    for o in (relations, nothing)
+                )
+            )
+        self._order.add(relations, truth.order)
+        self._true_order.add(relations, truth.true_order)
+
+    def _average_precision(self) -> Metrics:
+        metrics: Metrics = {}
+        for kind in ('mask', 'box'):
+            found = self._instances.average_precision(kind)
+            metrics |= {f'{kind}_{name}': 100 * found.summary[name] for name in SUMMARY_NAMES}
+            for category, value in zip(self._categories.things, found.by_category.tolist(), strict=True):
+                metrics[f'{kind}_AP/{category.name}'] = 100 * value
+        return metrics
+
+    def _relations(self) -> Metrics:
+        overlap = 100 * np.mean(self._overlap, axis=0) if self._overlap else np.full(4, math.nan)
+        metrics = {'OA': overlap[0], 'OA_zero': overlap[1]}
+        metrics |= {'order_accuracy': 100 * self._order.value, 'order_pairs': self._order.total}
+        # O = 0 names no order, so that it is right on no pair.
+        metrics['order_accuracy_zero'] = 0.0
+        metrics |= {
+            'order_accuracy_predicted': 100 * self._found_order.value,
+            'order_pairs_predicted': self._found_order.total,
+        }
+        if self._true_order.total:
+            metrics |= {'OA_true': overlap[2], 'OA_zero_true': overlap[3]}
+            metrics |= {'order_accuracy_true': 100 * self._true_order.value, 'order_accuracy_true_zero': 0.0}
+        return metrics
+
+
+def found_relations(truth: ImageTruth, result: ImageResult, matching: Matching) -> np.ndarray:
+    """O of the predicted instances, carried over to the annotated ones whose panoptic segments they match.
+
+    Returns:
+        `[n, n]`; NaN where one of the two was not found.
+    """
+    predicted_of = {
+        truth.segments[true][0]: result.segments[predicted][0]
+        for true, predicted in zip(matching.true.tolist(), matching.predicted.tolist(), strict=True)
+    }
+    row_of = {segment: row for row, segment in enumerate(np.asarray(result.instance_ids).tolist())}
+    rows = np.array([row_of.get(predicted_of.get(int(own)), -1) for own in truth.own_segments], int)
+    # The last row and column stand for what was not found.
+    relations = np.pad(np.asarray(result.relations, np.float64), (0, 1), constant_values=math.nan)
+    return relations[np.ix_(rows, rows)]

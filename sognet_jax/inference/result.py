@@ -1,0 +1,101 @@
+"""From the prediction for one image to its panoptic segments, whatever the method (host side)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from sognet_jax.categories import CategorySet
+from sognet_jax.inference.heuristics import heuristic_segments
+from sognet_jax.inference.instance_masks import original_boxes, paste_probabilities
+from sognet_jax.inference.label_prior import read_label_prior
+from sognet_jax.inference.predictor import WITHOUT_PANOPTIC_HEAD, Inference, Instances, Prediction
+from sognet_jax.inference.segments import Segment, panoptic_segments, restore_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """Where an image lies in the network input.
+
+    Attributes:
+        image_size: height and width of the valid part of the network input.
+        original_size: height and width of the image.
+        scale: network input over original.
+    """
+
+    image_size: tuple[int, int]
+    original_size: tuple[int, int]
+    scale: float
+
+    @classmethod
+    def of(cls, example: dict[str, np.ndarray]) -> Frame:
+        """That of an example (`data.transforms.make_example`)."""
+        sizes = (tuple(example[name].tolist()) for name in ('image_size', 'original_size'))
+        return cls(*sizes, float(example['scale']))
+
+
+class Segmenter:
+    """Makes panoptic segments at the original size from predictions.
+
+    Args:
+        settings: with which the predictions are made.
+        categories: the classes.
+
+    Raises:
+        LabelPriorError: the file of the label prior is missing or broken.
+    """
+
+    def __init__(self, settings: Inference, categories: CategorySet) -> None:
+        self._settings = settings
+        self._num_stuff = categories.num_stuff
+        needs_prior = settings.method == 'label_prior'
+        self._lies_on = read_label_prior(settings.label_prior, categories) if needs_prior else None
+
+    def __call__(self, prediction: Prediction, frame: Frame) -> tuple[np.ndarray, list[Segment]]:
+        """The id map `[h, w]` int32 with 0 = void, and its segments; see `panoptic_segments`.
+
+        Args:
+            prediction: of this image, NumPy arrays without the batch axis.
+            frame: where the image lies.
+        """
+        settings = self._settings
+        if settings.method in WITHOUT_PANOPTIC_HEAD:
+            return self._merge(prediction, frame)
+        return panoptic_segments(
+            prediction.panoptic,
+            prediction.instances.classes,
+            num_stuff=self._num_stuff,
+            image_size=frame.image_size,
+            original_size=frame.original_size,
+            stuff_area_limit=settings.stuff_area_limit,
+            semantic=prediction.semantic if settings.vote else None,
+        )
+
+    def _merge(self, prediction: Prediction, frame: Frame) -> tuple[np.ndarray, list[Segment]]:
+        settings, instances = self._settings, prediction.instances
+        certain = np.flatnonzero(instances.valid & (instances.scores >= settings.score_threshold))
+        classes = instances.classes[certain]
+        ids, segments = heuristic_segments(
+            instance_masks(instances, certain, frame),
+            classes,
+            instances.scores[certain],
+            restore_labels(prediction.semantic, frame.image_size, frame.original_size),
+            num_stuff=self._num_stuff,
+            lies_on=None if self._lies_on is None else self._lies_on[np.ix_(classes, classes)],
+            score_threshold=settings.score_threshold,
+            fraction_threshold=settings.free_fraction,
+            stuff_area_limit=settings.stuff_area_limit,
+        )
+        # Slots of the prediction in place of rows of the certain ones.
+        return ids, [
+            segment if segment.instance < 0 else segment._replace(instance=int(certain[segment.instance]))
+            for segment in segments
+        ]
+
+
+def instance_masks(instances: Instances, slots: np.ndarray, frame: Frame) -> np.ndarray:
+    """`[n, h, w]` bool masks of some instances of an image at its original size, as AP counts them."""
+    probabilities = 1 / (1 + np.exp(-instances.mask_logits[slots].astype(np.float32)))
+    boxes = original_boxes(instances.boxes[slots], frame.scale)
+    return paste_probabilities(probabilities, boxes, frame.original_size)

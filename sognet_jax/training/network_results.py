@@ -1,0 +1,165 @@
+"""Every image of a split through the network: what evaluation counts, saves and draws."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from sognet_jax.categories import CategorySet
+from sognet_jax.category_files import category_set
+from sognet_jax.data.configured import example_settings
+from sognet_jax.data.pipeline import evaluation_batches
+from sognet_jax.data.schema import Record
+from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.transforms import choose_instances, relation_matrices
+from sognet_jax.evaluation.instance_ap import Detections
+from sognet_jax.evaluation.semantic_iou import confusion_matrix
+from sognet_jax.evaluation.tally import ImageResult, ImageTruth
+from sognet_jax.inference.instance_masks import encode_masks, original_boxes
+from sognet_jax.inference.predictor import Inference, Instances, Prediction, predict, relate_ground_truth
+from sognet_jax.inference.result import Frame, Segmenter, instance_masks
+from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
+from sognet_jax.training.checkpoints import restore_variables
+
+Example = dict[str, np.ndarray]
+
+
+def restore_network(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path) -> tuple[SOGNet, dict[str, Any]]:
+    """The network of a config and its variables from a checkpoint.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it does not fit the config.
+    """
+    network = build_network(config.model, category_set(config.categories))
+    return network, restore_variables(checkpoint, variable_shapes(network))
+
+
+def network_results(
+    config: ml_collections.ConfigDict, network: SOGNet, variables: dict[str, Any], source: RecordSource
+) -> Iterator[tuple[int, Record, ImageResult]]:
+    """What the network says of every image, in the order of the batches; shows progress.
+
+    Args:
+        config: an experiment.
+        network, variables: of `restore_network`.
+        source: the images.
+
+    Yields:
+        The image's place in `source`, its record, and the result.
+
+    Raises:
+        LabelPriorError: the config's file of rules is missing or broken.
+    """
+    settings, categories = Inference(**config.inference), category_set(config.categories)
+    segmenter = Segmenter(settings, categories)
+    devices = jax.local_device_count()
+    run = parallel_inference(network, settings)
+    batches = evaluation_batches(
+        source, example_settings(config), devices * config.eval_batch_size, workers=config.data.workers
+    )
+    with tqdm(total=len(source), desc='evaluate', unit='image') as progress:
+        for batch in batches:
+            results = jax.device_get(run(variables, reshape_leading(batch, (devices, -1))))
+            prediction, relations = reshape_leading(results, (-1,), axes=2)
+            for row in np.flatnonzero(batch['record_index'] >= 0):
+                example, predicted, related = jax.tree.map(lambda x: x[row], (batch, prediction, relations))  # noqa: B023
+                result = image_result(segmenter, example, predicted, related, categories)
+                index = int(example['record_index'])
+                yield index, source[index], result
+                progress.update()
+
+
+def parallel_inference(
+    network: SOGNet, settings: Inference
+) -> Callable[[dict, Example], tuple[Prediction, jax.Array | None]]:
+    """The compiled function `(variables, batch) -> (prediction, O of the ground truth instances)` on all local devices.
+
+    Batches and results are `[devices, B, ...]`; a method without relations has no O.
+    """
+
+    def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction, jax.Array | None]:
+        prediction = predict(network, batch['image'], batch['image_size'], settings, with_detections=True)
+        return prediction, relate_ground_truth(network, batch) if settings.method == 'relations' else None
+
+    return jax.pmap(nn.apply(infer, network), in_axes=(None, 0))
+
+
+def reshape_leading(tree: Any, shape: tuple[int, ...], axes: int = 1) -> Any:
+    """The first `axes` axes of every array get another shape."""
+    return jax.tree.map(lambda value: value.reshape(*shape, *value.shape[axes:]), tree)
+
+
+def image_truth(record: Record, max_instances: int) -> ImageTruth:
+    """What is annotated of one image, as evaluation takes it.
+
+    Args:
+        record: of the image.
+        max_instances: instances that a training example has room for; relations are told of them alone.
+    """
+    slots = choose_instances(record.instances, max_instances)
+    related = slots[~record.instances.crowd[slots]]
+    matrices = relation_matrices(record, related, len(related))
+    segments = record.segments
+    return ImageTruth(
+        image_id=record.image_id,
+        ids=record.panoptic_ids() if record.has_panoptic else None,
+        segments=list(zip(segments.id.tolist(), segments.category.tolist(), segments.crowd.tolist(), strict=True)),
+        instances=record.instances if record.has_instances else None,
+        related=related,
+        own_segments=record.instances.segment[related],
+        order=matrices['order'],
+        true_order=matrices['true_order'],
+    )
+
+
+def image_result(
+    segmenter: Segmenter,
+    example: Example,
+    prediction: Prediction,
+    relations: np.ndarray | None,
+    categories: CategorySet,
+) -> ImageResult:
+    """What the network says of one image, as evaluation takes it.
+
+    Args:
+        segmenter: of the inference settings.
+        example: of `evaluation_batches`, without the batch axis.
+        prediction: of the image, likewise.
+        relations: `[N, N]` O of the example's instances; None for a method without relations.
+        categories: the classes.
+    """
+    frame = Frame.of(example)
+    ids, segments = segmenter(prediction, frame)
+    things = [segment for segment in segments if segment.instance >= 0]
+    slots = [segment.instance for segment in things]
+    real = np.flatnonzero(example['valid'] & ~example['crowd'])
+    confusion = None
+    if example['has_panoptic']:
+        confusion = confusion_matrix(example['semantic'], prediction.semantic, categories.num_classes)
+    return ImageResult(
+        ids=ids,
+        segments=[(segment.id, segment.category) for segment in segments],
+        instance_ids=np.array([segment.id for segment in things], np.int64),
+        relations=None if relations is None else prediction.relations[np.ix_(slots, slots)],
+        true_relations=None if relations is None else relations[np.ix_(real, real)],
+        detections=image_detections(prediction.detections, frame),
+        confusion=confusion,
+    )
+
+
+def image_detections(instances: Instances, frame: Frame) -> Detections:
+    """The detections of one image with boxes and masks of its original size."""
+    found = np.flatnonzero(instances.valid)
+    return Detections(
+        category=instances.classes[found],
+        score=instances.scores[found],
+        box=original_boxes(instances.boxes[found], frame.scale),
+        rles=encode_masks(instance_masks(instances, found, frame)),
+    )

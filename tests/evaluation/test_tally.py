@@ -1,0 +1,109 @@
+"""The sums of an evaluation over two small images, worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from sognet_jax.categories import SHAPES
+from sognet_jax.evaluation.instance_ap import Detections
+from sognet_jax.evaluation.tally import ImageResult, ImageTruth, Tally, found_relations
+from sognet_jax.evaluation.panoptic_quality import match_segments
+
+STUFF = SHAPES.num_stuff
+
+
+class Instances:
+    """Two instances: slot 0 under slot 1."""
+
+    def __init__(self, masks):
+        self.category, self.crowd = np.array([0, 1]), np.zeros(2, bool)
+        self.rles = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+        self.box = np.array([[0, 0, 4, 4], [2, 0, 6, 4]], np.float32)
+
+
+def scene():
+    """4 x 8: stuff 0; instance 0 on columns 0..3, instance 1 on columns 2..5, in front."""
+    masks = np.zeros((2, 4, 8), bool)
+    masks[0, :, 0:4] = masks[1, :, 2:6] = True
+    ids = np.full((4, 8), 9)
+    ids[masks[0]], ids[masks[1]] = 10, 11
+    order = np.array([[False, True], [False, False]])
+    truth = ImageTruth(
+        image_id=3,
+        ids=ids,
+        segments=[(9, 0, False), (10, STUFF, False), (11, STUFF + 1, False)],
+        instances=Instances(masks),
+        related=np.array([0, 1]),
+        own_segments=np.array([10, 11]),
+        order=order,
+        true_order=order,
+    )
+    return truth, masks
+
+
+def result(truth, masks, **changes):
+    """Everything right, under other ids and in another order."""
+    ids = np.select([truth.ids == 9, truth.ids == 10], [1, 30], 20)
+    fields = {
+        'ids': ids,
+        'segments': [(1, 0), (20, STUFF + 1), (30, STUFF)],
+        'instance_ids': np.array([20, 30]),
+        'relations': np.array([[0, 0], [0.8, 0]]),
+        'true_relations': np.array([[0, 0.9], [0, 0]]),
+        'detections': Detections(np.array([0, 1]), np.array([0.9, 0.8]), truth.instances.box, truth.instances.rles),
+        'confusion': np.eye(SHAPES.num_classes, dtype=np.int64),
+    }
+    return ImageResult(**fields | changes)
+
+
+def test_what_is_right_scores_100():
+    truth, masks = scene()
+    tally = Tally(SHAPES)
+    matching = tally.add(truth, result(truth, masks))
+    assert sorted(matching.true.tolist()) == [0, 1, 2]
+    metrics = tally.metrics()
+    for name in ('PQ', 'PQ_things', 'PQ_stuff', 'mIoU', 'mask_AP', 'box_AP', 'OA', 'OA_true', 'order_accuracy',
+                 'order_accuracy_true', 'order_accuracy_predicted'):  # fmt: skip
+        assert metrics[name] == pytest.approx(100), name
+    assert metrics['OA_zero'] == 50 and metrics['order_pairs'] == metrics['order_pairs_predicted'] == 1
+    assert metrics[f'mask_AP/{SHAPES.things[0].name}'] == pytest.approx(100)
+    assert math.isnan(metrics[f'mask_AP/{SHAPES.things[2].name}'])
+
+
+def test_what_is_wrong_is_counted():
+    truth, masks = scene()
+    tally = Tally(SHAPES)
+    tally.add(truth, result(truth, masks))
+    second = ImageTruth(**{**vars(truth), 'image_id': 4})
+    ids = np.where(truth.ids == 11, 0, truth.ids)
+    tally.add(
+        second,
+        result(
+            truth, masks, ids=ids, segments=[(9, 0), (10, STUFF)], instance_ids=np.array([10]),
+            relations=np.zeros((1, 1)), true_relations=np.array([[0, 0], [0.7, 0]]),
+        ),
+    )  # fmt: skip
+    metrics = tally.metrics()
+    assert metrics['order_accuracy'] == 50 and metrics['OA'] == 50, 'one of two pairs; both places of the second wrong'
+    assert metrics['order_accuracy_predicted'] == 100 and metrics['order_pairs_predicted'] == 1
+    assert metrics[f'PQ/{SHAPES.things[1].name}'] == pytest.approx(100 / 1.5)
+
+
+def test_what_was_not_found_has_no_order():
+    truth, masks = scene()
+    found = result(truth, masks, segments=[(1, 0), (20, STUFF + 1), (30, STUFF + 5)])
+    matching = match_segments(truth.ids, truth.segments, found.ids, found.segments)
+    relations = found_relations(truth, found, matching)
+    assert np.isnan(relations[0]).all() and np.isnan(relations[:, 0]).all() and relations[1, 1] == 0
+
+
+def test_what_is_not_annotated_or_not_predicted_is_left_out():
+    truth, masks = scene()
+    bare = ImageTruth(**{**vars(truth), 'ids': None, 'segments': [], 'instances': None})
+    tally = Tally(SHAPES)
+    found = result(truth, masks, relations=None, true_relations=None, confusion=None)
+    assert tally.add(bare, found) is None
+    metrics = tally.metrics()
+    assert metrics['PQ'] == 0 and not {'mIoU', 'OA', 'mask_AP', 'order_accuracy'} & metrics.keys()
