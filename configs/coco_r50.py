@@ -148,12 +148,17 @@ def _objective() -> dict:
         'foreground_fraction': 0.25,
         'panoptic_head': 2,
         'outside': 'zero',
+        'void_fraction': 0.0,  # UPSNet: 0.3, with inference.void_channel; 0: no void channel
         'relation_loss': 'overlap',
     }
 
 
 def _inference() -> dict:
     return {
+        # Or what the paper compares with: 'panoptic_head' (without relations), 'heuristics', 'label_prior'.
+        'method': 'relations',
+        'label_prior': '',  # the file of the last one, see `python -m sognet_jax.training.label_prior`
+        'free_fraction': 0.7,  # of the last two: what has to be free of an instance's mask
         'proposals_per_level': 1000,
         'proposals': 1000,
         'score_threshold': 0.6,
@@ -164,6 +169,7 @@ def _inference() -> dict:
         'balance': 2.0,
         'resolve': 'joint',
         'outside': 'zero',
+        'void_channel': False,  # UPSNet: True
         'stuff_area_limit': 4096,
         'vote': False,
     }

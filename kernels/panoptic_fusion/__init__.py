@@ -22,6 +22,7 @@ def panoptic_fusion(
     balance: float = 2.0,
     resolve: str = 'joint',
     outside: str = 'zero',
+    void_channel: bool = False,
     implementation: str | None = None,
 ) -> jax.Array:
     """Overlap resolving, panoptic head (Eq. 6 to 10) and arg max over stuff and instances, for one image.
@@ -44,10 +45,11 @@ def panoptic_fusion(
         balance: k of Eq. (10).
         resolve: `'joint'` is Eq. (8), `'sequential'` goes pair by pair (published inference).
         outside: `'zero'`: outside its box an instance has probability 0.5 (published); `'absent'`: 0.
+        void_channel: UPSNet's: pixels are void where a thing is seen, but no instance of it.
         implementation: `None` (the fastest that can run) or `'xla'`.
 
     Returns:
-        `[H, W]` int32: 0..S-1 stuff, S + k instance k.
+        `[H, W]` int32: 0..S-1 stuff, S + k instance k, -1 void (with a void channel).
 
     Raises:
         ValueError: an option or the implementation is unknown, or H, W is no multiple of the size of `semantic`.
@@ -65,7 +67,7 @@ def panoptic_fusion(
         raise ValueError(f'size {tuple(size)} must be one integer times that of semantic, {semantic.shape[:2]}')
     return panoptic_fusion_xla(
         mask_logits, boxes, classes, valid, relations, semantic, size, partners=partners, num_stuff=num_stuff,
-        head=head, balance=balance, resolve=resolve, outside=outside,
+        head=head, balance=balance, resolve=resolve, outside=outside, void_channel=void_channel,
     )  # fmt: skip
 
 

@@ -12,6 +12,9 @@ from sognet_jax.ops.bands import band_height, paste_matrices, split_rows
 from sognet_jax.ops.masks import semantic_crop
 from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
 from sognet_jax.ops.resize import resize_bilinear
+from sognet_jax.ops.void import void_logits
+
+VOID = -1
 
 
 class _Rows(NamedTuple):
@@ -36,6 +39,7 @@ def panoptic_fusion_xla(
     balance: float,
     resolve: str,
     outside: str,
+    void_channel: bool,
 ) -> jax.Array:
     """See `kernels.panoptic_fusion.panoptic_fusion`."""
 
@@ -57,13 +61,13 @@ def panoptic_fusion_xla(
     ) -> jax.Array:
         order = jnp.argsort(-partners, stable=True)
         own_class = jnp.moveaxis(semantic[..., num_stuff:], -1, 0)[classes[order]]
-        stuff = jnp.moveaxis(semantic[..., :num_stuff], -1, 0)
+        stuff, things = jnp.split(jnp.moveaxis(semantic, -1, 0), [num_stuff])
         channels = _paint(
             mask_logits[order], boxes[order], valid[order], relations[order][:, order],
-            jnp.concatenate([stuff, own_class]), size, resolver, finish, outside == 'absent',
+            [stuff, own_class, things if void_channel else things[:0]], size, resolver, finish, outside == 'absent',
         )  # fmt: skip
-        labels = jnp.concatenate([jnp.arange(num_stuff), num_stuff + order]).astype(jnp.int32)
-        return labels[channels]
+        labels = jnp.concatenate([jnp.arange(num_stuff), num_stuff + order, jnp.array([VOID])])
+        return labels[channels].astype(jnp.int32)
 
     return compute(
         mask_logits.astype(jnp.float32), boxes, classes, valid, relations, semantic.astype(jnp.float32), partners
@@ -75,7 +79,7 @@ def _paint(
     boxes: jax.Array,
     valid: jax.Array,
     relations: jax.Array,
-    semantic: jax.Array,
+    semantic: list[jax.Array],
     size: tuple[int, int],
     resolver: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array],
     finish: Callable[[jax.Array, jax.Array], jax.Array],
@@ -85,30 +89,33 @@ def _paint(
 
     Args:
         mask_logits, boxes, valid, relations: as in `panoptic_fusion`, in painting order.
-        semantic: `[S + K, h, w]` logits of the stuff classes and of each instance's class.
+        semantic: logits of the stuff classes `[S, h, w]`, of each instance's class `[K, h, w]`, and of all things
+            `[T, h, w]`, or of none, if void has no channel.
         size: H, W.
         resolver: A, O, inside -> A'.
         finish: X, A' -> Z.
         absent_outside: `outside='absent'`.
     """
     count, mask_size = mask_logits.shape[:2]
-    num_stuff = semantic.shape[0] - count
+    num_stuff, num_things = len(semantic[0]), len(semantic[2])
+    semantic = jnp.concatenate(semantic)
     stride = size[0] // semantic.shape[1]
     rows, columns = paste_matrices(boxes, size, mask_size)
     stretched = jnp.einsum('kij,kxj->kix', mask_logits, columns, precision='highest')
     inside_columns = jnp.any(columns > 0, axis=-1)
     crop_rows, crop_columns = _crop_intervals(boxes, size)
-    low_band = band_height(semantic.shape[1], stride * size[1] * (num_stuff + 4 * count))
+    low_band = band_height(semantic.shape[1], stride * size[1] * (len(semantic) + 3 * count))
 
     def paint(band: tuple[_Rows, jax.Array]) -> jax.Array:
         rows, low = band
-        enlarged = _enlarge(low, stride)
+        stuff, own_class, things = jnp.split(_enlarge(low, stride), [num_stuff, num_stuff + count])
         pasted = jnp.einsum('ykj,kjx->kyx', rows.paste, stretched, precision='highest')
         inside = jnp.any(rows.paste > 0, axis=-1).T[:, :, None] & inside_columns[:, None]
         resolved = resolver(pasted, relations, inside if absent_outside else None)
-        cropped = jnp.where(rows.crop.T[:, :, None] & crop_columns[:, None], enlarged[num_stuff:], 0.0)
+        cropped = jnp.where(rows.crop.T[:, :, None] & crop_columns[:, None], own_class, 0.0)
         logits = jnp.where(valid[:, None, None], finish(cropped, resolved), -jnp.inf)
-        return jnp.argmax(jnp.concatenate([enlarged[:num_stuff], logits]), axis=0).astype(jnp.int32)
+        void = void_logits(things, cropped, valid)[None] if num_things else things
+        return jnp.argmax(jnp.concatenate([stuff, logits, void]), axis=0).astype(jnp.int32)
 
     by_row = _Rows(jnp.swapaxes(rows, 0, 1), crop_rows.T)
     by_row = jax.tree.map(lambda x: split_rows(x, low_band * stride), by_row)

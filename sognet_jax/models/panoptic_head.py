@@ -50,16 +50,20 @@ def combine(semantic: jax.Array, resolved: jax.Array, *, head: int, balance: flo
     raise ValueError(f'panoptic head must be 1 (Eq. 9) or 2 (Eq. 10), not {head!r}')
 
 
-def panoptic_logits(stuff: jax.Array, instances: jax.Array, valid: jax.Array) -> jax.Array:
-    """Z: stuff logits first, then instances.
+def panoptic_logits(
+    stuff: jax.Array, instances: jax.Array, valid: jax.Array, void: jax.Array | None = None
+) -> jax.Array:
+    """Z: stuff logits first, then instances, then the void channel.
 
     Args:
         stuff: `[B, h, w, S]` semantic logits of the stuff classes.
         instances: `[B, N, h, w]` Z_i.
         valid: `[B, N]` bool; the logits of empty slots become `ABSENT`.
+        void: `[B, h, w]` of `ops.void.void_logits`; None for no such channel.
 
     Returns:
-        `[B, h, w, S + N]`.
+        `[B, h, w, S + N]`, or `S + N + 1`.
     """
     instances = jnp.where(valid[:, :, None, None], instances, ABSENT)
-    return jnp.concatenate([stuff, jnp.moveaxis(instances, 1, -1)], axis=-1)
+    channels = [stuff, jnp.moveaxis(instances, 1, -1)]
+    return jnp.concatenate(channels if void is None else [*channels, void[..., None]], axis=-1)

@@ -20,10 +20,12 @@ from sognet_jax.ops.masks import crop_resize_masks, paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.resize import resize_bilinear
+from sognet_jax.ops.void import void_logits
 from sognet_jax.targets.anchors import label_anchors
 from sognet_jax.targets.masks import mask_targets
 from sognet_jax.targets.proposals import SampledProposals, sample_proposals
 from sognet_jax.targets.semantic import semantic_box_targets
+from sognet_jax.targets.void import void_targets
 
 Batch = Mapping[str, jax.Array]
 Losses = dict[str, jax.Array]
@@ -49,6 +51,8 @@ class Objective:
         box_batch_size, foreground_fraction: proposals sampled per image, and how many of them may be foreground.
         panoptic_head: 1 (Eq. 9) or 2 (Eq. 10).
         outside: pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`).
+        void_fraction: share of the instances that the panoptic head is not shown, at random, and that it has to call
+            void; 0 is no void channel. UPSNet has 0.3, SOGNet 0.
         relation_loss: `overlap` is Eq. (12), `order` Eq. (14).
     """
 
@@ -60,6 +64,7 @@ class Objective:
     foreground_fraction: float = 0.25
     panoptic_head: int = 2
     outside: str = 'zero'
+    void_fraction: float = 0.0
     relation_loss: str = 'overlap'
 
     def __post_init__(self) -> None:
@@ -71,6 +76,8 @@ class Objective:
             )
         if self.outside not in ('zero', 'absent'):
             raise ValueError(f"config field objective.outside must be 'zero' or 'absent', not {self.outside!r}")
+        if not 0 <= self.void_fraction < 1:
+            raise ValueError(f'config field objective.void_fraction must be in [0, 1), not {self.void_fraction}')
         if self.panoptic_head not in (1, 2):
             raise ValueError(f'config field objective.panoptic_head must be 1 or 2, not {self.panoptic_head!r}')
 
@@ -101,12 +108,14 @@ class Assignment(NamedTuple):
         anchor_labels, anchor_targets: `[B, A]`, `[B, A, 4]` of `label_anchors`.
         sampled: `[B, R, ...]` of `sample_proposals`; foreground lies in the first F slots.
         mask_targets: `[B, F, 28, 28]` of the first F sampled boxes.
+        unknown: `[B, N]` bool, instances that the panoptic head is not shown, see `Objective.void_fraction`.
     """
 
     anchor_labels: jax.Array
     anchor_targets: jax.Array
     sampled: SampledProposals
     mask_targets: jax.Array
+    unknown: jax.Array | None = None
 
 
 AnchorPredictions = tuple[list[jax.Array], list[jax.Array]]
@@ -173,7 +182,11 @@ def assign_targets(
             priority=jax.random.uniform(proposal_key, (boxes.shape[0] + truth.boxes.shape[0],)),
         )  # fmt: skip
         foreground, matched = sampled.boxes[:num_foreground], sampled.matched[:num_foreground]
-        return Assignment(labels, targets, sampled, mask_targets(truth.masks, truth.boxes, foreground, matched))
+        unknown = None
+        if objective.void_fraction:
+            unknown = jax.random.uniform(jax.random.fold_in(key, 2), truth.valid.shape) < objective.void_fraction
+        masks = mask_targets(truth.masks, truth.boxes, foreground, matched)
+        return Assignment(labels, targets, sampled, masks, unknown)
 
     return jax.lax.stop_gradient(jax.vmap(assign)(*anchor_predictions, ground_truth(batch), batch['image_size'], keys))
 
@@ -192,7 +205,7 @@ def losses_of_assignment(
     instances |= _rpn_losses(anchor_predictions, assignment, objective)
     semantic_logits = network.segment_semantics(features, batch['image_size'])
     semantic = _semantic_losses(semantic_logits, batch['semantic'])
-    overlap = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective)
+    overlap = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective, assignment.unknown)
     # R needs instance annotations alone; R* of Eq. (14) has no decided pair without the others.
     instances['relation'] = overlap['relation']
     both = {'panoptic': overlap['panoptic']}
@@ -257,6 +270,7 @@ def _overlap_losses(
     mask_logits: jax.Array,
     semantic_logits: jax.Array,
     objective: Objective,
+    unknown: jax.Array | None,
 ) -> Losses:
     """Panoptic and relation losses `[B]`: relations of the ground truth, overlaps resolved on predicted logits."""
     size = semantic_logits.shape[1:3]
@@ -272,13 +286,18 @@ def _overlap_losses(
         semantic_logits, truth.boxes, truth.classes, num_stuff=num_stuff, stride=PANOPTIC_STRIDE
     )
     instances = combine(semantic, resolved, head=objective.panoptic_head)
-    logits = panoptic_logits(semantic_logits[..., :num_stuff], instances, truth.valid)
+    labels, shown, void = batch['panoptic'], truth.valid, None
+    if unknown is not None:
+        shown = truth.valid & ~unknown
+        void = void_logits(jnp.moveaxis(semantic_logits[..., num_stuff:], -1, -3), semantic, shown)
+        labels = jax.vmap(functools.partial(void_targets, num_stuff=num_stuff))(labels, unknown)
+    logits = panoptic_logits(semantic_logits[..., :num_stuff], instances, shown, void)
     if objective.relation_loss == 'overlap':
         relation = jax.vmap(losses.overlap_relation_loss)(relations, batch['overlap'], takes_part)
     else:
         relation = jax.vmap(losses.order_relation_loss)(relations, batch['order'], batch['decided'], takes_part)
     num_pixels = jnp.prod(reduced(image_extent(batch['image_size']), PANOPTIC_STRIDE), axis=-1)
-    panoptic = jax.vmap(losses.panoptic_loss)(logits, batch['panoptic'], num_pixels)
+    panoptic = jax.vmap(losses.panoptic_loss)(logits, labels, num_pixels)
     return {'panoptic': panoptic, 'relation': relation}
 
 

@@ -60,7 +60,7 @@ def naive_resolve(logits, relations, inside, resolve):
     return logits
 
 
-def naive_fusion(scene, size, head, balance, resolve, outside):
+def naive_fusion(scene, size, head, balance, resolve, outside, void_channel=False):
     """Everything at full resolution and in painting order, one instance at a time."""
     order = np.argsort(-scene['partners'], kind='stable')
     order = order[scene['valid'][order]]
@@ -71,16 +71,20 @@ def naive_fusion(scene, size, head, balance, resolve, outside):
     resolved = naive_resolve(pasted, scene['relations'][np.ix_(order, order)], inside, resolve)
     semantic = np.asarray(RESIZE(scene['semantic'], size))
     channels = [semantic[..., k] for k in range(STUFF)]
+    seen = []
     for i, slot in enumerate(order):
         x1, y1, x2, y2 = (boxes[i] - SHIFT).tolist()
         crop = np.zeros(size, bool)
         crop[max(int(y1), 0) : max(int(round(y2) + 1), 0), max(int(x1), 0) : max(int(round(x2) + 1), 0)] = True
         own = np.where(crop, semantic[..., STUFF + scene['classes'][slot]], 0)
+        seen.append(own)
         extra = own if head == 1 else balance * own * sigmoid(resolved[i])
         channels.append(extra + resolved[i])
+    if void_channel:
+        channels.append(semantic[..., STUFF:].max(axis=-1) - (np.max(seen, axis=0) if seen else 0))
     channels = np.stack(channels)
     ranked = np.sort(channels, axis=0)
-    ids = np.concatenate([np.arange(STUFF), STUFF + order])[channels.argmax(axis=0)]
+    ids = np.concatenate([np.arange(STUFF), STUFF + order, [-1]])[channels.argmax(axis=0)]
     is_clear = ranked[-1] - ranked[-2]
     return ids, (is_clear > 1e-4) | (is_clear == 0)
 
@@ -99,6 +103,19 @@ def test_equals_loop(head, resolve, outside):
     wanted, is_clear = naive_fusion(scene, (40, 48), head, 1.5, resolve, outside)
     assert is_clear.mean() > 0.99
     np.testing.assert_array_equal(ids[is_clear], wanted[is_clear])
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_void_is_where_a_thing_is_seen_but_no_instance_of_it(seed):
+    scene = random_scene(seed)
+    if seed == 2:
+        scene['valid'][:] = False
+        scene['relations'][:] = 0
+    arguments = {'head': 2, 'resolve': 'joint', 'outside': 'absent', 'balance': 2.0, 'void_channel': True}
+    ids = np.asarray(fuse(scene, **arguments))
+    wanted, is_clear = naive_fusion(scene, (40, 48), **arguments)
+    np.testing.assert_array_equal(ids[is_clear], wanted[is_clear])
+    assert 0.02 < (ids == -1).mean() < 0.9
 
 
 @pytest.mark.parametrize('rows_per_band', [1, 3, 4])
