@@ -161,31 +161,47 @@ def overlap_graph(
         undecided: `[n, n]` bool, pairs that overlap in an unknown order, one of (i, j) and (j, i) or both: they get
             dashed lines.
     """
+    picture = faded(image, height)
     scale = height / image.shape[0]
-    picture = cv2.resize(image, (round(image.shape[1] * scale), height), interpolation=cv2.INTER_CUBIC)
-    picture = (picture * 0.55 + 255 * 0.45).astype(np.uint8)
     boxes = boxes * scale
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2 if nodes is None else nodes * scale
-    for x1, y1, x2, y2 in boxes.round().astype(int):
-        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), (120, 120, 128), 1, cv2.LINE_AA)
+    draw_boxes(picture, boxes)
     if undecided is not None:
         for first, second in np.argwhere(np.triu(undecided | undecided.T)):
             dashed_line(picture, centers[first], centers[second], INK)
     for covered, covering in np.argwhere(relations > threshold):
         arrow(picture, centers[covering], centers[covered])
-    for index, center in enumerate(centers.round().astype(int)):
-        cv2.circle(picture, tuple(center.tolist()), NODE_RADIUS, INK, -1, cv2.LINE_AA)
-        _text_centered(picture, str(index) if labels is None else labels[index], center, 0.4, PAPER)
+    draw_nodes(picture, centers, [str(index) for index in range(len(centers))] if labels is None else labels)
     return picture
 
 
-def arrow(picture: np.ndarray, start: np.ndarray, end: np.ndarray) -> None:
+def faded(image: np.ndarray, height: int) -> np.ndarray:
+    """An image `[h, w, 3]`, enlarged or reduced to a height in pixels and whitened, as paper for a graph."""
+    width = max(round(image.shape[1] * height / image.shape[0]), 1)
+    picture = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    return (picture * 0.55 + 255 * 0.45).astype(np.uint8)
+
+
+def draw_boxes(picture: np.ndarray, boxes: np.ndarray) -> None:
+    """Draws thin grey frames, half-open boxes `[n, 4]` in pixels of the picture."""
+    for x1, y1, x2, y2 in boxes.round().astype(int):
+        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), (120, 120, 128), 1, cv2.LINE_AA)
+
+
+def draw_nodes(picture: np.ndarray, centers: np.ndarray, labels: Sequence[str]) -> None:
+    """Draws discs with numbers on them, their middles `[n, 2]` (x, y) in pixels of the picture."""
+    for label, center in zip(labels, centers.round().astype(int), strict=True):
+        cv2.circle(picture, tuple(center.tolist()), NODE_RADIUS, INK, -1, cv2.LINE_AA)
+        _text_centered(picture, label, center, 0.4, PAPER)
+
+
+def arrow(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequence[int] = COVER_COLOR) -> None:
     """Draws an arrow between the middles (x, y) of two nodes; its head touches the second."""
     length = max(float(np.linalg.norm(end - start)), 1e-6)
     end = end - (end - start) / length * min(NODE_RADIUS + 2, length / 2)
     points = [tuple(point.round().astype(int).tolist()) for point in (start, end)]
-    for color, thickness in ((PAPER, 5), (COVER_COLOR, 2)):
-        cv2.arrowedLine(picture, *points, color, thickness, cv2.LINE_AA, tipLength=min(12 / length, 0.5))
+    for line_color, thickness in ((PAPER, 5), (color, 2)):
+        cv2.arrowedLine(picture, *points, line_color, thickness, cv2.LINE_AA, tipLength=min(12 / length, 0.5))
 
 
 def dashed_line(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequence[int]) -> None:

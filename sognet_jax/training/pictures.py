@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.schema import Record
-from sognet_jax.inference.segments import Segment
+from sognet_jax.evaluation.tally import ImageResult, ImageTruth
 from sognet_jax.visualization import PanopticPicture, compose, overlap_graph, overlap_matrix, panoptic_overlay
 
 PANEL = 360
@@ -18,52 +16,59 @@ PREDICTED = (214, 69, 65)
 ANNOTATED = (38, 110, 180)
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageResult:
-    """What evaluation knows of one image.
+def evaluation_picture(record: Record, truth: ImageTruth, result: ImageResult, categories: CategorySet) -> np.ndarray:
+    """Image, ground truth and prediction above; below, for a method with relations, who covers whom in it.
 
-    Attributes:
-        ids, segments: predicted segments at the original size.
-        relations, order, true_order: `[n, n]` O, R* and the true order of the n real instances.
-        slots: `[n]` their slots in the example.
+    Args:
+        record: of the image.
+        truth: its annotations.
+        result: what the network says of it.
+        categories: names and colours.
     """
-
-    ids: np.ndarray
-    segments: list[Segment]
-    relations: np.ndarray
-    order: np.ndarray
-    true_order: np.ndarray
-    slots: np.ndarray
-
-
-def evaluation_picture(
-    result: ImageResult, record: Record, example: dict[str, np.ndarray], categories: CategorySet
-) -> np.ndarray:
-    """Image, ground truth and prediction above; the predicted overlap graph, O and R* (or the true order) below."""
     image = record.image()
     blank = PanopticPicture(np.zeros(image.shape[:2], np.int32), {})
-    truth = blank
-    if record.has_panoptic:
-        instance_of = {int(segment): index for index, segment in enumerate(record.instances.segment) if segment}
-        known = zip(record.segments.id.tolist(), record.segments.category.tolist(), strict=True)
-        truth = PanopticPicture(record.panoptic_ids(), {i: (c, instance_of.get(i, -1)) for i, c in known})
-    predicted = PanopticPicture(result.ids, {s.id: (s.category, s.instance) for s in result.segments})
-    boxes = example['boxes'][result.slots] / example['scale']
-    names = [categories.things[index].name for index in example['classes'][result.slots]]
-    side = {'size': PANEL, 'color': ANNOTATED}
-    matrices = [('O: row is covered by column', overlap_matrix(result.relations, names, size=PANEL, color=PREDICTED))]
-    if result.true_order.any():
-        matrices.append(('true order', overlap_matrix(result.true_order, names, **side)))
-    else:
-        matrices.append(('R* from the annotations', overlap_matrix(result.order, names, **side)))
-    graph = overlap_graph(image, boxes, result.relations, height=PANEL)
-    return compose(
+    rows = [
         [
-            [
-                ('image', panoptic_overlay(image, blank, categories, height=PANEL, opacity=0.0)),
-                ('ground truth', panoptic_overlay(image, truth, categories, height=PANEL)),
-                ('prediction', panoptic_overlay(image, predicted, categories, height=PANEL)),
-            ],
-            [('O of the ground truth instances', graph), *matrices],
+            ('image', panoptic_overlay(image, blank, categories, height=PANEL, opacity=0.0)),
+            ('ground truth', panoptic_overlay(image, annotated_segments(record), categories, height=PANEL)),
+            ('prediction', panoptic_overlay(image, predicted_segments(result), categories, height=PANEL)),
         ]
-    )
+    ]
+    if result.true_relations is not None:
+        rows.append(_relation_panels(image, record, truth, result.true_relations, categories))
+    return compose(rows)
+
+
+def annotated_segments(record: Record) -> PanopticPicture:
+    """The panoptic annotation of an image, for a picture; nothing where there is none."""
+    if not record.has_panoptic:
+        return PanopticPicture(np.zeros(record.size, np.int32), {})
+    instance_of = {int(segment): index for index, segment in enumerate(record.instances.segment) if segment}
+    known = zip(record.segments.id.tolist(), record.segments.category.tolist(), strict=True)
+    return PanopticPicture(record.panoptic_ids(), {i: (c, instance_of.get(i, -1)) for i, c in known})
+
+
+def predicted_segments(result: ImageResult) -> PanopticPicture:
+    """The predicted segments of an image, for a picture."""
+    number_of = {segment: number for number, segment in enumerate(result.instance_ids.tolist())}
+    return PanopticPicture(result.ids, {i: (category, number_of.get(i, -1)) for i, category in result.segments})
+
+
+def _relation_panels(
+    image: np.ndarray, record: Record, truth: ImageTruth, relations: np.ndarray, categories: CategorySet
+) -> list[tuple[str, np.ndarray]]:
+    """The predicted overlap graph, O, and R* or the true order (the paper's Figure 3)."""
+    names = [categories.things[index].name for index in record.instances.category[truth.related]]
+    side = {'size': PANEL, 'color': ANNOTATED}
+    if truth.true_order.any():
+        known = ('true order', overlap_matrix(truth.true_order, names, **side))
+    else:
+        known = ('R* from the annotations', overlap_matrix(truth.order, names, **side))
+    return [
+        (
+            'O of the ground truth instances',
+            overlap_graph(image, record.instances.box[truth.related], relations, height=PANEL),
+        ),
+        ('O: row is covered by column', overlap_matrix(relations, names, size=PANEL, color=PREDICTED)),
+        known,
+    ]

@@ -1,0 +1,179 @@
+"""What an evaluation puts on its report page: which images are the best and the worst, and their pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+
+import jax
+import ml_collections
+import numpy as np
+
+from sognet_jax.categories import CategorySet
+from sognet_jax.category_files import category_set
+from sognet_jax.data.schema import Record
+from sognet_jax.data.storage import RecordSource
+from sognet_jax.evaluation.error_pictures import SegmentErrors, error_picture, order_picture
+from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy
+from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments
+from sognet_jax.evaluation.report import PANEL_HEIGHT, ImageCard, Report, class_rows
+from sognet_jax.evaluation.summary import Metrics
+from sognet_jax.evaluation.tally import ImageResult, ImageTruth
+from sognet_jax.training.pictures import annotated_segments, predicted_segments
+from sognet_jax.visualization import panoptic_overlay, write_names
+
+PACKAGES = ('jax', 'flax', 'numpy')
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """One image and how it came out.
+
+    Attributes:
+        index: its place in the data.
+        pq: panoptic quality over the classes that occur in it, in percent.
+        truth, result, matching: what is annotated, what was found, and what of it matches.
+    """
+
+    index: int
+    pq: float
+    truth: ImageTruth
+    result: ImageResult
+    matching: Matching
+
+
+class Extremes:
+    """Keeps the images with the lowest and with the highest panoptic quality; the others are forgotten.
+
+    Args:
+        number: of images of either kind.
+        num_classes: of the categories.
+    """
+
+    def __init__(self, number: int, num_classes: int) -> None:
+        self._number, self._num_classes = number, num_classes
+        self.worst: list[Judged] = []
+        self.best: list[Judged] = []
+
+    def add(self, index: int, truth: ImageTruth, result: ImageResult, matching: Matching | None) -> None:
+        """Looks at one image; without panoptic annotation it is neither good nor bad."""
+        if matching is None:
+            return
+        counts = matching.counts(self._num_classes)
+        if not counts.counted.any():
+            return
+        judged = Judged(index, 100 * counts.summary()['PQ'], truth, result, matching)
+        self.worst = sorted([*self.worst, judged], key=lambda one: (one.pq, one.index))[: self._number]
+        self.best = sorted([*self.best, judged], key=lambda one: (-one.pq, one.index))[: self._number]
+
+
+def make_report(
+    config: ml_collections.ConfigDict,
+    evaluated: str,
+    source: RecordSource,
+    metrics: Metrics,
+    counts: PanopticCounts,
+    extremes: Extremes,
+) -> Report:
+    """The report of an evaluation.
+
+    Args:
+        config: an experiment.
+        evaluated: the checkpoint or the folder of results.
+        source: the images.
+        metrics, counts: of all images.
+        extremes: the images that are shown.
+    """
+    categories = category_set(config.categories)
+    versions = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in PACKAGES)
+    facts = {
+        'evaluated': evaluated,
+        'data': f'{config.data.name}, {config.data.eval_split}',
+        'images': str(len(source)),
+        'method': _method(config.inference),
+        'device': f'{jax.local_device_count()} x {jax.devices()[0].device_kind}',
+        'versions': versions,
+        'date': datetime.date.today().isoformat(),
+    }
+    cards = {}
+    for judged in [*extremes.worst, *extremes.best]:
+        if judged.index not in cards:
+            cards[judged.index] = image_card(source[judged.index], judged, categories)
+    return Report(
+        title=f'SOGNet on {config.data.name}',
+        facts=facts,
+        metrics=metrics,
+        classes=class_rows(counts, metrics, categories),
+        worst=[cards[judged.index] for judged in extremes.worst],
+        best=[cards[judged.index] for judged in extremes.best],
+    )
+
+
+def image_card(record: Record, judged: Judged, categories: CategorySet) -> ImageCard:
+    """The numbers and pictures of one image."""
+    truth, result, matching = judged.truth, judged.result, judged.matching
+    image, annotated, predicted = record.image(), annotated_segments(record), predicted_segments(result)
+    pictures = {
+        'image': image,
+        'ground_truth': write_names(
+            panoptic_overlay(image, annotated, categories, height=PANEL_HEIGHT), annotated, categories
+        ),
+        'prediction': write_names(
+            panoptic_overlay(image, predicted, categories, height=PANEL_HEIGHT), predicted, categories
+        ),
+        'errors': error_picture(
+            image, truth.ids, result.ids, segment_errors(truth, result, matching), height=PANEL_HEIGHT,
+            truth_names={segment: categories.all[category].name for segment, category, _ in truth.segments},
+            predicted_names={segment: categories.all[category].name for segment, category in result.segments},
+        ),
+    }  # fmt: skip
+    orders = {}
+    if result.true_relations is not None:
+        order = truth.true_order if truth.true_order.any() else truth.order
+        boxes = record.instances.box[truth.related]
+        pictures['overlap_graph'] = order_picture(image, boxes, result.true_relations, order, height=PANEL_HEIGHT)
+        accuracy = OrderAccuracy()
+        accuracy.add(result.true_relations, order)
+        orders = {'wrong_orders': accuracy.total - accuracy.right, 'known_orders': accuracy.total}
+    return ImageCard(
+        name=record.file_name,
+        pq=judged.pq,
+        true_positives=len(matching.true),
+        false_positives=len(matching.wrong),
+        false_negatives=len(matching.missed),
+        **orders,
+        **pictures,
+    )
+
+
+def segment_errors(truth: ImageTruth, result: ImageResult, matching: Matching) -> SegmentErrors:
+    """The segments of an image by what became of them."""
+    true_ids = np.array([segment[0] for segment in truth.segments], np.int64)
+    ids = np.array([segment[0] for segment in result.segments], np.int64)
+    is_crowd = np.array([segment[2] for segment in truth.segments], bool)
+    # What lies on what, whatever it is called.
+    nameless = match_segments(
+        truth.ids,
+        [(segment, 0, crowd) for segment, _, crowd in truth.segments],
+        result.ids,
+        [(segment, 0) for segment, _ in result.segments],
+    )
+    other_name = matching.true_category[nameless.true] != matching.predicted_category[nameless.predicted]
+    return SegmentErrors(
+        missed=true_ids[matching.missed].tolist(),
+        wrong=ids[matching.wrong].tolist(),
+        misnamed=ids[nameless.predicted[other_name]].tolist(),
+        right=ids[matching.predicted].tolist(),
+        excused=ids[matching.excused].tolist(),
+        ignored=true_ids[is_crowd].tolist(),
+    )
+
+
+def _method(inference: ml_collections.ConfigDict) -> str:
+    if inference.method in ('heuristics', 'label_prior'):
+        return inference.method
+    details = [f'panoptic head {inference.panoptic_head}']
+    if inference.method == 'relations':
+        details += [f'resolve {inference.resolve}', f'outside {inference.outside}']
+    return f'{inference.method}: {", ".join(details)}'

@@ -1,0 +1,147 @@
+"""Results as files: read again they are the same, pycocotools and the panoptic format's readers take them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from sognet_jax.categories import CITYSCAPES, SHAPES
+from sognet_jax.data.shapes.builder import ShapesSettings, draw
+from sognet_jax.evaluation.instance_ap import Detections
+from sognet_jax.evaluation.tally import ImageResult, Tally
+from sognet_jax.training.network_results import image_truth
+from sognet_jax.training.saved_results import ResultsError, ResultsWriter, public_image_id, read_results
+
+MAX_INSTANCES = 10
+
+
+@pytest.fixture(scope='module')
+def records():
+    return [draw(ShapesSettings(), 1, index) for index in range(4)]
+
+
+def perturbed(record, rng):
+    """A result that is nearly the annotation: some instances are gone, ids are others, O is noise."""
+    truth = image_truth(record, MAX_INSTANCES)
+    kept = np.flatnonzero(rng.uniform(size=len(record.instances.id)) < 0.8)
+    owners = np.array([int(record.instances.segment[row]) for row in kept], np.int64)
+    ids, segments = np.zeros(record.size, np.int32), []
+    for number, (segment, category, _) in enumerate(truth.segments, start=1):
+        if category < SHAPES.num_stuff or segment in owners:
+            ids[truth.ids == segment] = 7 * number
+            segments.append((7 * number, category))
+    things = [segment for segment, category in segments if category >= SHAPES.num_stuff]
+    relations, true_relations = (
+        np.triu(rng.uniform(size=(n, n)).astype(np.float32), 1) for n in (len(things), len(truth.related))
+    )
+    found = record.instances
+    detections = Detections(
+        found.category[kept], rng.uniform(size=len(kept)), found.box[kept] + 0.25, [found.rles[row] for row in kept]
+    )
+    return ImageResult(ids, segments, np.array(things, np.int64), relations, true_relations, detections, None)
+
+
+@pytest.fixture
+def saved(records, tmp_path):
+    """A folder of results, and the results."""
+    rng = np.random.default_rng(0)
+    results = [perturbed(record, rng) for record in records]
+    writer = ResultsWriter(tmp_path / 'predictions', SHAPES)
+    for record, result in zip(records, results, strict=True):
+        writer.add(record, result)
+    writer.finish()
+    return tmp_path / 'predictions', results
+
+
+def metrics(records, results):
+    tally = Tally(SHAPES)
+    for record, result in zip(records, results, strict=True):
+        tally.add(image_truth(record, MAX_INSTANCES), result)
+    return tally.metrics()
+
+
+def test_results_that_are_read_again_have_the_same_metrics(records, saved):
+    folder, results = saved
+    again = list(read_results(folder, SHAPES, records))
+    assert [index for index, _, _ in again] == [0, 1, 2, 3]
+    expected, found = metrics(records, results), metrics(records, [result for _, _, result in again])
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_equal(found[name], value, err_msg=name)
+    assert 10 < expected['PQ'] < 100
+
+
+def test_files_are_what_the_servers_take(records, saved):
+    """The result formats of https://cocodataset.org/#format-results."""
+    folder, results = saved
+    panoptic = json.loads((folder / 'panoptic.json').read_text())
+    assert panoptic.keys() == {'annotations'}
+    for entry, result in zip(panoptic['annotations'], results, strict=True):
+        assert entry.keys() == {'image_id', 'file_name', 'segments_info'}
+        assert (folder / 'panoptic' / entry['file_name']).is_file()
+        expected = [{'id': i, 'category_id': SHAPES.all[category].id} for i, category in result.segments]
+        assert entry['segments_info'] == expected
+    truth = COCO()
+    truth.dataset = {'images': [{'id': record.image_id} for record in records], 'annotations': [],
+                     'categories': [{'id': category.id} for category in SHAPES.things]}  # fmt: skip
+    truth.createIndex()
+    loaded = truth.loadRes(str(folder / 'masks.json'))
+    for record, result in zip(records, results, strict=True):
+        mine = loaded.loadAnns(loaded.getAnnIds(imgIds=[record.image_id]))
+        assert [entry['area'] for entry in mine] == coco_mask.area(result.detections.rles).tolist()
+        by_box = truth.loadRes(str(folder / 'boxes.json')).loadAnns([entry['id'] for entry in mine])
+        corners = np.array([entry['bbox'] for entry in by_box]).reshape(-1, 2, 2).cumsum(axis=1).reshape(-1, 4)
+        np.testing.assert_allclose(corners, result.detections.box, atol=1e-4)
+        assert [entry['category_id'] for entry in mine] == [SHAPES.things[i].id for i in result.detections.category]
+
+
+def test_cityscapes_calls_its_images_by_name(records, tmp_path):
+    record = dataclasses.replace(records[0], file_name='aachen_000000_000019_leftImg8bit.png')
+    assert public_image_id(record) == 'aachen_000000_000019'
+    ids = np.full(record.size, 26001)
+    nothing = Detections(np.zeros(0, int), np.zeros(0), np.zeros((0, 4)), [])
+    result = ImageResult(ids, [(26001, CITYSCAPES.num_stuff)], np.array([26001]), None, None, nothing, None)
+    writer = ResultsWriter(tmp_path, CITYSCAPES)
+    writer.add(record, result)
+    writer.finish()
+    entry = json.loads((tmp_path / 'panoptic.json').read_text())['annotations'][0]
+    assert entry['image_id'] == 'aachen_000000_000019' and entry['file_name'] == 'aachen_000000_000019.png'
+    assert entry['segments_info'] == [{'id': 26001, 'category_id': CITYSCAPES.things[0].id}]
+    ((_, _, again),) = read_results(tmp_path, CITYSCAPES, [record])
+    assert again.relations is None and again.segments == [(26001, CITYSCAPES.num_stuff)]
+
+
+BROKEN = {
+    'no panoptic.json': (lambda folder: (folder / 'panoptic.json').unlink(), 'panoptic.json: cannot be read'),
+    'no JSON': (lambda folder: (folder / 'masks.json').write_text('[{'), 'masks.json: is no file of results'),
+    'another JSON': (lambda folder: (folder / 'overlaps.json').write_text('{}'), 'overlaps.json: is no file of results'),
+    'an image without a result': (
+        lambda folder: (folder / 'panoptic.json').write_text('{"annotations": []}'),
+        'panoptic.json: has no result for image'),
+    'a missing PNG': (
+        lambda folder: next((folder / 'panoptic').iterdir()).unlink(), r'panoptic/.*png: .*No such file'),
+    'a truncated PNG': (
+        lambda folder: next((folder / 'panoptic').iterdir()).write_bytes(b'\x89PNG'), r'panoptic/.*png: not a readable'),
+    'an unknown category': (
+        lambda folder: edit(folder / 'masks.json', lambda c: c[0].update(category_id=999)),
+        'predictions, image .*: field or category 999'),
+    'a detection without a box': (
+        lambda folder: edit(folder / 'boxes.json', lambda c: c.pop()), 'detections in masks.json'),
+}  # fmt: skip
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('name', BROKEN)
+def test_broken_results_are_named(records, saved, name):
+    breaks, message = BROKEN[name]
+    breaks(saved[0])
+    with pytest.raises(ResultsError, match=message):
+        list(read_results(saved[0], SHAPES, records))
