@@ -9,19 +9,23 @@ true order 86.3, where the best rule by category gets 74.0 and the best rule by 
 It differs from the paper in the relation head, which has no time to learn slowly: Eq. (14) in place of Eq. (12), a bias
 and a ReLU behind the geometry of Eq. (3), and a large weight.
 
-Variant: `configs/shapes.py:overlap` trains the relations with Eq. (12) for 2,400 steps, 17 minutes: PQ 68.7 (things
-58.9, stuff 93.3), order accuracy 38.2. Direction comes from the panoptic loss alone there, and slowly.
+Variants, the rows of the paper's Tables 1 and 2 (docs/results.md has what they reach, `make tables` trains them all):
+
+    :box, :category, :both   relations from geometry, from category, from both, in place of both and appearance
+    :overlap                 Eq. (12), which knows overlaps but no order, in place of Eq. (14)
+    :plain                   PlainNet: no relation and no panoptic loss; evaluated with inference.method
+                             `panoptic_head`, `heuristics` or `label_prior`
 """
 
 import ml_collections
 
 from configs import coco_r50
 
-VARIANTS = ('', 'overlap')
+VARIANTS = ('', 'box', 'category', 'both', 'overlap', 'plain')
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-    """The config; `variant` is '' or 'overlap'."""
+    """The config; `variant` is one of `VARIANTS`."""
     if variant not in VARIANTS:
         raise ValueError(f'configs/shapes.py has the variants {VARIANTS}, not {variant!r}')
     config = coco_r50.get_config()
@@ -41,7 +45,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     objective.weights.semantic = 0.5
     objective.weights.panoptic = 0.5
     # Little but the relation head feels this weight: it is that head's learning rate.
-    objective.weights.relation = 30.0
+    objective.weights.relation = 20.0
 
     inference = config.inference
     inference.proposals_per_level = 200
@@ -55,7 +59,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 0.02
     config.optimizer.warmup_steps = 100
     config.optimizer.drops = (1000, 1280)
-    config.optimizer.gradient_clip = 15.0
+    config.optimizer.gradient_clip = 10.0
 
     config.data.name = 'shapes'
     config.data.train_split = 'train'
@@ -71,14 +75,24 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.train.steps = 1400
     config.train.log_every = 50
     config.train.checkpoint_every = 350
-    if variant == 'overlap':
-        objective.relation_loss = 'overlap'
-        # Eq. (12) only strengthens the direction that a relation has; the panoptic loss has to be able to turn it.
-        objective.weights.relation = 1.0
-        objective.weights.panoptic = 1.0
-        config.train.steps = 2400
-        config.optimizer.drops = (1800, 2200)
+    _vary(config, variant)
     return config
+
+
+def _vary(config: ml_collections.ConfigDict, variant: str) -> None:
+    if variant in ('box', 'category', 'both'):
+        features = {'box': ('geometry',), 'category': ('category',), 'both': ('category', 'geometry')}[variant]
+        for name in ('category', 'geometry', 'appearance'):
+            config.model.relation[name] = name in features
+    if variant == 'overlap':
+        config.objective.relation_loss = 'overlap'
+        # Eq. (12) only strengthens the direction that a relation has; the panoptic loss has to be able to turn it.
+        config.objective.weights.relation = 1.0
+    if variant == 'plain':
+        config.objective.weights.panoptic = 0.0
+        config.objective.weights.relation = 0.0
+        config.inference.method = 'panoptic_head'
+        config.inference.panoptic_head = 1
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:

@@ -74,9 +74,9 @@ def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(workdir).resolve() / 'checkpoints'
 
 
-def has_checkpoint(workdir: str | pathlib.Path) -> bool:
-    """Whether a run has a checkpoint to go on from."""
-    return bool(_steps(checkpoint_folder(workdir)))
+def latest_step(workdir: str | pathlib.Path) -> int | None:
+    """The step of the newest checkpoint that a run can go on from; None where it has none."""
+    return max(_steps(checkpoint_folder(workdir)), default=None)
 
 
 def run_folder(path: str | pathlib.Path) -> pathlib.Path:

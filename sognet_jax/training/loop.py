@@ -12,7 +12,7 @@ import ml_collections
 
 from sognet_jax.category_files import category_set
 from sognet_jax.models.sognet import build_network, initialize, variable_shapes
-from sognet_jax.training.checkpoints import Checkpoints, has_checkpoint, restore_variables
+from sognet_jax.training.checkpoints import Checkpoints, latest_step, restore_variables
 from sognet_jax.training.data import TrainBatches
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
@@ -68,7 +68,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
     """
     workdir = pathlib.Path(workdir).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
-    run = build_run(config, resumes=has_checkpoint(workdir))
+    run = build_run(config, resumes=latest_step(workdir) is not None)
     checkpoints = Checkpoints(workdir)
     state = checkpoints.restore(run.state)
     first_step = int(state.step)

@@ -1,0 +1,70 @@
+"""Trains and evaluates every row of the tables in sequence; what is done is not done again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+
+import jax
+
+from sognet_jax.evaluation.summary import Metrics
+from sognet_jax.experiments.rows import LABEL_PRIOR, ROWS, STEPS, Row, row_config
+from sognet_jax.files import write_whole
+from sognet_jax.training.checkpoints import latest_step
+from sognet_jax.training.evaluate import evaluate
+from sognet_jax.training.label_prior import mine
+from sognet_jax.training.loop import train
+
+
+def run_all(workdir: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int], Metrics]:
+    """The metrics of every row, by its title, with every seed.
+
+    Args:
+        workdir: gets a folder for each trained network. Started again, the work goes on where it was.
+        seeds: one network of each variant is trained with each.
+    """
+    workdir = workdir.resolve()
+    # Runs of one variant share their compiled programs.
+    jax.config.update('jax_compilation_cache_dir', str(workdir / 'compiled'))
+    prior = workdir / LABEL_PRIOR
+    if not prior.is_file():
+        mine(row_config(ROWS[0], 0, str(prior)), prior)
+    work = [(row, seed) for seed in seeds for row in ROWS]
+    todo = sum(not _metrics_file(workdir, *item).is_file() for item in work)
+    metrics: dict[tuple[str, int], Metrics] = {}
+    started, done = time.monotonic(), 0
+    for row, seed in work:
+        file = _metrics_file(workdir, row, seed)
+        if not file.is_file():
+            left = (time.monotonic() - started) / done * (todo - done) / 60 if done else float('nan')
+            print(f'[{done + 1}/{todo}] {row.title}, seed {seed}; {left:.0f} minutes left', flush=True)
+            _run(row, seed, file.parent, str(prior))
+            done += 1
+        metrics[row.title, seed] = json.loads(file.read_text())
+    return metrics
+
+
+def run_folder(workdir: pathlib.Path, variant: str, seed: int) -> pathlib.Path:
+    """Where a network is trained."""
+    return workdir / f'{variant or "sognet"}_{seed}'
+
+
+def _metrics_file(workdir: pathlib.Path, row: Row, seed: int) -> pathlib.Path:
+    return run_folder(workdir, row.variant, seed) / row.evaluation / 'metrics.json'
+
+
+def _run(row: Row, seed: int, output: pathlib.Path, prior: str) -> None:
+    """Trains the row's network unless that has been done, and evaluates it."""
+    config, folder = row_config(row, seed, prior), output.parent
+    started = time.monotonic()
+    if latest_step(folder) != STEPS:
+        train(config, folder)
+    with contextlib.redirect_stdout(io.StringIO()):  # the table of every evaluation
+        evaluate(config, folder, output, num_pictures=0)
+    minutes = (time.monotonic() - started) / 60
+    write_whole(output / 'minutes.json', json.dumps({'minutes': round(minutes, 2), 'cores': os.cpu_count()}))
