@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
 
-.PHONY: help demo test lint clean
+.PHONY: help demo tables test lint clean
 
 help:
-	@echo 'make demo   draw scenes, train a small SOGNet on the CPU, evaluate it, leave pictures in $(RUN)/eval'
-	@echo 'make test   run the tests (make test PYTEST_ARGS="-m slow" for the long ones)'
-	@echo 'make lint   check style and the layers between the packages'
-	@echo 'make clean  remove the environment and the demo'
+	@echo 'make demo    draw scenes, train a small SOGNet on the CPU, evaluate it, leave pictures in $(RUN)/eval'
+	@echo "make tables  train the paper's Tables 1 and 2 on the shapes: docs/results.md"
+	@echo 'make test    run the tests (make test PYTEST_ARGS="-m slow" for the long ones)'
+	@echo 'make lint    check style and the layers between the packages'
+	@echo 'make clean   remove the environment and the demo'
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,7 +22,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 # glibc: back arrays with huge pages and keep them between steps, which makes a step on a CPU a fifth faster.
-demo: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967295:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=536870912
+demo tables: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967295:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=536870912
 demo:
 	@echo 'This demo needs no download of data and no accelerator. On two CPU cores, in 6 to 12 minutes, it'
 	@echo '  1. installs the requirements into $(VENV), if they are not there          (1 to 2 minutes)'
@@ -31,6 +32,9 @@ demo:
 	@$(MAKE) --no-print-directory $(VENV)/.installed
 	$(VENV)/bin/python train.py --config=configs/shapes.py --workdir=$(RUN)
 	$(VENV)/bin/python eval.py --config=configs/shapes.py --checkpoint=$(RUN)
+
+tables: $(VENV)/.installed
+	$(VENV)/bin/python -m sognet_jax.experiments
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

@@ -32,6 +32,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     model.mask.features = 48
     model.semantic.features = (48, 48)
 
+    config.objective.weights.relation = 30.0
     config.objective.rpn_batch_size = 128
     config.objective.proposals_per_level = 400
     config.objective.proposals = 300
@@ -43,6 +44,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
     # For 8 images; the 2 images of a step get 0.01.
     config.optimizer.learning_rate = 0.04
+    config.optimizer.gradient_clip = 15.0
     config.optimizer.warmup_steps = 200
     config.optimizer.drops = (1500, 1850)
 

@@ -15,5 +15,8 @@ def write_whole(path: str | pathlib.Path, content: str | bytes) -> None:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'{path.name}.unfinished')
-    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -134,6 +134,10 @@ def _notes_on_order(rules: Metrics, agreement: float) -> list[str]:
         f'{rules["order_accuracy_true_geometry_rule"]:.1f} (a rule may guess where it does not know, and is then half '
         f'right; O may not). R* itself, found from which object shows more pixels, is the true order for '
         f'{agreement:.1f} % of the pairs.',
+        '',
+        'In the paper, Eq. (12) is the rule and Eq. (14) a variant. Here it is the other way round: Eq. (12) does not say '
+        'which of two lies in front, and the panoptic loss that should is nearly as content without relations '
+        '([differences.md](differences.md#what-eq-12-can-teach)).',
     ]
 
 

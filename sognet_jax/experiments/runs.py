@@ -35,14 +35,15 @@ def run_all(workdir: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int]
     if not prior.is_file():
         mine(row_config(ROWS[0], 0, str(prior)), prior)
     work = [(row, seed) for seed in seeds for row in ROWS]
-    todo = sum(not _metrics_file(workdir, *item).is_file() for item in work)
+    files = {_metrics_file(workdir, *item) for item in work}  # some rows of different tables are the same
+    todo = sum(not file.is_file() for file in files)
     metrics: dict[tuple[str, int], Metrics] = {}
     started, done = time.monotonic(), 0
     for row, seed in work:
         file = _metrics_file(workdir, row, seed)
         if not file.is_file():
-            left = (time.monotonic() - started) / done * (todo - done) / 60 if done else float('nan')
-            print(f'[{done + 1}/{todo}] {row.title}, seed {seed}; {left:.0f} minutes left', flush=True)
+            left = f'; {(time.monotonic() - started) / done * (todo - done) / 60:.0f} minutes left' if done else ''
+            print(f'[{done + 1}/{todo}] {row.title}, seed {seed}{left}', flush=True)
             _run(row, seed, file.parent, str(prior))
             done += 1
         metrics[row.title, seed] = json.loads(file.read_text())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sognet_jax.training.checkpoints import CheckpointError, run_folder
-from sognet_jax.training.evaluate import evaluate
+from sognet_jax.training.evaluate import evaluate, evaluate_saved
 from sognet_jax.training.loop import train
 from sognet_jax.training.progress import NotFiniteError, check_finite
 from tests.examples import tiny_config
@@ -111,3 +111,32 @@ def test_evaluation_writes_the_metrics_and_the_pictures(config, finished, tmp_pa
     assert len(pictures) == 3 and all(cv2.imread(str(path)) is not None for path in pictures)
     printed = capsys.readouterr().out
     assert 'order accuracy' in printed and 'best category-only rule' in printed
+
+
+def test_saved_predictions_evaluate_to_the_same_metrics(config, finished, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.inference.score_threshold = 0.02  # so that a network of four steps finds something
+    config.inference.stuff_area_limit = 4
+    metrics = evaluate(config, finished[0], tmp_path, num_pictures=0, save_predictions=True, report=True)
+    page = (tmp_path / 'report.html').read_text()
+    assert page.count('scene overlap graph') >= 6 and '<script' in page
+    (tmp_path / 'report.html').unlink()
+    again = evaluate_saved(config, tmp_path, num_pictures=1, report=True)
+    assert (tmp_path / 'report.html').is_file() and len(list(tmp_path.glob('*.png'))) == 1
+    missing = metrics.keys() - again.keys()
+    assert missing == {name for name in metrics if 'IoU' in name}
+    for name, value in again.items():
+        np.testing.assert_equal(value, metrics[name], err_msg=name)
+    assert metrics['PQ'] > 0 and metrics['order_pairs'] > 0
+
+
+@pytest.mark.parametrize('method', ['heuristics', 'label_prior'])
+def test_methods_without_a_panoptic_head(config, finished, tmp_path, method):
+    (tmp_path / 'rules.json').write_text('{"rules": [{"on": "star", "under": "box"}]}')
+    config = config.copy_and_resolve_references()
+    config.inference.update(
+        method=method, score_threshold=0.02, stuff_area_limit=4, label_prior=str(tmp_path / 'rules.json')
+    )
+    metrics = evaluate(config, finished[0], tmp_path, num_pictures=1)
+    assert metrics['PQ'] > 0 and 'OA' not in metrics and 'mask_AP' in metrics
+    assert len(list(tmp_path.glob('*.png'))) == 1
