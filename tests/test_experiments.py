@@ -11,10 +11,20 @@ from sognet_jax.experiments.rows import CHOICES, ROWS, STEPS, TABLE_1, TABLE_2, 
 from sognet_jax.inference.predictor import Inference
 from sognet_jax.training.objective import build_objective
 
-NAMES = (
-    'PQ PQ_things PQ_stuff SQ RQ OA OA_true OA_zero order_accuracy order_accuracy_true '
-    'order_accuracy_true_category_rule order_accuracy_true_geometry_rule'
-).split()
+NAMES = [
+    'PQ',
+    'PQ_things',
+    'PQ_stuff',
+    'SQ',
+    'RQ',
+    'OA',
+    'OA_true',
+    'OA_zero',
+    'order_accuracy',
+    'order_accuracy_true',
+    'order_accuracy_true_category_rule',
+    'order_accuracy_true_geometry_rule',
+]
 
 
 def test_rows_are_experiments_of_their_own():

@@ -135,8 +135,8 @@ def _notes_on_order(rules: Metrics, agreement: float) -> list[str]:
         f'right; O may not). R* itself, found from which object shows more pixels, is the true order for '
         f'{agreement:.1f} % of the pairs.',
         '',
-        'In the paper, Eq. (12) is the rule and Eq. (14) a variant. Here it is the other way round: Eq. (12) does not say '
-        'which of two lies in front, and the panoptic loss that should is nearly as content without relations '
+        'In the paper, Eq. (12) is the rule and Eq. (14) a variant. Here it is the other way round: Eq. (12) does not '
+        'say which of two lies in front, and the panoptic loss that should is nearly as content without relations '
         '([differences.md](differences.md#what-eq-12-can-teach)).',
     ]
 

@@ -8,8 +8,8 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.evaluation.instance_ap import Detections
-from sognet_jax.evaluation.tally import ImageResult, ImageTruth, Tally, found_relations
 from sognet_jax.evaluation.panoptic_quality import match_segments
+from sognet_jax.evaluation.tally import ImageResult, ImageTruth, Tally, found_relations
 
 STUFF = SHAPES.num_stuff
 

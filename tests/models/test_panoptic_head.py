@@ -9,6 +9,7 @@ from sognet_jax import losses
 from sognet_jax.models.panoptic_head import ABSENT, combine, panoptic_logits, semantic_instance_logits
 from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps
+from sognet_jax.ops.void import void_logits
 from tests import golden_files
 from tests.golden_files import close
 from tests.models.test_relation_head import PUBLISHED, half_open, published_params
@@ -98,3 +99,18 @@ def test_empty_slots_never_win_and_get_no_gradient():
 def test_an_unknown_head_is_refused():
     with pytest.raises(ValueError, match='panoptic head'):
         combine(jnp.zeros((1, 2, 2)), jnp.zeros((1, 2, 2)), head=3)
+
+
+def test_the_void_channel_is_what_things_have_more_than_instances():
+    """Against a loop over pixels, with an image that has no instance."""
+    rng = np.random.default_rng(0)
+    things, semantic = rng.normal(size=(2, 5, 3, 4)), rng.normal(size=(2, 3, 3, 4))
+    valid = np.array([[True, False, True], [False, False, False]])
+    void = np.asarray(void_logits(things, semantic, valid))
+    for image, y, x in np.ndindex(2, 3, 4):
+        seen = [semantic[image, n, y, x] for n in range(3) if valid[image, n]]
+        expected = max(things[image, :, y, x]) - (max(seen) if seen else 0)
+        np.testing.assert_allclose(void[image, y, x], expected, rtol=1e-6)
+    logits = panoptic_logits(jnp.zeros((2, 3, 4, 2)), jnp.asarray(semantic), jnp.asarray(valid), jnp.asarray(void))
+    np.testing.assert_array_equal(logits[..., -1], void)
+    assert logits.shape == (2, 3, 4, 2 + 3 + 1) and np.all(logits[1, ..., 2:5] == ABSENT)

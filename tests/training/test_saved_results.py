@@ -117,14 +117,16 @@ def test_cityscapes_calls_its_images_by_name(records, tmp_path):
 BROKEN = {
     'no panoptic.json': (lambda folder: (folder / 'panoptic.json').unlink(), 'panoptic.json: cannot be read'),
     'no JSON': (lambda folder: (folder / 'masks.json').write_text('[{'), 'masks.json: is no file of results'),
-    'another JSON': (lambda folder: (folder / 'overlaps.json').write_text('{}'), 'overlaps.json: is no file of results'),
+    'another JSON': (
+        lambda folder: (folder / 'overlaps.json').write_text('{}'), 'overlaps.json: is no file of results'),
     'an image without a result': (
         lambda folder: (folder / 'panoptic.json').write_text('{"annotations": []}'),
         'panoptic.json: has no result for image'),
     'a missing PNG': (
         lambda folder: next((folder / 'panoptic').iterdir()).unlink(), r'panoptic/.*png: .*No such file'),
     'a truncated PNG': (
-        lambda folder: next((folder / 'panoptic').iterdir()).write_bytes(b'\x89PNG'), r'panoptic/.*png: not a readable'),
+        lambda folder: next((folder / 'panoptic').iterdir()).write_bytes(b'\x89PNG'),
+        r'panoptic/.*png: not a readable'),
     'an unknown category': (
         lambda folder: edit(folder / 'masks.json', lambda c: c[0].update(category_id=999)),
         'predictions, image .*: field or category 999'),

@@ -60,6 +60,7 @@ def trained():
     config.model.backbone.norm = 'frozen_batch'
     config.model.backbone.frozen_stages = 2
     config.objective.weights.semantic_boxes = 0.04
+    config.objective.void_fraction = 0.3
     run = build_run(config)
     before = jax.device_get(run.state)
     after, metrics = run.step(run.state, to_devices(random_batch(config), 1))
@@ -131,6 +132,7 @@ def test_an_image_without_instances_gives_finite_losses():
         ('objective', 'relation_loss', 'both', 'objective.relation_loss'),
         ('objective', 'outside', 'nowhere', 'objective.outside'),
         ('objective', 'panoptic_head', 3, 'objective.panoptic_head'),
+        ('objective', 'void_fraction', 1.0, 'objective.void_fraction'),
     ],
 )
 def test_a_wrong_config_field_is_named(section, field, value, message):
