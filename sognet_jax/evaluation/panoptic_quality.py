@@ -194,11 +194,8 @@ def match_segments(
     true, predicted = np.nonzero(matched)
     order = np.lexsort((ids[predicted], true_ids[true]))
     true, predicted = true[order], predicted[order]
-
-    ignored = void.copy()
     last_crowd = {int(true_category[index]): index for index in np.flatnonzero(crowd)}
-    for name, index in last_crowd.items():
-        ignored += np.where(category == name, overlap[index], 0)
+    ignored = void + sum(np.where(category == name, overlap[index], 0) for name, index in last_crowd.items())
     unmatched, excused = ~matched.any(axis=0), ignored / area > 0.5
     return Matching(
         true_category,

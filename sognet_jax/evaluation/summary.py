@@ -18,9 +18,11 @@ Metrics = dict[str, float]
 
 def panoptic_metrics(counts: PanopticCounts, categories: CategorySet) -> Metrics:
     """PQ, SQ, RQ in percent: all, `_things`, `_stuff`, and of each class that occurs, as `PQ/name`."""
-    is_thing = np.arange(categories.num_classes) >= categories.num_stuff
+    # In the order of the data set's own ids, as the official evaluation adds them up.
+    order = np.argsort([category.id for category in categories.all])
+    is_thing = order >= categories.num_stuff
     metrics: Metrics = {}
-    for suffix, chosen in (('', None), ('_things', is_thing), ('_stuff', ~is_thing)):
+    for suffix, chosen in (('', order), ('_things', order[is_thing]), ('_stuff', order[~is_thing])):
         summary = counts.summary(chosen)
         metrics |= {f'{name}{suffix}': 100 * summary[name] for name in ('PQ', 'SQ', 'RQ')}
     quality, counted = counts.quality(), counts.counted

@@ -1,0 +1,217 @@
+"""Panoptic quality of predictions in files: COCO's panoptic JSON beside a folder of PNGs, from any program.
+
+result = evaluate_files(PanopticFiles(gt_json, gt_folder, pred_json, pred_folder), workers=2)
+result.counts.summary()['PQ']
+
+Pairs are listed and checked first (`panoptic_json`), then matched (`match_pair`), in as many processes as one likes.
+The numbers do not depend on how many.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import multiprocessing
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from sognet_jax.evaluation.panoptic_json import (
+    FileCategory,
+    FileProblem,
+    ImageId,
+    PanopticFileError,
+    PanopticFiles,
+    PanopticPair,
+    raise_if_any,
+    read_pairs,
+)
+from sognet_jax.evaluation.panoptic_quality import NUM_IDS, Matching, PanopticCounts, SegmentError, match_segments
+
+CHUNK = 16
+"""Pairs that a process is given at a time."""
+
+KEPT_BYTES = 2**25 - 2**16
+"""Just below 32 MiB, the largest block that glibc learns from."""
+
+PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
+PNG_LEAST = 33
+"""Bytes up to the end of the header."""
+
+PNG_KINDS = {0: 'grey', 2: 'R, G, B', 3: 'a palette', 4: 'grey and alpha', 6: 'R, G, B, alpha'}
+
+
+@dataclasses.dataclass(frozen=True)
+class FileEvaluation:
+    """The result for all images.
+
+    Attributes:
+        categories: of the ground truth, in its order, which the counts have, too.
+        counts: over all images.
+        num_images: how many those are.
+        without_truth: predicted images that the ground truth does not have; they were ignored.
+    """
+
+    categories: tuple[FileCategory, ...]
+    counts: PanopticCounts
+    num_images: int
+    without_truth: list[ImageId]
+
+
+def evaluate_files(files: PanopticFiles, *, workers: int = 0) -> FileEvaluation:
+    """Counts the matches of all images, with a progress bar if it takes longer than a second.
+
+    Args:
+        files: ground truth and predictions.
+        workers: processes; 0 or 1 do it in this one.
+
+    Raises:
+        PanopticFileError: something is missing, broken or contradicts something else. Faults of the JSON files come
+            together, before any PNG is read; those of all PNGs come together, too.
+    """
+    categories, pairs, without_truth = read_pairs(files)
+    _keep_memory()
+    counts, problems = PanopticCounts.zeros(len(categories)), []
+    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
+    count = functools.partial(_count_pairs, num_categories=len(categories))
+    with (
+        contextlib.closing(_in_order(count, chunks, min(workers, len(chunks)))) as results,
+        tqdm(total=len(pairs), desc='panoptic quality', unit='image', delay=1) as progress,
+    ):
+        for chunk, (found, found_problems) in zip(chunks, results, strict=True):
+            counts += found
+            problems += found_problems
+            progress.update(len(chunk))
+    raise_if_any(problems)
+    return FileEvaluation(categories, counts, len(pairs), without_truth)
+
+
+def match_pair(pair: PanopticPair) -> Matching:
+    """Reads the PNGs of one image and matches its segments.
+
+    Raises:
+        PanopticFileError: with everything that is wrong with the two.
+    """
+    problems: list[FileProblem] = []
+    truth, prediction = (_ids_or_none(png, pair, problems) for png in (pair.truth_png, pair.predicted_png))
+    raise_if_any(problems)
+    place = f'{pair.predicted_png} (image {pair.image_id})'
+    if truth.shape != prediction.shape:
+        text = f'{place}: {_size(prediction)}, but {pair.truth_png} is {_size(truth)}'
+        raise PanopticFileError([FileProblem('PNG of another size', text)])
+    try:
+        matching = match_segments(truth, pair.truth_segments, prediction, pair.predicted_segments, pair.truth_areas)
+    except SegmentError as error:
+        raise PanopticFileError([FileProblem(error.kind, f'{place}: {error}')]) from error
+    for index in np.flatnonzero(~np.isfinite(matching.iou)):
+        segment = pair.truth_segments[matching.true[index]][0]
+        text = f'{pair.truth_png} (image {pair.image_id}): segment {segment} has more pixels than its area in the JSON'
+        problems.append(FileProblem('impossible area', text))
+    raise_if_any(problems)
+    return matching
+
+
+def read_ids(path: pathlib.Path) -> np.ndarray:
+    """`[h, w]` uint32 segment ids of a PNG, id = R + 256 G + 65536 B.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no whole PNG of three channels with 8 bits.
+    """
+    return color_ids(read_colors(path))
+
+
+def read_colors(path: pathlib.Path) -> np.ndarray:
+    """`[h, w, 3]` uint8, B, G, R of a PNG; raises as `read_ids`."""
+    content = path.read_bytes()
+    if not content.startswith(PNG_START):
+        raise ValueError('is not a PNG')
+    # What cannot be whole is not given to the decoder, which would complain on the console by itself.
+    if len(content) < PNG_LEAST or PNG_END not in content:
+        raise ValueError('is truncated')
+    bits, kind = content[24:26]
+    if (bits, kind) != (8, 2):
+        raise ValueError(f'has {PNG_KINDS.get(kind, "unknown")} channels of {bits} bits, expected R, G, B of 8 bits')
+    try:
+        colors = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ValueError(f'cannot be decoded: {error.err}') from error
+    if colors is None:
+        raise ValueError('cannot be decoded')
+    return colors
+
+
+def color_ids(colors: np.ndarray) -> np.ndarray:
+    """`[h, w]` uint32 ids of `[h, w, 3]` uint8 B, G, R: id = R + 256 G + 65536 B."""
+    # Four bytes a pixel, with R first, are the id as a little-endian number, but for the fourth byte.
+    ids = cv2.cvtColor(colors, cv2.COLOR_BGR2RGBA).view('<u4')[..., 0]
+    ids &= NUM_IDS - 1
+    return ids
+
+
+def _count_pairs(pairs: Sequence[PanopticPair], num_categories: int) -> tuple[PanopticCounts, list[FileProblem]]:
+    counts, problems = PanopticCounts.zeros(num_categories), []
+    for pair in pairs:
+        try:
+            counts += match_pair(pair).counts(num_categories)
+        except PanopticFileError as error:
+            problems += error.problems
+    return counts, problems
+
+
+def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    """The function's results, in order. Few items are on their way at any time, and processes end with the iterator."""
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context('spawn')  # a fork of a process with threads can hang
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _prepare_process) as pool:
+        running: collections.deque[concurrent.futures.Future] = collections.deque()
+        try:
+            for item in items:
+                running.append(pool.submit(function, item))
+                if len(running) > 2 * workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_process() -> None:
+    """For a process beside others."""
+    cv2.setNumThreads(1)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Lets glibc keep freed memory for the next image; fresh pages can cost more than decoding.
+
+    What it gives back to the system follows the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD). This one
+    is never touched and so takes no memory itself.
+    """
+    np.empty(KEPT_BYTES, np.uint8)
+
+
+def _ids_or_none(path: pathlib.Path, pair: PanopticPair, problems: list[FileProblem]) -> np.ndarray | None:
+    place = f'{path} (image {pair.image_id})'
+    try:
+        return read_ids(path)
+    except FileNotFoundError:
+        problems.append(FileProblem('missing PNG', f'{place}: is missing'))
+    except OSError as error:
+        problems.append(FileProblem('broken PNG', f'{place}: cannot be read: {error.strerror}'))
+    except ValueError as error:
+        problems.append(FileProblem('broken PNG', f'{place}: {error}'))
+    return None
+
+
+def _size(id_map: np.ndarray) -> str:
+    return f'{id_map.shape[1]} x {id_map.shape[0]} pixels'
