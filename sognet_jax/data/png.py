@@ -11,6 +11,9 @@ MAX_SEGMENTS = 65_535
 NUM_IDS = 256**3
 """Segment ids are smaller: three bytes."""
 
+SMALL = (*(cv2.IMWRITE_PNG_COMPRESSION, 6), *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT))
+"""OpenCV's own settings are for photographs: maps of segments become more than twice as large."""
+
 
 def encode_image(image: np.ndarray) -> bytes:
     """`[h, w, 3]` uint8 RGB as a PNG."""
@@ -38,7 +41,7 @@ def encode_ids(ids: np.ndarray) -> bytes:
     """`[h, w]` segment ids as a PNG with id = R + 256 G + 65536 B, the COCO panoptic format."""
     ids = ids.astype(np.int64)
     bgr = np.stack([ids >> 16, ids >> 8, ids], axis=-1) & 255
-    return cv2.imencode('.png', bgr.astype(np.uint8))[1].tobytes()
+    return cv2.imencode('.png', bgr.astype(np.uint8), SMALL)[1].tobytes()
 
 
 def decode_ids(png: bytes) -> np.ndarray:
