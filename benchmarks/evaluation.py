@@ -45,9 +45,10 @@ from absl import app, flags
 from benchmarks.panoptic_pairs import SIZE, write_pairs
 from sognet_jax.evaluation import panoptic_files
 from sognet_jax.evaluation.panoptic import panoptic_file_metrics
-from sognet_jax.evaluation.panoptic_files import color_ids, evaluate_files, read_colors
+from sognet_jax.evaluation.panoptic_files import evaluate_files, read_colors
 from sognet_jax.evaluation.panoptic_json import PanopticFiles, PanopticPair, read_pairs
 from sognet_jax.evaluation.panoptic_quality import count_image
+from sognet_jax.id_maps import color_ids
 
 SOURCE = flags.DEFINE_multi_string('source', [], 'Folder in the layout of COCO; may be given several times.')
 IMAGES = flags.DEFINE_integer('images', 1000, 'So many pairs are evaluated.')

@@ -33,19 +33,14 @@ from sognet_jax.evaluation.panoptic_json import (
     raise_if_any,
     read_pairs,
 )
-from sognet_jax.evaluation.panoptic_quality import NUM_IDS, Matching, PanopticCounts, SegmentError, match_segments
+from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, SegmentError, match_segments
+from sognet_jax.id_maps import color_ids, decode_colors
 
 CHUNK = 16
 """Pairs that a process is given at a time."""
 
 KEPT_BYTES = 2**25 - 2**16
 """Just below 32 MiB, the largest block that glibc learns from."""
-
-PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
-PNG_LEAST = 33
-"""Bytes up to the end of the header."""
-
-PNG_KINDS = {0: 'grey', 2: 'R, G, B', 3: 'a palette', 4: 'grey and alpha', 6: 'R, G, B, alpha'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +114,7 @@ def match_pair(pair: PanopticPair) -> Matching:
 
 
 def read_ids(path: pathlib.Path) -> np.ndarray:
-    """`[h, w]` uint32 segment ids of a PNG, id = R + 256 G + 65536 B.
+    """`[h, w]` int32 segment ids of a PNG, id = R + 256 G + 65536 B.
 
     Raises:
         OSError: the file cannot be read.
@@ -130,30 +125,7 @@ def read_ids(path: pathlib.Path) -> np.ndarray:
 
 def read_colors(path: pathlib.Path) -> np.ndarray:
     """`[h, w, 3]` uint8, B, G, R of a PNG; raises as `read_ids`."""
-    content = path.read_bytes()
-    if not content.startswith(PNG_START):
-        raise ValueError('is not a PNG')
-    # What cannot be whole is not given to the decoder, which would complain on the console by itself.
-    if len(content) < PNG_LEAST or PNG_END not in content:
-        raise ValueError('is truncated')
-    bits, kind = content[24:26]
-    if (bits, kind) != (8, 2):
-        raise ValueError(f'has {PNG_KINDS.get(kind, "unknown")} channels of {bits} bits, expected R, G, B of 8 bits')
-    try:
-        colors = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ValueError(f'cannot be decoded: {error.err}') from error
-    if colors is None:
-        raise ValueError('cannot be decoded')
-    return colors
-
-
-def color_ids(colors: np.ndarray) -> np.ndarray:
-    """`[h, w]` uint32 ids of `[h, w, 3]` uint8 B, G, R: id = R + 256 G + 65536 B."""
-    # Four bytes a pixel, with R first, are the id as a little-endian number, but for the fourth byte.
-    ids = cv2.cvtColor(colors, cv2.COLOR_BGR2RGBA).view('<u4')[..., 0]
-    ids &= NUM_IDS - 1
-    return ids
+    return decode_colors(path.read_bytes())
 
 
 def _count_pairs(pairs: Sequence[PanopticPair], num_categories: int) -> tuple[PanopticCounts, list[FileProblem]]:

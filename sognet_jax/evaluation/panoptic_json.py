@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sognet_jax.evaluation.panoptic_quality import NUM_IDS
+from sognet_jax.id_maps import NUM_IDS
 
 LISTED_OF_A_KIND = 3
 """So many problems of one kind are listed by an error."""

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sognet_jax.id_maps import NUM_IDS
+
 VOID = 0
 """Id of unlabelled pixels in an id map."""
-
-NUM_IDS = 256**3
-"""Segment ids are smaller: three bytes."""
 
 
 class SegmentError(ValueError):

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.cityscapes.files import IMAGE_ENDING
-from sognet_jax.data.png import decode_ids, encode_ids
 from sognet_jax.data.schema import Record
 from sognet_jax.data.storage import RecordSource
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.tally import ImageResult
 from sognet_jax.files import write_whole
+from sognet_jax.id_maps import decode_ids, encode_ids
 
 PANOPTIC, MASKS, BOXES, OVERLAPS = 'panoptic.json', 'masks.json', 'boxes.json', 'overlaps.json'
 

@@ -8,9 +8,9 @@ import pytest
 
 from configs import coco_r50, shapes
 from sognet_jax.data.configured import prepare_split, training_source
-from sognet_jax.data.png import encode_ids
 from sognet_jax.data.prepare import found_splits, main
 from sognet_jax.data.storage import RecordSource
+from sognet_jax.id_maps import encode_ids
 
 CATEGORIES = [
     {'id': 5, 'name': 'soil', 'isthing': 0},
@@ -110,7 +110,7 @@ def test_problems_are_reported_and_the_rest_can_be_stored(source, capsys):
     listed = source / 'problems.txt'
     assert main(arguments(source, '--check', f'--report={listed}')) == 1
     text = listed.read_text()
-    assert '1.png, image 1: is missing' in text and '2.png, image 2: panoptic PNG cannot be decoded' in text
+    assert '1.png, image 1: is missing' in text and '2.png, image 2: panoptic PNG is not a PNG' in text
     assert main(arguments(source)) == 1
     shown = capsys.readouterr().err
     assert 'is missing' in shown and '--leave_out_broken' in shown

@@ -8,9 +8,10 @@ import pytest
 
 from sognet_jax.categories import COCO
 from sognet_jax.evaluation import panoptic
-from sognet_jax.evaluation.panoptic_files import color_ids, evaluate_files, match_pair, read_ids
+from sognet_jax.evaluation.panoptic_files import evaluate_files, match_pair, read_ids
 from sognet_jax.evaluation.panoptic_json import read_pairs
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
+from sognet_jax.id_maps import color_ids
 from tests import golden_files
 from tests.evaluation.panoptic_folder import CATEGORIES, IDS, Folder, random_folder, write_ids
 from tests.evaluation.test_panoptic_quality import OFFICIAL_ORDER, AddedInParts, columns, segments

@@ -126,7 +126,7 @@ BROKEN = {
         lambda folder: next((folder / 'panoptic').iterdir()).unlink(), r'panoptic/.*png: .*No such file'),
     'a truncated PNG': (
         lambda folder: next((folder / 'panoptic').iterdir()).write_bytes(b'\x89PNG'),
-        r'panoptic/.*png: not a readable'),
+        r'panoptic/.*png: is not a PNG'),
     'an unknown category': (
         lambda folder: edit(folder / 'masks.json', lambda c: c[0].update(category_id=999)),
         'predictions, image .*: field or category 999'),

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.coco.files import CocoSplit, Entry, annotation_files
 from sognet_jax.data.images import bare_record, decode_image
-from sognet_jax.data.png import MAX_SEGMENTS, NUM_IDS, decode_ids, encode_indices, index_ids
+from sognet_jax.data.png import MAX_SEGMENTS, encode_indices, index_ids
 from sognet_jax.data.problems import Problem
 from sognet_jax.data.relations import (
     NO_ROW,
@@ -27,6 +27,7 @@ from sognet_jax.data.relations import (
 )
 from sognet_jax.data.schema import NO_SEGMENT, Instances, Pairs, Record, Segments, no_pairs, no_segments
 from sognet_jax.data.staging import Examined
+from sognet_jax.id_maps import NUM_IDS, decode_ids
 
 BOX_TOLERANCE = 1.0
 """Pixels by which a box may exceed its image: annotations are rounded."""
@@ -158,7 +159,7 @@ def _read_panoptic(
         problems.append(Problem('missing PNG', place, f'panoptic PNG is missing ({error.strerror})'))
         return segments, None
     except ValueError as error:
-        problems.append(Problem('broken PNG', place, f'panoptic PNG cannot be decoded: {error}'))
+        problems.append(Problem('broken PNG', place, f'panoptic PNG {error}'))
         return segments, None
     if ids.shape != size:
         text = f'panoptic PNG is {ids.shape[0]} x {ids.shape[1]} (height x width), the image {size[0]} x {size[1]}'

@@ -1,0 +1,61 @@
+"""Maps of segment ids as pictures: the PNGs of COCO's panoptic format, id = R + 256 G + 65536 B."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+NUM_IDS = 256**3
+"""Segment ids are smaller: three bytes."""
+
+PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
+PNG_LEAST = 33
+"""Bytes up to the end of the header."""
+
+PNG_KINDS = {0: 'grey', 2: 'R, G, B', 3: 'a palette', 4: 'grey and alpha', 6: 'R, G, B, alpha'}
+
+SMALL = (*(cv2.IMWRITE_PNG_COMPRESSION, 6), *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT))
+"""OpenCV's own settings are for photographs: maps of segments become more than twice as large."""
+
+
+def encode_ids(ids: np.ndarray) -> bytes:
+    """`[h, w]` segment ids, below `NUM_IDS`, as a PNG."""
+    ids = ids.astype(np.int64)
+    bgr = np.stack([ids >> 16, ids >> 8, ids], axis=-1) & 255
+    return cv2.imencode('.png', bgr.astype(np.uint8), SMALL)[1].tobytes()
+
+
+def decode_ids(content: bytes) -> np.ndarray:
+    """The inverse of `encode_ids`, `[h, w]` int32.
+
+    Raises:
+        ValueError: the bytes are no whole PNG of three channels with 8 bits.
+    """
+    return color_ids(decode_colors(content))
+
+
+def decode_colors(content: bytes) -> np.ndarray:
+    """`[h, w, 3]` uint8, B, G, R of a PNG; raises as `decode_ids`."""
+    if not content.startswith(PNG_START):
+        raise ValueError('is not a PNG')
+    # What cannot be whole is not given to the decoder, which would complain on the console by itself.
+    if len(content) < PNG_LEAST or PNG_END not in content:
+        raise ValueError('is truncated')
+    bits, kind = content[24:26]
+    if (bits, kind) != (8, 2):
+        raise ValueError(f'has {PNG_KINDS.get(kind, "unknown")} channels of {bits} bits, expected R, G, B of 8 bits')
+    try:
+        colors = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ValueError(f'cannot be decoded: {error.err}') from error
+    if colors is None:
+        raise ValueError('cannot be decoded')
+    return colors
+
+
+def color_ids(colors: np.ndarray) -> np.ndarray:
+    """`[h, w]` int32 ids of `[h, w, 3]` uint8 B, G, R."""
+    # Four bytes a pixel, with R first, are the id as a little-endian number, but for the fourth byte.
+    ids = cv2.cvtColor(colors, cv2.COLOR_BGR2RGBA).view('<i4')[..., 0]
+    ids &= NUM_IDS - 1
+    return ids
