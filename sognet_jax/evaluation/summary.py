@@ -17,14 +17,14 @@ Metrics = dict[str, float]
 
 
 def panoptic_metrics(counts: PanopticCounts, categories: CategorySet) -> Metrics:
-    """PQ, SQ, RQ in percent: all, `_things`, `_stuff`, and of each class that occurs, as `PQ/name`."""
+    """PQ, SQ, RQ in percent: all, `_things`, `_stuff`, and of each class that occurs, as `PQ/name`; NaN over no class."""
     # In the order of the data set's own ids, as the official evaluation adds them up.
     order = np.argsort([category.id for category in categories.all])
     is_thing = order >= categories.num_stuff
     metrics: Metrics = {}
     for suffix, chosen in (('', order), ('_things', order[is_thing]), ('_stuff', order[~is_thing])):
         summary = counts.summary(chosen)
-        metrics |= {f'{name}{suffix}': 100 * summary[name] for name in ('PQ', 'SQ', 'RQ')}
+        metrics |= {f'{name}{suffix}': 100 * summary[name] if summary['n'] else math.nan for name in ('PQ', 'SQ', 'RQ')}
     quality, counted = counts.quality(), counts.counted
     for name, values in quality.items():
         for index in np.flatnonzero(counted).tolist():
