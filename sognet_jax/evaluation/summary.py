@@ -17,7 +17,7 @@ Metrics = dict[str, float]
 
 
 def panoptic_metrics(counts: PanopticCounts, categories: CategorySet) -> Metrics:
-    """PQ, SQ, RQ in percent: all, `_things`, `_stuff`, and of each class that occurs, as `PQ/name`; NaN over no class."""
+    """PQ, SQ, RQ in percent: all, `_things`, `_stuff`, and of each class that occurs (`PQ/name`); NaN over none."""
     # In the order of the data set's own ids, as the official evaluation adds them up.
     order = np.argsort([category.id for category in categories.all])
     is_thing = order >= categories.num_stuff
