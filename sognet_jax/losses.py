@@ -107,8 +107,8 @@ def panoptic_loss(logits: jax.Array, labels: jax.Array, num_pixels: jax.Array | 
     That ignored pixels count in the denominator is not in the paper; it is what the published weight 0.1 goes with.
 
     Args:
-        logits: `[..., S + N]` stuff classes first, then instances.
-        labels: `[...]` 0..S-1 stuff, S + i instance i, negative: ignored.
+        logits: `[..., S + N]` stuff classes first, then instances (then void, if it has a channel).
+        labels: `[...]` the channel, 0..S-1 stuff, S + i instance i; negative: ignored.
         num_pixels: pixels of the image without the padding that only its batch has; None: all of `labels`.
     """
     return _masked_sum(cross_entropy(logits, labels), labels >= 0) / (labels.size if num_pixels is None else num_pixels)

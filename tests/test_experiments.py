@@ -82,6 +82,13 @@ def test_networks_are_trained_once_and_what_is_done_is_not_done_again(fake, tmp_
     assert runs.run_all(tmp_path, [0, 1]) == metrics and len(fake['trained']) == 2 * len(variants)
 
 
+def test_a_folder_of_another_recipe_is_refused(fake, tmp_path):
+    runs.run_all(tmp_path, [0])
+    (tmp_path / 'recipe.sha256').write_text('another')
+    with pytest.raises(ValueError, match='trained by another recipe'):
+        runs.run_all(tmp_path, [0])
+
+
 def made_up(seeds, **offsets):
     rng = np.random.default_rng(0)
     return {

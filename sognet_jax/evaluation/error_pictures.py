@@ -219,8 +219,8 @@ def _check_present(kind: str, ids: np.ndarray, segments: Sequence[int]) -> None:
 
 def _mostly(ids: np.ndarray) -> int:
     """The segment that most of some pixels belong to; 0 if all are void."""
-    counts = np.bincount(ids[ids > 0], minlength=1)
-    return int(counts.argmax())
+    segments, counts = np.unique(ids[ids > 0], return_counts=True)
+    return int(segments[counts.argmax()]) if len(segments) else 0
 
 
 def _layers(

@@ -9,7 +9,7 @@ import numpy as np
 THRESHOLD = 0.5
 
 
-def overlap_accuracy(relations: np.ndarray, order: np.ndarray) -> float:
+def overlap_accuracy(relations: np.ndarray, order: np.ndarray, decided: np.ndarray | None = None) -> float:
     """OA of one image, Eq. (15): the share of ordered pairs on which O >= 0.5 agrees with R*.
 
     Most pairs do not touch, so that O = 0 everywhere already scores high.
@@ -17,15 +17,15 @@ def overlap_accuracy(relations: np.ndarray, order: np.ndarray) -> float:
     Args:
         relations: `[n, n]` O.
         order: `[n, n]` bool R* (or the true order).
+        decided: `[n, n]` bool, the pairs that count; None for all.
 
     Returns:
-        The accuracy in 0..1; NaN for fewer than two instances.
+        The accuracy in 0..1; NaN without a pair.
     """
-    number = len(order)
-    if number < 2:
-        return float('nan')
-    off_diagonal = ~np.eye(number, dtype=bool)
-    return float(((relations >= THRESHOLD) == order)[off_diagonal].mean())
+    counts = ~np.eye(len(order), dtype=bool)
+    if decided is not None:
+        counts &= decided
+    return float(((relations >= THRESHOLD) == order)[counts].mean()) if counts.any() else float('nan')
 
 
 @dataclasses.dataclass

@@ -27,6 +27,8 @@ def quality_tiles(metrics: Mapping[str, float]) -> str:
 
 def relation_blocks(metrics: Mapping[str, float]) -> str:
     """Who covers whom, against R*, against the true order where there is one, and on predictions."""
+    if 'OA' not in metrics and 'order_accuracy' not in metrics:
+        return '<div class="block"><p class="note">This method does not say who covers whom.</p></div>'
     pairs = count(metrics.get('order_pairs', math.nan))
     blocks = (
         (
@@ -101,7 +103,7 @@ def _overlap(metrics: Mapping[str, float]) -> str:
 def _predicted(metrics: Mapping[str, float]) -> str:
     """Order accuracy of found pairs beside that of all, and how many are found."""
     found = metrics.get('order_pairs_predicted', math.nan)
-    total = metrics.get('order_pairs_predicted_total', metrics.get('order_pairs', math.nan))
+    total = metrics.get('order_pairs', math.nan)
     share = 100 * found / total if total > 0 else math.nan
     bars = (
         _bar('network', metrics.get('order_accuracy_predicted'), kind='own')

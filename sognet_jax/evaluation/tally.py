@@ -15,8 +15,6 @@ from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, mat
 from sognet_jax.evaluation.semantic_iou import class_iou, mean_iou
 from sognet_jax.evaluation.summary import Metrics, panoptic_metrics
 
-NO_SEGMENT = 0
-
 
 @dataclasses.dataclass(frozen=True)
 class ImageTruth:
@@ -29,8 +27,9 @@ class ImageTruth:
         instances: the instance annotations; None without.
         related: `[n]` the instances (their places in `instances`) that relations are told of: all but crowd, and no
             more than a training example has room for.
-        own_segments: `[n]` their panoptic segments' ids, `NO_SEGMENT` where they have none.
+        own_segments: `[n]` their panoptic segments' ids, 0 where they have none.
         order, true_order: `[n, n]` bool R* and the order that a scene was drawn in; i is covered by j.
+        decided: `[n, n]` bool, pairs of which R* is known; those that do not overlap are among them.
     """
 
     image_id: int
@@ -41,6 +40,14 @@ class ImageTruth:
     own_segments: np.ndarray
     order: np.ndarray
     true_order: np.ndarray
+    decided: np.ndarray
+
+    @property
+    def best_order(self) -> tuple[np.ndarray, np.ndarray]:
+        """The true order where it is known, and else R*; and of which pairs that says something, `[n, n]` bool each."""
+        if self.true_order.any():
+            return self.true_order, np.ones_like(self.true_order)
+        return self.order, self.decided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,14 +131,14 @@ class Tally:
     def _relate(self, truth: ImageTruth, relations: np.ndarray) -> None:
         self._has_relations = True
         nothing = np.zeros_like(relations)
-        if len(relations) > 1:
-            self._overlap.append(
-                tuple(
-                    overlap_accuracy(o, order)
-                    for order in (truth.order, truth.true_order)
-                    for o in (relations, nothing)
-                )
+        everything = None
+        self._overlap.append(
+            tuple(
+                overlap_accuracy(o, order, counts)
+                for order, counts in ((truth.order, truth.decided), (truth.true_order, everything))
+                for o in (relations, nothing)
             )
+        )
         self._order.add(relations, truth.order)
         self._true_order.add(relations, truth.true_order)
 
@@ -145,11 +152,12 @@ class Tally:
         return metrics
 
     def _relations(self) -> Metrics:
-        overlap = 100 * np.mean(self._overlap, axis=0) if self._overlap else np.full(4, math.nan)
+        known = np.array([row for row in self._overlap if not math.isnan(row[0])]).reshape(-1, 4)
+        overlap = 100 * known.mean(axis=0) if len(known) else np.full(4, math.nan)
         metrics = {'OA': overlap[0], 'OA_zero': overlap[1]}
         metrics |= {'order_accuracy': 100 * self._order.value, 'order_pairs': self._order.total}
         # O = 0 names no order, so that it is right on no pair.
-        metrics['order_accuracy_zero'] = 0.0
+        metrics['order_accuracy_zero'] = 0.0 if self._order.total else math.nan
         metrics |= {
             'order_accuracy_predicted': 100 * self._found_order.value,
             'order_pairs_predicted': self._found_order.total,

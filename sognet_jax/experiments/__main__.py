@@ -29,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--output', type=pathlib.Path, default='docs/results.md', help='the page of results')
     options = parser.parse_args(arguments)
     logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
-    results = run_all(options.workdir, options.seeds)
+    try:
+        results = run_all(options.workdir, options.seeds)
+    except ValueError as error:
+        sys.exit(f'{error}')
     config = row_config(ROWS[0], options.seeds[0], '')
     validation = prepare_split(config, config.data.eval_split)
     page = results_page(results, options.seeds, 100 * order_agreement(validation), len(validation))

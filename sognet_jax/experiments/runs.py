@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
-import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -27,11 +27,15 @@ def run_all(workdir: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int]
     Args:
         workdir: gets a folder for each trained network. Started again, the work goes on where it was.
         seeds: one network of each variant is trained with each.
+
+    Raises:
+        ValueError: the folder has networks of another recipe.
     """
     workdir = workdir.resolve()
     # Runs of one variant share their compiled programs.
     jax.config.update('jax_compilation_cache_dir', str(workdir / 'compiled'))
     prior = workdir / LABEL_PRIOR
+    _require_same_recipe(workdir / 'recipe.sha256', str(prior))
     if not prior.is_file():
         mine(row_config(ROWS[0], 0, str(prior)), prior)
     work = [(row, seed) for seed in seeds for row in ROWS]
@@ -62,10 +66,20 @@ def _metrics_file(workdir: pathlib.Path, row: Row, seed: int) -> pathlib.Path:
 def _run(row: Row, seed: int, output: pathlib.Path, prior: str) -> None:
     """Trains the row's network unless that has been done, and evaluates it."""
     config, folder = row_config(row, seed, prior), output.parent
-    started = time.monotonic()
     if latest_step(folder) != STEPS:
         train(config, folder)
     with contextlib.redirect_stdout(io.StringIO()):  # the table of every evaluation
         evaluate(config, folder, output, num_pictures=0)
-    minutes = (time.monotonic() - started) / 60
-    write_whole(output / 'minutes.json', json.dumps({'minutes': round(minutes, 2), 'cores': os.cpu_count()}))
+
+
+def _require_same_recipe(file: pathlib.Path, prior: str) -> None:
+    """Keeps the configs of all rows in a file, and refuses to go on in a folder where they were others.
+
+    Raises:
+        ValueError: the folder belongs to another recipe.
+    """
+    configs = [row_config(row, 0, prior).to_json(sort_keys=True) for row in ROWS]
+    recipe = hashlib.sha256('\n'.join(configs).encode()).hexdigest()
+    if file.is_file() and file.read_text().strip() != recipe:
+        raise ValueError(f'{file.parent}: the networks in this folder were trained by another recipe; name another one')
+    write_whole(file, f'{recipe}\n')

@@ -17,13 +17,17 @@ RLE = dict[str, Any]
 MASK_THRESHOLD = 0.5
 
 
-def original_boxes(boxes: np.ndarray, scale: float) -> np.ndarray:
-    """Boxes in pixels of the original image; published rounding: inclusive corners are divided by the scale.
+def original_boxes(boxes: np.ndarray, scale: float, *, inclusive: bool) -> np.ndarray:
+    """Boxes in pixels of the original image: the inverse of how ground truth boxes come to the network input.
 
     Args:
         boxes: `[n, 4]` half-open boxes in pixels of the network input.
         scale: network input over original.
+        inclusive: the published way: inclusive corners are divided by the scale (`data.inclusive_boxes`; masks are
+            always pasted so, see `paste_probabilities`).
     """
+    if not inclusive:
+        return boxes / np.float32(scale)
     last_pixel = np.array([0, 0, 1, 1], np.float32)
     return (boxes - last_pixel) / np.float32(scale) + last_pixel
 

@@ -35,7 +35,7 @@ def read_label_prior(path: str | pathlib.Path, categories: CategorySet) -> np.nd
     path = pathlib.Path(path)
     try:
         rules = json.loads(path.read_bytes())['rules']
-        names = [(rule['on'], rule['under']) for rule in rules]
+        names = [(str(rule['on']), str(rule['under'])) for rule in rules]
     except OSError as error:
         raise LabelPriorError(f'{path}: cannot be read: {error.strerror}') from error
     except (KeyError, TypeError, ValueError) as error:

@@ -74,12 +74,13 @@ class Segmenter:
 
     def _merge(self, prediction: Prediction, frame: Frame) -> tuple[np.ndarray, list[Segment]]:
         settings, instances = self._settings, prediction.instances
-        certain = np.flatnonzero(instances.valid & (instances.scores >= settings.score_threshold))
-        classes = instances.classes[certain]
-        ids, segments = heuristic_segments(
-            instance_masks(instances, certain, frame),
+        # Detections come in the order of their scores: the certain ones are the first.
+        count = np.count_nonzero(instances.valid & (instances.scores >= settings.score_threshold))
+        classes = instances.classes[:count]
+        return heuristic_segments(
+            instance_masks(instances, np.arange(count), frame),
             classes,
-            instances.scores[certain],
+            instances.scores[:count],
             restore_labels(prediction.semantic, frame.image_size, frame.original_size),
             num_stuff=self._num_stuff,
             lies_on=None if self._lies_on is None else self._lies_on[np.ix_(classes, classes)],
@@ -87,15 +88,10 @@ class Segmenter:
             fraction_threshold=settings.free_fraction,
             stuff_area_limit=settings.stuff_area_limit,
         )
-        # Slots of the prediction in place of rows of the certain ones.
-        return ids, [
-            segment if segment.instance < 0 else segment._replace(instance=int(certain[segment.instance]))
-            for segment in segments
-        ]
 
 
 def instance_masks(instances: Instances, slots: np.ndarray, frame: Frame) -> np.ndarray:
     """`[n, h, w]` bool masks of some instances of an image at its original size, as AP counts them."""
     probabilities = 1 / (1 + np.exp(-instances.mask_logits[slots].astype(np.float32)))
-    boxes = original_boxes(instances.boxes[slots], frame.scale)
+    boxes = original_boxes(instances.boxes[slots], frame.scale, inclusive=True)
     return paste_probabilities(probabilities, boxes, frame.original_size)

@@ -60,7 +60,7 @@ def evaluate(
     results = network_results(config, network, variables, source)
     if save_predictions:
         results = _saved(results, ResultsWriter(output / 'predictions', categories))
-    return _evaluate(config, str(checkpoint), source, results, output, num_pictures, report)
+    return _evaluate(config, str(checkpoint), source, results, output, num_pictures, report, is_saved=False)
 
 
 def evaluate_saved(
@@ -76,8 +76,8 @@ def evaluate_saved(
     output = pathlib.Path(output)
     source = prepare_split(config, config.data.eval_split)
     predictions = output / 'predictions'
-    results = read_results(predictions, category_set(config.categories), source)
-    return _evaluate(config, str(predictions), source, results, output, num_pictures, report)
+    results = read_results(predictions, category_set(config.categories), source, config.data.max_instances)
+    return _evaluate(config, str(predictions), source, results, output, num_pictures, report, is_saved=True)
 
 
 def _evaluate(
@@ -88,8 +88,11 @@ def _evaluate(
     output: pathlib.Path,
     num_pictures: int,
     report: bool,
+    *,
+    is_saved: bool,
 ) -> Metrics:
     categories = category_set(config.categories)
+    train_source = _rules_source(config)
     tally, extremes = Tally(categories), Extremes(REPORTED, categories.num_classes)
     for index, record, result in results:
         truth = image_truth(record, config.data.max_instances)
@@ -97,23 +100,31 @@ def _evaluate(
         if index < num_pictures:
             picture = evaluation_picture(record, truth, result, categories)
             write_whole(output / f'{record.image_id:012d}.png', encode_image(picture))
-    metrics = tally.metrics() | order_rule_metrics(config, source)
+    metrics = tally.metrics()
+    if train_source is not None:
+        metrics |= rule_metrics(train_source, source)
     write_json(output / 'metrics.json', metrics)
     if report:
-        write_report(make_report(config, evaluated, source, metrics, tally.panoptic, extremes), output / 'report.html')
+        page = make_report(config, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved)
+        write_report(page, output / 'report.html')
     print(table(metrics))
     also = ', report.html' if report else ''
     print(f'\n{output / "metrics.json"}{also}, and pictures of {min(num_pictures, len(source))} images beside it')
     return metrics
 
 
-def order_rule_metrics(config: ml_collections.ConfigDict, validation: RecordSource) -> Metrics:
-    """Order accuracy of the simple rules, fitted on `data.train_split`; none without its annotations."""
+def _rules_source(config: ml_collections.ConfigDict) -> RecordSource | None:
+    """What the rules that order accuracy is compared with are fitted on; None without relations or annotations.
+
+    It is prepared before the network runs, so that broken data do not cost what has been evaluated.
+    """
     train_split = config.data.train_split
+    if config.inference.method != 'relations':
+        return None
     if not has_annotations(config, train_split):
         print(f'{config.data.source} has no {train_split} annotations, on which the order rules would be fitted')
-        return {}
-    return rule_metrics(prepare_split(config, train_split), validation)
+        return None
+    return prepare_split(config, train_split)
 
 
 def _saved(results: Results, writer: ResultsWriter) -> Results:

@@ -75,6 +75,8 @@ def make_report(
     metrics: Metrics,
     counts: PanopticCounts,
     extremes: Extremes,
+    *,
+    is_saved: bool,
 ) -> Report:
     """The report of an evaluation.
 
@@ -84,6 +86,7 @@ def make_report(
         source: the images.
         metrics, counts: of all images.
         extremes: the images that are shown.
+        is_saved: of saved results, whose method and device are not known here.
     """
     categories = category_set(config.categories)
     versions = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in PACKAGES)
@@ -91,11 +94,12 @@ def make_report(
         'evaluated': evaluated,
         'data': f'{config.data.name}, {config.data.eval_split}',
         'images': str(len(source)),
-        'method': _method(config.inference),
-        'device': f'{jax.local_device_count()} x {jax.devices()[0].device_kind}',
         'versions': versions,
         'date': datetime.date.today().isoformat(),
     }
+    if not is_saved:
+        facts['method'] = _method(config.inference)
+        facts['device'] = f'{jax.local_device_count()} x {jax.devices()[0].device_kind}'
     cards = {}
     for judged in [*extremes.worst, *extremes.best]:
         if judged.index not in cards:
@@ -130,9 +134,10 @@ def image_card(record: Record, judged: Judged, categories: CategorySet) -> Image
     }  # fmt: skip
     orders = {}
     if result.true_relations is not None:
-        order = truth.true_order if truth.true_order.any() else truth.order
-        boxes = record.instances.box[truth.related]
-        pictures['overlap_graph'] = order_picture(image, boxes, result.true_relations, order, height=PANEL_HEIGHT)
+        order, known = truth.best_order
+        pictures['overlap_graph'] = order_picture(
+            image, record.instances.box[truth.related], result.true_relations, order, height=PANEL_HEIGHT, known=known
+        )
         accuracy = OrderAccuracy()
         accuracy.add(result.true_relations, order)
         orders = {'wrong_orders': accuracy.total - accuracy.right, 'known_orders': accuracy.total}

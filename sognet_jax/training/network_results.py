@@ -59,6 +59,7 @@ def network_results(
     """
     settings, categories = Inference(**config.inference), category_set(config.categories)
     segmenter = Segmenter(settings, categories)
+    inclusive_boxes = config.data.inclusive_boxes
     devices = jax.local_device_count()
     run = parallel_inference(network, settings)
     batches = evaluation_batches(
@@ -70,7 +71,7 @@ def network_results(
             prediction, relations = reshape_leading(results, (-1,), axes=2)
             for row in np.flatnonzero(batch['record_index'] >= 0):
                 example, predicted, related = jax.tree.map(lambda x: x[row], (batch, prediction, relations))  # noqa: B023
-                result = image_result(segmenter, example, predicted, related, categories)
+                result = image_result(segmenter, example, predicted, related, categories, inclusive_boxes)
                 index = int(example['record_index'])
                 yield index, source[index], result
                 progress.update()
@@ -103,8 +104,7 @@ def image_truth(record: Record, max_instances: int) -> ImageTruth:
         record: of the image.
         max_instances: instances that a training example has room for; relations are told of them alone.
     """
-    slots = choose_instances(record.instances, max_instances)
-    related = slots[~record.instances.crowd[slots]]
+    related = related_instances(record, max_instances)
     matrices = relation_matrices(record, related, len(related))
     segments = record.segments
     return ImageTruth(
@@ -116,7 +116,14 @@ def image_truth(record: Record, max_instances: int) -> ImageTruth:
         own_segments=record.instances.segment[related],
         order=matrices['order'],
         true_order=matrices['true_order'],
+        decided=matrices['decided'],
     )
+
+
+def related_instances(record: Record, max_instances: int) -> np.ndarray:
+    """`[n]` the instances that relations are told of: those that have a slot in an example, without crowd."""
+    slots = choose_instances(record.instances, max_instances)
+    return slots[~record.instances.crowd[slots]]
 
 
 def image_result(
@@ -125,6 +132,7 @@ def image_result(
     prediction: Prediction,
     relations: np.ndarray | None,
     categories: CategorySet,
+    inclusive_boxes: bool,
 ) -> ImageResult:
     """What the network says of one image, as evaluation takes it.
 
@@ -134,6 +142,7 @@ def image_result(
         prediction: of the image, likewise.
         relations: `[N, N]` O of the example's instances; None for a method without relations.
         categories: the classes.
+        inclusive_boxes: how boxes are scaled, see `inference.instance_masks.original_boxes`.
     """
     frame = Frame.of(example)
     ids, segments = segmenter(prediction, frame)
@@ -149,17 +158,17 @@ def image_result(
         instance_ids=np.array([segment.id for segment in things], np.int64),
         relations=None if relations is None else prediction.relations[np.ix_(slots, slots)],
         true_relations=None if relations is None else relations[np.ix_(real, real)],
-        detections=image_detections(prediction.detections, frame),
+        detections=image_detections(prediction.detections, frame, inclusive_boxes),
         confusion=confusion,
     )
 
 
-def image_detections(instances: Instances, frame: Frame) -> Detections:
+def image_detections(instances: Instances, frame: Frame, inclusive_boxes: bool) -> Detections:
     """The detections of one image with boxes and masks of its original size."""
     found = np.flatnonzero(instances.valid)
     return Detections(
         category=instances.classes[found],
         score=instances.scores[found],
-        box=original_boxes(instances.boxes[found], frame.scale),
+        box=original_boxes(instances.boxes[found], frame.scale, inclusive=inclusive_boxes),
         rles=encode_masks(instance_masks(instances, found, frame)),
     )

@@ -280,7 +280,9 @@ def _overlap_losses(
     )
     relations = network.relate(truth.classes, truth.boxes, appearance, takes_part)
     pasted, inside = paste_masks(mask_logits, truth.boxes, size, PANOPTIC_STRIDE)
-    resolved = resolve_overlaps(pasted, relations, inside if objective.outside == 'absent' else None)
+    # What the panoptic head is not shown covers nothing, as what is not detected does not.
+    between = relations if unknown is None else jnp.where(unknown[:, :, None] | unknown[:, None, :], 0.0, relations)
+    resolved = resolve_overlaps(pasted, between, inside if objective.outside == 'absent' else None)
     num_stuff = network.num_stuff
     semantic = semantic_instance_logits(
         semantic_logits, truth.boxes, truth.classes, num_stuff=num_stuff, stride=PANOPTIC_STRIDE

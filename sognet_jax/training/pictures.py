@@ -60,10 +60,8 @@ def _relation_panels(
     """The predicted overlap graph, O, and R* or the true order (the paper's Figure 3)."""
     names = [categories.things[index].name for index in record.instances.category[truth.related]]
     side = {'size': PANEL, 'color': ANNOTATED}
-    if truth.true_order.any():
-        known = ('true order', overlap_matrix(truth.true_order, names, **side))
-    else:
-        known = ('R* from the annotations', overlap_matrix(truth.order, names, **side))
+    title = 'true order' if truth.true_order.any() else 'R* from the annotations'
+    known = (title, overlap_matrix(truth.best_order[0], names, **side))
     return [
         (
             'O of the ground truth instances',

@@ -26,6 +26,7 @@ from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.tally import ImageResult
 from sognet_jax.files import write_whole
 from sognet_jax.id_maps import decode_ids, encode_ids
+from sognet_jax.training.network_results import related_instances
 
 PANOPTIC, MASKS, BOXES, OVERLAPS = 'panoptic.json', 'masks.json', 'boxes.json', 'overlaps.json'
 
@@ -52,6 +53,7 @@ class ResultsWriter:
 
     def __init__(self, folder: pathlib.Path, categories: CategorySet) -> None:
         self._folder, self._categories = folder, categories
+        self._names: set[str] = set()
         self._panoptic: list[Entry] = []
         self._masks: list[Entry] = []
         self._boxes: list[Entry] = []
@@ -60,7 +62,7 @@ class ResultsWriter:
     def add(self, record: Record, result: ImageResult) -> None:
         """Takes the result for one image."""
         image_id = public_image_id(record)
-        file_name = f'{pathlib.PurePath(record.file_name).stem.removesuffix("_leftImg8bit")}.png'
+        file_name = self._png_name(record, image_id)
         write_whole(self._folder / 'panoptic' / file_name, encode_ids(result.ids))
         ids = [category.id for category in self._categories.all]
         segments = [{'id': segment, 'category_id': ids[category]} for segment, category in result.segments]
@@ -71,6 +73,14 @@ class ResultsWriter:
             entry |= {'O': _sparse(result.relations), 'annotated_O': _sparse(result.true_relations)}
             entry['num_annotated'] = len(result.true_relations)
         self._overlaps.append(entry)
+
+    def _png_name(self, record: Record, image_id: int | str) -> str:
+        """The image's own name if no other image has it: those of different folders may be called the same."""
+        name = f'{pathlib.PurePath(str(image_id) if isinstance(image_id, str) else record.file_name).stem}.png'
+        if name in self._names:
+            name = f'{pathlib.PurePath(name).stem}_{image_id}.png'
+        self._names.add(name)
+        return name
 
     def finish(self) -> None:
         """Writes the JSON files."""
@@ -93,7 +103,7 @@ class ResultsWriter:
 
 
 def read_results(
-    folder: pathlib.Path, categories: CategorySet, source: RecordSource
+    folder: pathlib.Path, categories: CategorySet, source: RecordSource, max_instances: int
 ) -> Iterator[tuple[int, Record, ImageResult]]:
     """The saved results of every image of a split, as `network_results` gives them, but for the semantic head's.
 
@@ -101,9 +111,10 @@ def read_results(
         folder: what a `ResultsWriter` wrote.
         categories: the classes.
         source: the images.
+        max_instances: so many annotated instances have relations.
 
     Raises:
-        ResultsError: a file is missing or broken, or has no result for an image.
+        ResultsError: a file is missing or broken, has no result for an image, or one of another size.
     """
     panoptic = {entry['image_id']: entry for entry in _read(folder / PANOPTIC, 'annotations')}
     overlaps = {entry['image_id']: entry for entry in _read(folder / OVERLAPS, 'images')}
@@ -125,7 +136,19 @@ def read_results(
             raise ResultsError(
                 f'{folder}, image {image_id}: field or category {error} is missing or unknown'
             ) from error
+        _require_fit(result, record, max_instances, f'{folder}, image {image_id}')
         yield index, record, result
+
+
+def _require_fit(result: ImageResult, record: Record, max_instances: int, place: str) -> None:
+    if result.ids.shape != record.size:
+        raise ResultsError(f'{place}: the panoptic PNG has the size {result.ids.shape}, the image {record.size}')
+    num_related = len(related_instances(record, max_instances))
+    if result.true_relations is not None and len(result.true_relations) != num_related:
+        raise ResultsError(
+            f'{place}: O of {len(result.true_relations)} annotated instances, the data have {num_related} '
+            '(config field data.max_instances)'
+        )
 
 
 def _result(

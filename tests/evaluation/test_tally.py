@@ -39,6 +39,7 @@ def scene():
         own_segments=np.array([10, 11]),
         order=order,
         true_order=order,
+        decided=np.ones((2, 2), bool),
     )
     return truth, masks
 
@@ -107,3 +108,15 @@ def test_what_is_not_annotated_or_not_predicted_is_left_out():
     assert tally.add(bare, found) is None
     metrics = tally.metrics()
     assert math.isnan(metrics['PQ']) and not {'mIoU', 'OA', 'mask_AP', 'order_accuracy'} & metrics.keys()
+
+
+def test_pairs_of_unknown_order_do_not_count():
+    truth, masks = scene()
+    undecided = ImageTruth(**{**vars(truth), 'order': np.zeros((2, 2), bool), 'decided': np.zeros((2, 2), bool)})
+    tally = Tally(SHAPES)
+    tally.add(undecided, result(truth, masks))
+    metrics = tally.metrics()
+    for name in ('OA', 'OA_zero', 'order_accuracy', 'order_accuracy_zero'):
+        assert math.isnan(metrics[name]), name
+    tally.add(ImageTruth(**{**vars(truth), 'image_id': 4}), result(truth, masks))
+    assert tally.metrics()['OA'] == 100 and tally.metrics()['OA_zero'] == 50

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sognet_jax.inference.instance_masks import encode_masks, expand_boxes, paste_probabilities
+from sognet_jax.data.transforms import published_frames
+from sognet_jax.inference.instance_masks import encode_masks, expand_boxes, original_boxes, paste_probabilities
 from tests import golden_files
 from tests.golden_files import SHIFT
 
@@ -77,3 +78,12 @@ def test_run_lengths_give_the_masks_back():
 def test_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r'\(2, 28, 28\), \(3, 4\)'):
         paste_probabilities(np.zeros((2, 28, 28)), np.zeros((3, 4)), (10, 12))
+
+
+@pytest.mark.parametrize('inclusive', [False, True])
+def test_boxes_come_back_as_they_went(inclusive):
+    """Ground truth boxes are scaled as geometry is, or, published, by their inclusive corners."""
+    boxes = np.array([[3, 4, 30, 50], [0, 0, 1, 9]], np.float32)
+    for scale in (0.6, 1.0, 1.67):
+        scaled = (published_frames(boxes, scale, False) if inclusive else boxes) * np.float32(scale)
+        np.testing.assert_allclose(original_boxes(scaled, scale, inclusive=inclusive), boxes, atol=1e-4)

@@ -65,7 +65,7 @@ def metrics(records, results):
 
 def test_results_that_are_read_again_have_the_same_metrics(records, saved):
     folder, results = saved
-    again = list(read_results(folder, SHAPES, records))
+    again = list(read_results(folder, SHAPES, records, MAX_INSTANCES))
     assert [index for index, _, _ in again] == [0, 1, 2, 3]
     expected, found = metrics(records, results), metrics(records, [result for _, _, result in again])
     assert found.keys() == expected.keys()
@@ -110,7 +110,7 @@ def test_cityscapes_calls_its_images_by_name(records, tmp_path):
     entry = json.loads((tmp_path / 'panoptic.json').read_text())['annotations'][0]
     assert entry['image_id'] == 'aachen_000000_000019' and entry['file_name'] == 'aachen_000000_000019.png'
     assert entry['segments_info'] == [{'id': 26001, 'category_id': CITYSCAPES.things[0].id}]
-    ((_, _, again),) = read_results(tmp_path, CITYSCAPES, [record])
+    ((_, _, again),) = read_results(tmp_path, CITYSCAPES, [record], MAX_INSTANCES)
     assert again.relations is None and again.segments == [(26001, CITYSCAPES.num_stuff)]
 
 
@@ -146,4 +146,25 @@ def test_broken_results_are_named(records, saved, name):
     breaks, message = BROKEN[name]
     breaks(saved[0])
     with pytest.raises(ResultsError, match=message):
-        list(read_results(saved[0], SHAPES, records))
+        list(read_results(saved[0], SHAPES, records, MAX_INSTANCES))
+
+
+def test_results_of_other_data_are_refused(records, saved):
+    with pytest.raises(ResultsError, match='image .*: O of .* annotated instances, the data have .*max_instances'):
+        list(read_results(saved[0], SHAPES, records, 2))
+    larger = [dataclasses.replace(record, size=(200, 128)) for record in records]
+    with pytest.raises(ResultsError, match=r'panoptic PNG has the size \(128, 128\), the image \(200, 128\)'):
+        list(read_results(saved[0], SHAPES, larger, MAX_INSTANCES))
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(records, tmp_path):
+    rng = np.random.default_rng(1)
+    twins = [dataclasses.replace(record, file_name='0001.jpg') for record in records[:2]]
+    results = [perturbed(record, rng) for record in twins]
+    writer = ResultsWriter(tmp_path, SHAPES)
+    for record, result in zip(twins, results, strict=True):
+        writer.add(record, result)
+    writer.finish()
+    again = [result for _, _, result in read_results(tmp_path, SHAPES, twins, MAX_INSTANCES)]
+    for mine, theirs in zip(again, results, strict=True):
+        np.testing.assert_array_equal(mine.ids, theirs.ids)
