@@ -17,8 +17,8 @@ from sognet_jax.experiments.rows import LABEL_PRIOR, ROWS, STEPS, Row, row_confi
 from sognet_jax.files import write_whole
 from sognet_jax.training.checkpoints import latest_step
 from sognet_jax.training.evaluate import evaluate
-from sognet_jax.training.label_prior import mine
 from sognet_jax.training.loop import train
+from sognet_jax.training.rule_mining import mine
 
 
 def run_all(workdir: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int], Metrics]:

@@ -9,7 +9,7 @@ from configs import shapes
 from sognet_jax.categories import SHAPES
 from sognet_jax.evaluation.order_rules import PairTable
 from sognet_jax.inference.label_prior import LabelPriorError, read_label_prior
-from sognet_jax.training.label_prior import find_rules, mine
+from sognet_jax.training.rule_mining import find_rules, mine
 
 THINGS = [category.name for category in SHAPES.things]
 
