@@ -14,12 +14,8 @@ come through grain with all cores.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
-import multiprocessing
-import os
 import pathlib
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +29,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks.drawn_coco import draw_folder
+from benchmarks.machine import describe, in_process
 from benchmarks.usual_loader import Stopwatch, UsualLoader
 from sognet_jax.categories import COCO, SHAPES, CategorySet
 from sognet_jax.data import transforms
@@ -71,8 +68,8 @@ def main(arguments: list[str]) -> None:
             categories = SHAPES
             draw_folder(source, split, IMAGES.value)
         prepared = store(coco.preparation(source, split, categories), f'{scratch}/prepared').folder
-        result = _header(SOURCE.value is None) | _on_one_core(
-            compare, source, split, prepared, categories, IMAGES.value
+        result = _header(SOURCE.value is None) | in_process(
+            compare, source, split, prepared, categories, IMAGES.value, one_core=True
         )
         records, settings = RecordSource(prepared, split), _settings(categories)
         result['grain_images_per_second'] = {
@@ -211,26 +208,9 @@ def _settings(categories: CategorySet) -> transforms.ExampleSettings:
     return transforms.ExampleSettings(IMAGE_SIZE, SHORT_SIDE, LONG_SIDE, MAX_INSTANCES, categories.num_stuff)
 
 
-def _on_one_core(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result from a new process, all of whose threads share one core."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    try:
-        with multiprocessing.get_context('spawn').Pool(1) as pool:
-            return pool.apply(function, arguments)
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
 def _header(drawn: bool) -> dict[str, Any]:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-    names = {line.partition(':')[2].strip() for line in lines if line.startswith('model name')}
-    return {
-        'date': datetime.date.today().isoformat(),
-        'cpu': ', '.join(sorted(names)),
-        'cores': os.cpu_count(),
+    return describe() | {
         'device': jax.devices()[0].device_kind,
-        'python': platform.python_version(),
         'jax': jax.__version__,
         'grain': grain.__version__,
         'numpy': np.__version__,

@@ -18,23 +18,18 @@ change the former.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
-import datetime
 import importlib.metadata
 import importlib.util
 import io
 import json
-import multiprocessing
 import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -42,6 +37,7 @@ import cv2
 import numpy as np
 from absl import app, flags
 
+from benchmarks.machine import describe, in_process
 from benchmarks.panoptic_pairs import SIZE, write_pairs
 from sognet_jax.evaluation import panoptic_files
 from sognet_jax.evaluation.panoptic import panoptic_file_metrics
@@ -69,9 +65,9 @@ def main(arguments: list[str]) -> None:
         sys.exit(INSTALL)
     with tempfile.TemporaryDirectory() as scratch:
         # In processes of their own, so that what they hold in memory does not count as the evaluators'.
-        about = _in_process(write_pairs, scratch, SOURCE.value, IMAGES.value, min(DISTINCT, IMAGES.value))
+        about = in_process(write_pairs, scratch, SOURCE.value, IMAGES.value, min(DISTINCT, IMAGES.value))
         result = _header() | about | {'from_files': from_files(scratch)}
-        result['without_decoding'] = _in_process(without_decoding, scratch, one_core=True)
+        result['without_decoding'] = in_process(without_decoding, scratch, one_core=True)
     _print(result)
     if JSON.value:
         file = pathlib.Path(JSON.value)
@@ -240,27 +236,8 @@ def _program(function: str, folder: str) -> Results:
     return json.loads(run.stdout) | {'processor_seconds': seconds}
 
 
-def _in_process(function: Callable[..., Any], *arguments: Any, one_core: bool = False) -> Any:
-    """The function's result from a new process, all of whose threads share one core if so wished (on Linux)."""
-    cores = os.sched_getaffinity(0) if one_core else set()
-    try:
-        if one_core:
-            os.sched_setaffinity(0, {max(cores)})
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
-            return pool.submit(function, *arguments).result()
-    finally:
-        if one_core:
-            os.sched_setaffinity(0, cores)
-
-
 def _header() -> Results:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-    names = {line.partition(':')[2].strip() for line in lines if line.startswith('model name')}
-    return {
-        'date': datetime.date.today().isoformat(),
-        'cpu': ', '.join(sorted(names)),
-        'cores': os.cpu_count(),
-        'python': platform.python_version(),
+    return describe() | {
         'numpy': np.__version__,
         'opencv': cv2.__version__,
         'pillow': importlib.metadata.version('pillow'),

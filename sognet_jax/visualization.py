@@ -278,16 +278,6 @@ def compose(rows: Sequence[Sequence[tuple[str, np.ndarray]]], gap: int = 12) -> 
     return np.concatenate([*padded, np.full((gap, width, 3), 255, np.uint8)])
 
 
-def write_png(path: str, picture: np.ndarray) -> None:
-    """Writes an RGB picture.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    if not cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'cannot write {path}')
-
-
 def _titled(title: str, picture: np.ndarray) -> np.ndarray:
     header = np.full((22, picture.shape[1], 3), 255, np.uint8)
     cv2.putText(header, title, (1, 15), FONT, 0.45, INK, 1, cv2.LINE_AA)

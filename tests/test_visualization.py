@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 
 from sognet_jax.categories import SHAPES
+from sognet_jax.data.png import encode_image
+from sognet_jax.files import write_whole
 from sognet_jax.visualization import (
     PanopticPicture,
     compose,
@@ -15,7 +17,6 @@ from sognet_jax.visualization import (
     spread,
     write_labels,
     write_names,
-    write_png,
 )
 
 IMAGE = np.full((32, 40, 3), 100, np.uint8)
@@ -171,5 +172,5 @@ def test_composed_pictures_keep_their_panels_and_can_be_written(tmp_path):
     panels = [[('one', IMAGE), ('two', IMAGE)], [('three', IMAGE)]]
     picture = compose(panels)
     assert picture.shape[1] >= 80 and picture.shape[0] >= 64
-    write_png(str(tmp_path / 'picture.png'), picture)
+    write_whole(tmp_path / 'picture.png', encode_image(picture))
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'picture.png'))[:, :, ::-1], picture)

@@ -27,6 +27,7 @@ from sognet_jax.data.png import encode_image
 from sognet_jax.data.statistics import statistics, summary, table
 from sognet_jax.data.statistics_plots import statistics_figure
 from sognet_jax.data.transforms import Example, make_example
+from sognet_jax.files import write_whole
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
 OUTPUT = flags.DEFINE_string('output', None, 'Folder for pictures and statistics.')
@@ -73,10 +74,10 @@ def browse(
     (output / 'examples').mkdir(parents=True, exist_ok=True)
     for number, (example, mirrored) in zip(range(count), examples, strict=False):
         path = output / 'examples' / f'{number:03d}_{int(example["image_id"])}.png'
-        path.write_bytes(encode_image(example_picture(example, categories, mirrored=mirrored)))
+        write_whole(path, encode_image(example_picture(example, categories, mirrored=mirrored)))
     found = statistics(source)
     numbers = summary(found, categories, settings)
-    (output / 'statistics.json').write_text(json.dumps(numbers, indent=2) + '\n')
+    write_whole(output / 'statistics.json', json.dumps(numbers, indent=2) + '\n')
     statistics_figure(found, categories, settings.max_instances).savefig(output / 'statistics.png', dpi=100)
     print(table(numbers))
     print(f'\n{output}: statistics.json, statistics.png, and pictures of examples in {output / "examples"}')

@@ -90,7 +90,6 @@ class Tally:
         self._instances = InstanceTally(categories.num_things)
         self._num_annotated = 0
         self._overlap: list[tuple[float, float, float, float]] = []
-        self._has_relations = False
         self._order, self._true_order, self._found_order = OrderAccuracy(), OrderAccuracy(), OrderAccuracy()
 
     def add(self, truth: ImageTruth, result: ImageResult) -> Matching | None:
@@ -124,18 +123,16 @@ class Tally:
             metrics |= {f'IoU/{name}': 100 * value for name, value in zip(names, iou, strict=True)}
         if self._num_annotated:
             metrics |= self._average_precision()
-        if self._has_relations:
+        if self._overlap:
             metrics |= self._relations()
         return {name: float(value) for name, value in metrics.items()}
 
     def _relate(self, truth: ImageTruth, relations: np.ndarray) -> None:
-        self._has_relations = True
         nothing = np.zeros_like(relations)
-        everything = None
         self._overlap.append(
             tuple(
                 overlap_accuracy(o, order, counts)
-                for order, counts in ((truth.order, truth.decided), (truth.true_order, everything))
+                for order, counts in ((truth.order, truth.decided), (truth.true_order, None))
                 for o in (relations, nothing)
             )
         )

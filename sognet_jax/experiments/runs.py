@@ -35,7 +35,7 @@ def run_all(workdir: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int]
     # Runs of one variant share their compiled programs.
     jax.config.update('jax_compilation_cache_dir', str(workdir / 'compiled'))
     prior = workdir / LABEL_PRIOR
-    _require_same_recipe(workdir / 'recipe.sha256', str(prior))
+    _require_same_recipe(workdir / 'recipe.sha256')
     if not prior.is_file():
         mine(row_config(ROWS[0], 0, str(prior)), prior)
     work = [(row, seed) for seed in seeds for row in ROWS]
@@ -72,13 +72,13 @@ def _run(row: Row, seed: int, output: pathlib.Path, prior: str) -> None:
         evaluate(config, folder, output, num_pictures=0)
 
 
-def _require_same_recipe(file: pathlib.Path, prior: str) -> None:
+def _require_same_recipe(file: pathlib.Path) -> None:
     """Keeps the configs of all rows in a file, and refuses to go on in a folder where they were others.
 
     Raises:
         ValueError: the folder belongs to another recipe.
     """
-    configs = [row_config(row, 0, prior).to_json(sort_keys=True) for row in ROWS]
+    configs = [row_config(row, 0, LABEL_PRIOR).to_json(sort_keys=True) for row in ROWS]
     recipe = hashlib.sha256('\n'.join(configs).encode()).hexdigest()
     if file.is_file() and file.read_text().strip() != recipe:
         raise ValueError(f'{file.parent}: the networks in this folder were trained by another recipe; name another one')

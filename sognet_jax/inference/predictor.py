@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -174,13 +175,10 @@ def detect(
     network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
 ) -> Instances:
     """Detections above the score threshold, with the mask logits of their class: what the panoptic head takes."""
-
-    def select(boxes, probabilities, deltas, valid, size):
-        return panoptic_detections(
-            boxes, probabilities, deltas, valid, size, score_threshold=settings.score_threshold,
-            nms_threshold=settings.nms_threshold, max_detections=settings.max_detections,
-        )  # fmt: skip
-
+    select = functools.partial(
+        panoptic_detections, score_threshold=settings.score_threshold, nms_threshold=settings.nms_threshold,
+        max_detections=settings.max_detections,
+    )  # fmt: skip
     return _with_masks(network, features, jax.vmap(select)(*proposals, image_size), image_size)
 
 
@@ -188,13 +186,9 @@ def detect_in_classes(
     network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
 ) -> Instances:
     """Detections above the low score threshold of AP, suppressed within their classes, with mask logits."""
-
-    def select(boxes, probabilities, deltas, valid, size):
-        return box_detections(
-            boxes, probabilities, deltas, valid, size, nms_threshold=settings.nms_threshold,
-            max_detections=settings.max_detections,
-        )  # fmt: skip
-
+    select = functools.partial(
+        box_detections, nms_threshold=settings.nms_threshold, max_detections=settings.max_detections
+    )
     return _with_masks(network, features, jax.vmap(select)(*proposals, image_size), image_size)
 
 

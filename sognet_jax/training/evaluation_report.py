@@ -20,6 +20,7 @@ from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, mat
 from sognet_jax.evaluation.report import PANEL_HEIGHT, ImageCard, Report, class_rows
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth
+from sognet_jax.inference.predictor import WITHOUT_PANOPTIC_HEAD
 from sognet_jax.training.pictures import annotated_segments, predicted_segments
 from sognet_jax.visualization import panoptic_overlay, write_names
 
@@ -176,7 +177,7 @@ def segment_errors(truth: ImageTruth, result: ImageResult, matching: Matching) -
 
 
 def _method(inference: ml_collections.ConfigDict) -> str:
-    if inference.method in ('heuristics', 'label_prior'):
+    if inference.method in WITHOUT_PANOPTIC_HEAD:
         return inference.method
     details = [f'panoptic head {inference.panoptic_head}']
     if inference.method == 'relations':
