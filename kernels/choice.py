@@ -1,0 +1,43 @@
+"""Which implementation of an operator runs: shared by all operators of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+
+XLA = 'xla'
+"""The reference: it defines the operator's meaning and runs everywhere."""
+
+TRITON = 'triton'
+"""The Pallas kernel for GPUs, lowered through Triton."""
+
+INTERPRETED = 'triton_interpreted'
+"""The same kernel in Pallas's interpreter: very slow, on any device, for tests."""
+
+
+def choose_implementation(
+    operator: str, requested: str | None, available: Sequence[str], *, default: str = XLA, refusal: str | None = None
+) -> str:
+    """The implementation to run.
+
+    Args:
+        operator: its name, for messages.
+        requested: what the caller asks for; None for the fastest that can run.
+        available: names of the operator's implementations.
+        default: what is chosen where the Triton kernel cannot run.
+        refusal: why the Triton kernel does not support these arguments; None where it does.
+
+    Raises:
+        ValueError: there is no such implementation, or the requested one cannot run here.
+    """
+    if requested not in (None, *available):
+        raise ValueError(f'{operator} has the implementations {tuple(available)}, not {requested!r}')
+    on_gpu = jax.default_backend() == 'gpu'
+    if requested is None:
+        return TRITON if TRITON in available and on_gpu and refusal is None else default
+    if requested == TRITON and not on_gpu:
+        raise ValueError(f"{operator}: implementation 'triton' needs a GPU; JAX runs on {jax.default_backend()} here")
+    if requested in (TRITON, INTERPRETED) and refusal is not None:
+        raise ValueError(f'{operator}: implementation {requested!r} cannot run: {refusal}')
+    return requested
