@@ -12,6 +12,7 @@ from sognet_jax.experiments.rows import (
     HEURISTICS,
     PLAIN_PH1,
     PRIOR,
+    SCORE_THRESHOLD,
     SOGNET_PH1,
     SOGNET_PH2,
     STEPS,
@@ -121,8 +122,8 @@ def verdict(claim: Claim, results: Results, seeds: Sequence[int]) -> str:
 def _introduction(seeds: Sequence[int], num_scenes: int) -> str:
     return (
         f'Each network is trained for {STEPS} steps (`make demo` takes 1,400) with the seeds '
-        f'{", ".join(map(str, seeds))}, and evaluated on {num_scenes} scenes that it has not seen. Numbers are mean '
-        'and standard deviation over the seeds.'
+        f'{", ".join(map(str, seeds))}, and evaluated on {num_scenes} scenes that it has not seen, all '
+        f'with the score threshold {SCORE_THRESHOLD}. Numbers are mean and standard deviation over the seeds.'
     )
 
 
