@@ -1,13 +1,33 @@
 """Deformable convolution in plain XLA: this is the operator's meaning.
 
-One tap after the other is sampled and multiplied, and sampled again in the backward pass, so that the column buffer of
-nine times the input never exists.
+Output positions are worked on by strips: the samples of a strip for all taps, `[strip, taps * C]`, are small enough to
+stay in a cache, and one matrix product turns them into outputs. The column buffer of nine times the input never exists.
+The backward pass is written out: it samples again and gathers every pixel once for all gradients.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+from sognet_jax.ops.bands import split_rows
+
+STRIP_VALUES = 1 << 21
+"""Values that the samples of a strip have: 8 MB in float32, which stay in the outer cache of a CPU."""
+
+
+class Samples(NamedTuple):
+    """The samples of P output positions: arrays `[P, K, G]`, float32, for K taps and G offset groups."""
+
+    y: jax.Array
+    """Pixels."""
+    x: jax.Array
+    """Pixels."""
+    factor: jax.Array
+    """The mask of v2."""
 
 
 def deform_conv2d(
@@ -26,66 +46,139 @@ def deform_conv2d(
     batch, out_height, out_width, _ = offset.shape
     kernel_height, kernel_width, channels, features = weight.shape
     taps = kernel_height * kernel_width
+    row, column = jnp.meshgrid(jnp.arange(out_height), jnp.arange(out_width), indexing='ij')
+    tap_y, tap_x = jnp.divmod(jnp.arange(taps), kernel_width)
     offset = offset.reshape(batch, out_height, out_width, offset_groups, taps, 2).astype(jnp.float32)
-    mask = jnp.ones(offset.shape[:-1], x.dtype) if mask is None else mask.reshape(offset.shape[:-1])
-    rows = (jnp.arange(out_height) * stride - padding)[:, None, None].astype(jnp.float32)
-    columns = (jnp.arange(out_width) * stride - padding)[:, None].astype(jnp.float32)
-
-    @jax.checkpoint
-    def add_tap(total: jax.Array, tap: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        index, tap_offset, tap_mask, tap_weight = tap
-        y = rows + index // kernel_width * dilation + tap_offset[..., 0]
-        x_position = columns + index % kernel_width * dilation + tap_offset[..., 1]
-        values = sample_bilinear(x, y, x_position) * tap_mask[..., None].astype(x.dtype)
-        values = values.reshape(batch, out_height, out_width, channels)
-        return total + jnp.matmul(values, tap_weight, preferred_element_type=jnp.float32), None
-
-    per_tap = (
-        jnp.arange(taps),
-        jnp.moveaxis(offset, 4, 0),
-        jnp.moveaxis(mask, 4, 0),
-        weight.reshape(taps, channels, features),
-    )
-    total = jnp.zeros((batch, out_height, out_width, features), jnp.float32)
-    total, _ = jax.lax.scan(add_tap, total, per_tap)
+    y = (row * stride - padding)[:, :, None, None] + tap_y * dilation + offset[..., 0]
+    x_position = (column * stride - padding)[:, :, None, None] + tap_x * dilation + offset[..., 1]
+    factor = jnp.ones(y.shape, jnp.float32) if mask is None else mask.reshape(y.shape).astype(jnp.float32)
+    samples = Samples(*(a.reshape(-1, offset_groups, taps).swapaxes(1, 2) for a in (y, x_position, factor)))
+    matrix = weight.reshape(taps * channels, features)
+    output = _sample_and_multiply(x, samples, matrix).reshape(batch, out_height, out_width, features)
     if bias is not None:
-        total = total + bias
-    return total.astype(x.dtype)
+        output = output + bias
+    return output.astype(x.dtype)
 
 
-def sample_bilinear(image: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-    """Bilinear samples with zeros around the image.
+@jax.custom_vjp
+def _sample_and_multiply(image: jax.Array, samples: Samples, matrix: jax.Array) -> jax.Array:
+    """`[B, H, W, C]`, the samples of P positions and `[K * C, O]` -> `[P, O]` float32."""
+    table = _pixel_table(image, samples)
+
+    def multiply(strip: tuple[jax.Array, Samples]) -> jax.Array:
+        indices, shares = _corners(image.shape, *strip)
+        columns = [_combine(_gather(table, index), share) for index, share in _by_tap(indices, shares)]
+        return jnp.matmul(jnp.concatenate(columns, -1), matrix, preferred_element_type=jnp.float32)
+
+    outputs = jax.lax.map(multiply, _strips((_image_starts(image, samples), samples), len(matrix)))
+    return outputs.reshape(-1, outputs.shape[-1])[: len(samples.y)]
+
+
+def _forward(image: jax.Array, samples: Samples, matrix: jax.Array) -> tuple[jax.Array, tuple]:
+    return _sample_and_multiply(image, samples, matrix), (image, samples, matrix)
+
+
+def _backward(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, Samples, jax.Array]:
+    image, samples, matrix = saved
+    table = _pixel_table(image, samples)
+
+    def add_strip(totals: tuple[jax.Array, jax.Array], strip: tuple) -> tuple[tuple[jax.Array, jax.Array], Samples]:
+        of_table, of_matrix = totals
+        starts, samples, of_outputs = strip
+        indices, shares = _corners(image.shape, starts, samples)
+        of_columns = jnp.matmul(of_outputs, matrix.T, preferred_element_type=jnp.float32)
+        columns, of_shares = [], []
+        for (index, share), of_column in zip(
+            _by_tap(indices, shares), jnp.split(of_columns, shares.shape[2], axis=-1), strict=True
+        ):
+            corners = _gather(table, index)
+            columns.append(_combine(corners, share))
+            of_column = of_column.reshape(corners[0].shape)
+            of_shares.append(_dot_corners(corners, of_column))
+            of_table = _scatter(of_table, index, share, of_column)
+        of_matrix += jnp.matmul(jnp.concatenate(columns, -1).T, of_outputs, preferred_element_type=jnp.float32)
+        pull_back = jax.vjp(lambda samples: _corners(image.shape, starts, samples)[1], samples)[1]
+        return (of_table, of_matrix), pull_back(jnp.stack(of_shares, axis=2))[0]
+
+    strips = _strips((_image_starts(image, samples), samples, gradient.astype(image.dtype)), len(matrix))
+    zeros = jnp.zeros(table.shape, jnp.float32), jnp.zeros(matrix.shape, jnp.float32)
+    (of_table, of_matrix), of_samples = jax.lax.scan(add_strip, zeros, strips)
+    of_samples = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(samples.y)], of_samples)
+    return of_table.reshape(image.shape).astype(image.dtype), of_samples, of_matrix.astype(matrix.dtype)
+
+
+_sample_and_multiply.defvjp(_forward, _backward)
+
+
+def _pixel_table(image: jax.Array, samples: Samples) -> jax.Array:
+    """`[B * H * W * G, C / G]`: gathers and scatters move whole rows."""
+    return image.reshape(-1, image.shape[-1] // samples.y.shape[-1])
+
+
+def _image_starts(image: jax.Array, samples: Samples) -> jax.Array:
+    """For every output position the number of pixels before its image, `[P]`."""
+    batch, height, width, _ = image.shape
+    return jnp.repeat(jnp.arange(batch) * height * width, len(samples.y) // batch)
+
+
+def _strips(arrays: Any, columns: int) -> Any:
+    """Arrays `[P, ...]` -> `[strips, positions of a strip, ...]`; samples with factor 0 fill the last strip."""
+    length = max(STRIP_VALUES // columns, 1)
+    return jax.tree.map(lambda array: split_rows(array, min(length, len(array))), arrays)
+
+
+def _corners(shape: tuple[int, ...], starts: jax.Array, samples: Samples) -> tuple[jax.Array, jax.Array]:
+    """The four pixels around every sample: rows of the pixel table, and their shares of the sample.
 
     Args:
-        image: `[B, H, W, C]`.
-        y, x: `[B, Ho, Wo, G]` positions in pixels, one for every group of C / G channels.
+        shape: of the image: B, H, W, C.
+        starts: `[P]` as of `_image_starts`.
+        samples: of P positions.
 
     Returns:
-        `[B, Ho, Wo, G, C / G]`. Derivatives at whole pixels are those from the right.
+        Two arrays `[4, P, K, G]`. Pixels outside the image have the share 0. Derivatives of the shares at whole pixels
+        are those from the right.
     """
-    batch, height, width, channels = image.shape
-    groups = y.shape[-1]
-    # One row a pixel and group: gathers and scatters then move whole rows.
-    table = image.reshape(-1, channels // groups)
-    image_start = (jnp.arange(batch) * height * width)[:, None, None, None]
-    top, left = jnp.floor(y), jnp.floor(x)
-    below, right = y - top, x - left
-    samples = jnp.zeros((), image.dtype)
-    for corner_y, weight_y in ((top, 1 - below), (top + 1, below)):
-        for corner_x, weight_x in ((left, 1 - right), (left + 1, right)):
-            inside = (corner_y >= 0) & (corner_y < height) & (corner_x >= 0) & (corner_x < width)
-            row = jnp.clip(corner_y, 0, height - 1).astype(jnp.int32)
-            column = jnp.clip(corner_x, 0, width - 1).astype(jnp.int32)
-            index = (image_start + row * width + column) * groups + jnp.arange(groups)
-            weight = jnp.where(inside, weight_y * weight_x, 0.0).astype(image.dtype)
-            samples = samples + jnp.take(table, index, axis=0, mode='clip') * _repeat(weight, table.shape[-1])
-    return samples
+    _, height, width, _ = shape
+    top, left = jnp.floor(samples.y), jnp.floor(samples.x)
+    below, right = samples.y - top, samples.x - left
+    groups = samples.y.shape[-1]
+    indices, shares = [], []
+    for y, share_y in ((top, 1 - below), (top + 1, below)):
+        for x, share_x in ((left, 1 - right), (left + 1, right)):
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            pixel = jnp.clip(y, 0, height - 1).astype(jnp.int32) * width + jnp.clip(x, 0, width - 1).astype(jnp.int32)
+            indices.append((starts[:, None, None] + pixel) * groups + jnp.arange(groups))
+            shares.append(jnp.where(inside, share_y * share_x, 0.0) * samples.factor)
+    return jnp.stack(indices), jnp.stack(shares)
 
 
-def _repeat(x: jax.Array, times: int) -> jax.Array:
-    """`[...]` -> `[..., times]`, as a product with ones, whose transpose is a product too.
+def _by_tap(indices: jax.Array, shares: jax.Array) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Both `[4, P, K, G]` -> `[4, P, G]` of one tap after the other: XLA's loops over larger arrays are slower."""
+    return ((indices[:, :, tap], shares[:, :, tap]) for tap in range(indices.shape[2]))
 
-    The transpose of a plain broadcast is a reduction, which XLA fuses with the gather before it into a loop that is six
-    times slower on a CPU.
+
+def _gather(table: jax.Array, index: jax.Array) -> list[jax.Array]:
+    """The four corners `[P, G, C / G]`. An offset that is not a number must not lead out of the table."""
+    return [jnp.take(table, corner, axis=0, mode='clip') for corner in index]
+
+
+def _scatter(table: jax.Array, index: jax.Array, share: jax.Array, values: jax.Array) -> jax.Array:
+    """Adds the four corners' shares `[4, P, G]` of the values `[P, G, C / G]` to their rows."""
+    for corner_index, corner_share in zip(index, share, strict=True):
+        table = table.at[corner_index].add(values * corner_share[..., None], mode='clip')
+    return table
+
+
+def _combine(corners: Sequence[jax.Array], share: jax.Array) -> jax.Array:
+    """Four corners `[P, G, C / G]` and their shares `[4, P, G]` -> samples `[P, C]`."""
+    samples = sum(corner * part[..., None].astype(corner.dtype) for corner, part in zip(corners, share, strict=True))
+    return samples.reshape(len(samples), -1)
+
+
+def _dot_corners(corners: Sequence[jax.Array], gradient: jax.Array) -> jax.Array:
+    """Four corners `[P, G, C / G]` and the gradient of their combination -> the gradient of their shares `[4, P, G]`.
+
+    Not as a sum of products: XLA would gather again inside the reduction, three times slower on a CPU.
     """
-    return jnp.matmul(x[..., None], jnp.ones((1, times), x.dtype))
+    return jnp.stack([jnp.einsum('pgc,pgc->pg', corner.astype(jnp.float32), gradient) for corner in corners])
