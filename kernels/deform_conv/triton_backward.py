@@ -10,8 +10,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from kernels.deform_conv.triton_atomics import add_rows
 from kernels.deform_conv.triton_sampling import (
-    Corner,
     Geometry,
     Tiling,
     find_corners,
@@ -105,7 +105,8 @@ def _input_kernel(
                 values = load_corner(geometry, x_ref, corner, channel)
                 new_sums.append(total + jnp.sum(of_samples * values, axis=1))
                 weights = corner.weight if factor is None else corner.weight * factor
-                _add_rows(geometry, of_x_ref, corner, channel, of_samples * weights[:, None], interpret)
+                of_corner = of_samples * weights[:, None]
+                add_rows(of_x_ref, corner.index, channel, of_corner, corner.inside, interpret=interpret)
             return tuple(new_sums)
 
         return lax.fori_loop(0, geometry.channel_blocks, add_channels, sums)
@@ -121,22 +122,6 @@ def _input_kernel(
     if of_mask_ref is not None:
         of_mask = sum(corner.weight * total for corner, total in zip(corners, sums, strict=True))
         plt.store(of_mask_ref.at[pixels.index, pl.program_id(0)], of_mask, mask=pixels.valid)
-
-
-def _add_rows(
-    geometry: Geometry, ref: jax.Ref, corner: Corner, channel: jax.Array, values: jax.Array, interpret: bool
-) -> None:
-    """Adds one row a pixel at a corner; rows may repeat."""
-    if not interpret:
-        channels = channel + jnp.arange(geometry.channel_block, dtype=jnp.int32)
-        plt.atomic_add(ref, (corner.index[:, None], channels[None, :]), values, mask=corner.inside[:, None])
-        return
-
-    # The interpreter has no masked atomics and loses rows that repeat within one; what is not inside is 0 already.
-    def add_row(row: jax.Array, carry: None) -> None:
-        plt.atomic_add(ref, (corner.index[row], pl.ds(channel, geometry.channel_block)), values[row])
-
-    lax.fori_loop(0, values.shape[0], add_row, None)
 
 
 def weight_gradient(
