@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -51,8 +52,15 @@ def input_gradients(
         mask: `[output pixels, G * K]` or None.
         gradient: of the output, `[output pixels, features]`, in the type of `x`.
     """
+    geometry = dataclasses.replace(
+        geometry,
+        # Small enough for two programs on a multiprocessor: additions wait on memory, and another one works meanwhile.
+        channel_block=min(geometry.channel_block, 32),
+        # Every further block of features adds to all corners again.
+        feature_block=256 if geometry.features % 256 == 0 else geometry.feature_block,
+    )
     group_taps = geometry.groups * geometry.taps
-    tiling = make_busy_tiling(geometry, 128, group_taps)
+    tiling = make_busy_tiling(geometry, 64, group_taps)
     outputs = [jax.ShapeDtypeStruct(x.shape, jnp.float32), jax.ShapeDtypeStruct(offset.shape, jnp.float32)]
     outputs += [] if mask is None else [jax.ShapeDtypeStruct(mask.shape, jnp.float32)]
     inputs = (x, offset, weight, mask, gradient, jnp.zeros(x.shape, jnp.float32))
