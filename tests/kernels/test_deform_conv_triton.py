@@ -15,6 +15,9 @@ from kernels.deform_conv import deform_conv2d, triton
 from tests.golden_files import close
 from tests.kernels.lowering import lower_for_cuda
 
+QUICKLY_COMPILED = {'xla_backend_optimization_level': 0}
+"""Small inputs: compiling takes a hundred times as long as running."""
+
 interpreted = functools.partial(deform_conv2d, implementation='triton_interpreted')
 
 
@@ -56,7 +59,7 @@ def naive(x, offset, weight, bias, mask=None, *, stride=1, padding=1, dilation=1
 def run(function, inputs, **options):
     """The output and the gradients of all inputs for one fixed cotangent."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICKLY_COMPILED)
     def both(inputs):
         output, pull_back = jax.vjp(lambda inputs: function(**inputs, **options), inputs)
         # Small integers: the same in every type.
@@ -130,9 +133,10 @@ def test_it_can_be_mapped_over_inputs_that_share_weights():
     def loss(weight, inputs):
         return jnp.sum(jnp.sin(interpreted(**inputs, weight=weight, bias=bias)))
 
-    mapped = jax.jit(jax.grad(lambda weight: jnp.sum(jax.vmap(loss, (None, 0))(weight, stacked))))
+    quick_jit = functools.partial(jax.jit, compiler_options=QUICKLY_COMPILED)
+    mapped = quick_jit(jax.grad(lambda weight: jnp.sum(jax.vmap(loss, (None, 0))(weight, stacked))))
     together = {'x': jnp.concatenate(stacked['x']), 'offset': jnp.concatenate(stacked['offset'])}
-    close(mapped(weight), np.asarray(jax.jit(jax.grad(loss))(weight, together)))
+    close(mapped(weight), np.asarray(quick_jit(jax.grad(loss))(weight, together)))
 
 
 @pytest.mark.parametrize('modulated', [False, True], ids=['v1', 'v2'])
