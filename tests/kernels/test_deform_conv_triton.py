@@ -72,8 +72,9 @@ def run(function, inputs, **options):
 @pytest.mark.parametrize(
     ('sizes', 'options'),
     [
-        # Two blocks of features, five of channels, a kernel that is not square, tiles that stick out on two sides.
-        ({'shape': (2, 5, 7, 80), 'features': 130, 'kernel': (2, 3), 'out_size': (4, 5)}, {'padding': 0}),
+        # Two blocks of features, five of channels, a kernel that is not square, tiles that stick out on two sides, and
+        # 16 tiles in 9 shares of two for the weights: the last one is empty.
+        ({'shape': (2, 14, 22, 80), 'features': 130, 'kernel': (2, 3), 'out_size': (13, 20)}, {'padding': 0}),
         (
             {
                 'shape': (2, 8, 19, 9),
