@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import jax
+import importlib.util
 
+import jax
+import jax.numpy as jnp
+
+from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
 from kernels.deform_conv import reference
 
-IMPLEMENTATIONS = {'xla': reference.deform_conv2d}
+IMPLEMENTATIONS = (XLA, TRITON, INTERPRETED)
 
 
 def deform_conv2d(
@@ -35,16 +39,15 @@ def deform_conv2d(
         mask: `[B, Ho, Wo, G * K]` factors of the samples (v2), used as given; None for v1.
         stride, padding, dilation: as in a convolution, the same for both axes.
         offset_groups: G; channel c of the input belongs to group c // (C / G).
-        implementation: `xla`, or None for the fastest that supports the device.
+        implementation: `xla`; `triton`, a fused kernel for GPUs (`kernels.deform_conv.triton`); `triton_interpreted`,
+            the same kernel on any device, slowly; None for the fastest that can run here with these arguments.
 
     Returns:
         `[B, Ho, Wo, O]`.
 
     Raises:
-        ValueError: there is no such implementation, or shapes do not fit together.
+        ValueError: there is no such implementation, it cannot run here, or shapes do not fit together.
     """
-    if implementation not in (None, *IMPLEMENTATIONS):
-        raise ValueError(f'deform_conv2d has the implementations {tuple(IMPLEMENTATIONS)}, not {implementation!r}')
     taps = weight.shape[0] * weight.shape[1]
     if offset.shape[-1] != 2 * taps * offset_groups:
         raise ValueError(
@@ -54,7 +57,23 @@ def deform_conv2d(
         raise ValueError(f'mask needs {taps * offset_groups} channels (taps x groups), not {mask.shape[-1]}')
     if x.shape[-1] != weight.shape[2] or x.shape[-1] % offset_groups:
         raise ValueError(f'x has {x.shape[-1]} channels, weight {weight.shape[2]}, in {offset_groups} offset groups')
-    function = IMPLEMENTATIONS[implementation or 'xla']
-    return function(
-        x, offset, weight, bias, mask, stride=stride, padding=padding, dilation=dilation, offset_groups=offset_groups
-    )
+    refusal = _triton_refusal(x, weight) if implementation != XLA else None
+    chosen = choose_implementation('deform_conv2d', implementation, IMPLEMENTATIONS, refusal=refusal)
+    options = {'stride': stride, 'padding': padding, 'dilation': dilation, 'offset_groups': offset_groups}
+    if chosen == XLA:
+        return reference.deform_conv2d(x, offset, weight, bias, mask, **options)
+    # Only here, so that a JAX without Triton can run the reference.
+    from kernels.deform_conv import triton
+
+    return triton.deform_conv2d(x, offset, weight, bias, mask, **options, interpret=chosen == INTERPRETED)
+
+
+def _triton_refusal(x: jax.Array, weight: jax.Array) -> str | None:
+    """Why the Triton kernel does not support these arguments; None where it does."""
+    if x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
+        return f'x is {x.dtype}, not float32, bfloat16 or float16'
+    if weight.dtype != x.dtype:
+        return f'x is {x.dtype} and weight {weight.dtype}: they must have one type'
+    if importlib.util.find_spec('jax.experimental.pallas.triton') is None:
+        return f'JAX {jax.__version__} has no Triton for Pallas'
+    return None
