@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from kernels.panoptic_fusion.reference import panoptic_fusion_xla
+from kernels.panoptic_fusion.reference import Options, panoptic_fusion_xla
 
 
 def panoptic_fusion(
@@ -66,8 +66,8 @@ def panoptic_fusion(
     if (semantic.shape[0] * stride, semantic.shape[1] * stride) != tuple(size):
         raise ValueError(f'size {tuple(size)} must be one integer times that of semantic, {semantic.shape[:2]}')
     return panoptic_fusion_xla(
-        mask_logits, boxes, classes, valid, relations, semantic, size, partners=partners, num_stuff=num_stuff,
-        head=head, balance=balance, resolve=resolve, outside=outside, void_channel=void_channel,
+        mask_logits, boxes, classes, valid, relations, semantic, size, partners=partners,
+        options=Options(num_stuff, head, balance, resolve, outside, void_channel),
     )  # fmt: skip
 
 
