@@ -102,7 +102,7 @@ def panoptic_fusion_xla(
 def _extend(semantic: jax.Array, low_tile: tuple[int, int], grid: tuple[int, int]) -> jax.Array:
     """`[h, w, C]` -> `[C, 1 + h' + 1, 1 + w' + 1]`: full tiles with one more sample on every side."""
     padding = [(1, grid[axis] * low_tile[axis] - semantic.shape[axis] + 1) for axis in (0, 1)]
-    return jnp.pad(jnp.moveaxis(semantic, -1, 0), [(0, 0), *padding], mode='edge')
+    return jnp.moveaxis(jnp.pad(semantic, [*padding, (0, 0)], mode='edge'), -1, 0)
 
 
 def _enlargement(low: int, stride: int) -> jax.Array:
