@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import jax
 
-from kernels.panoptic_fusion.reference import Options, panoptic_fusion_xla
+from kernels.panoptic_fusion.reference import panoptic_fusion_xla
+from kernels.panoptic_fusion.scene import Options
 
 
 def panoptic_fusion(

@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
-from sognet_jax.ops.boxes import inclusive_corners
+from kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
 from sognet_jax.ops.masks import paste_weights
 from sognet_jax.ops.overlap import presence
 from sognet_jax.ops.resize import interpolation_matrix
 
-VOID = -1
-
 TILE = (32, 64)
 """Height and width in pixels, rounded up to multiples of the stride: the logits of ten instances fit a CPU's cache."""
 
+LARGE_TILE = (256, 512)
+"""Elsewhere every step has a price of its own, whatever its size."""
+
 CAPACITIES = (0, 4, 8, 16, 32)
 """Tiles are computed with room for so many instances, or for all."""
-
-
-class Options(NamedTuple):
-    """How the panoptic map is made; see `kernels.panoptic_fusion.panoptic_fusion`."""
-
-    num_stuff: int
-    head: int
-    balance: float
-    resolve: str
-    outside: str
-    void_channel: bool
-
-
-class _Scene(NamedTuple):
-    """The instances in painting order, and the semantic logits."""
-
-    mask_logits: jax.Array  # [K, M, M]
-    corners: jax.Array  # [K, 4] first and last pixel of the pasted mask
-    crops: jax.Array  # [K, 4] first and last pixel of its semantic logits
-    classes: jax.Array  # [K]
-    valid: jax.Array  # [K]
-    relations: jax.Array  # [K, K]
-    coverings: Coverings
-    semantic: jax.Array  # [C, h + 2, w + 2] and what fills the last tiles: the border repeated
 
 
 def panoptic_fusion_xla(
@@ -61,10 +37,6 @@ def panoptic_fusion_xla(
     options: Options,
 ) -> jax.Array:
     """See `kernels.panoptic_fusion.panoptic_fusion`."""
-    stride = size[0] // semantic.shape[-3]
-    low_tile = (-(-TILE[0] // stride), -(-TILE[1] // stride))
-    grid = (-(-semantic.shape[-3] // low_tile[0]), -(-semantic.shape[-2] // low_tile[1]))
-    tile = (low_tile[0] * stride, low_tile[1] * stride)
 
     # One image after the other under vmap: memory stays that of one image, and branches stay branches.
     @jax.custom_batching.sequential_vmap
@@ -77,30 +49,36 @@ def panoptic_fusion_xla(
         semantic: jax.Array,
         partners: jax.Array,
     ) -> jax.Array:
-        order = jnp.argsort(-partners, stable=True)
-        relations = relations[order][:, order]
-        corners = inclusive_corners(boxes[order])
-        scene = _Scene(
-            mask_logits[order], corners.astype(jnp.int32),
-            jnp.concatenate([corners[:, :2].astype(jnp.int32), jnp.round(corners[:, 2:]).astype(jnp.int32)], axis=1),
-            classes[order], valid[order], relations, list_coverings(relations),
-            _extend(semantic, low_tile, grid),
+        scene = order_scene(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
+        return jax.lax.platform_dependent(
+            scene, semantic.astype(jnp.float32),
+            cpu=functools.partial(_paint, tile=TILE, size=size, options=options),
+            default=functools.partial(_paint, tile=LARGE_TILE, size=size, options=options),
         )  # fmt: skip
-        channels = jax.lax.map(
-            functools.partial(_paint_tile, scene, low_tile, stride, options),
-            (jnp.repeat(jnp.arange(grid[0]), grid[1]), jnp.tile(jnp.arange(grid[1]), grid[0])),
-        )
-        labels = jnp.concatenate([jnp.arange(options.num_stuff), options.num_stuff + order, jnp.array([VOID])])
-        image = jnp.swapaxes(channels.reshape(*grid, *tile), 1, 2).reshape(grid[0] * tile[0], grid[1] * tile[1])
-        return labels[image[: size[0], : size[1]]].astype(jnp.int32)
 
-    return compute(
-        mask_logits.astype(jnp.float32), boxes, classes, valid, relations, semantic.astype(jnp.float32), partners
-    )
+    return compute(mask_logits, boxes, classes, valid, relations, semantic, partners)
+
+
+def _paint(
+    scene: Scene, semantic: jax.Array, *, tile: tuple[int, int], size: tuple[int, int], options: Options
+) -> jax.Array:
+    """The panoptic ids `[H, W]`, painted tile by tile."""
+    stride = size[0] // semantic.shape[0]
+    low_tile = (-(-tile[0] // stride), -(-tile[1] // stride))
+    low_tile = (min(low_tile[0], semantic.shape[0]), min(low_tile[1], semantic.shape[1]))
+    grid = (-(-semantic.shape[0] // low_tile[0]), -(-semantic.shape[1] // low_tile[1]))
+    paint = functools.partial(
+        _paint_tile, scene, list_coverings(scene.relations), _extend(semantic, low_tile, grid), low_tile, stride,
+        options,
+    )  # fmt: skip
+    rows, columns = jnp.indices(grid).reshape(2, -1)
+    channels = jax.lax.map(paint, (rows, columns)).reshape(*grid, low_tile[0] * stride, low_tile[1] * stride)
+    image = jnp.swapaxes(channels, 1, 2).reshape(grid[0] * channels.shape[2], grid[1] * channels.shape[3])
+    return scene.labels[image[: size[0], : size[1]]]
 
 
 def _extend(semantic: jax.Array, low_tile: tuple[int, int], grid: tuple[int, int]) -> jax.Array:
-    """`[h, w, C]` -> `[C, 1 + h' + 1, 1 + w' + 1]`: full tiles with one more sample on every side."""
+    """`[h, w, C]` -> `[C, 1 + h' + 1, 1 + w' + 1]`: full tiles with one more sample on every side, the border."""
     padding = [(1, grid[axis] * low_tile[axis] - semantic.shape[axis] + 1) for axis in (0, 1)]
     return jnp.moveaxis(jnp.pad(semantic, [*padding, (0, 0)], mode='edge'), -1, 0)
 
@@ -111,7 +89,13 @@ def _enlargement(low: int, stride: int) -> jax.Array:
 
 
 def _paint_tile(
-    scene: _Scene, low_tile: tuple[int, int], stride: int, options: Options, index: tuple[jax.Array, jax.Array]
+    scene: Scene,
+    coverings: Coverings,
+    semantic: jax.Array,
+    low_tile: tuple[int, int],
+    stride: int,
+    options: Options,
+    index: tuple[jax.Array, jax.Array],
 ) -> jax.Array:
     """The channel that wins each pixel of a tile, `[h, w]` int32: stuff classes, instances in painting order, void."""
     row, column = index
@@ -119,8 +103,8 @@ def _paint_tile(
     tile = (low_tile[0] * stride, low_tile[1] * stride)
     first = jnp.array([column * tile[1], row * tile[0]] * 2)
     scene = scene._replace(corners=scene.corners - first, crops=scene.crops - first)
-    window = (len(scene.semantic), low_tile[0] + 2, low_tile[1] + 2)
-    low = jax.lax.dynamic_slice(scene.semantic, (0, row * low_tile[0], column * low_tile[1]), window)
+    window = (len(semantic), low_tile[0] + 2, low_tile[1] + 2)
+    low = jax.lax.dynamic_slice(semantic, (0, row * low_tile[0], column * low_tile[1]), window)
     rows, columns = _enlargement(low_tile[0], stride), _enlargement(low_tile[1], stride)
 
     def enlarge(low: jax.Array) -> jax.Array:
@@ -128,7 +112,8 @@ def _paint_tile(
         return jnp.einsum('ycj,xj->ycx', low, columns, precision='highest')
 
     best, channel = _first_best(enlarge(low[: options.num_stuff]), jnp.arange(options.num_stuff), axis=1)
-    is_here = scene.valid & (_touches(scene.corners, tile) | _touches(scene.crops, tile))
+    by_columns, by_rows = reaches(scene, 0, tile[1], axis=0), reaches(scene, 0, tile[0], axis=1)
+    is_here = scene.valid & ((by_rows[0] & by_columns[0]) | (by_rows[1] & by_columns[1]))
     num_here = jnp.sum(is_here)
 
     # Z is 0 wherever an instance is not: the first such one may win with that.
@@ -143,7 +128,9 @@ def _paint_tile(
             return jnp.full(tile, zero), jnp.full(tile, first_elsewhere), jnp.full(tile, zero)
         slots = jnp.argsort(~is_here, stable=True)[:capacity]
         used = (jnp.arange(capacity) < num_here)[:, None, None]
-        cropped, logits = _fuse_instances(scene, slots, num_here, is_here, low, enlarge, tile, options)
+        cropped, logits = _fuse_instances(
+            scene, coverings, slots, num_here, is_here, low[options.num_stuff :], enlarge, tile, options
+        )
         logits, winner = _first_best(jnp.where(used, logits, -jnp.inf), slots, axis=0)
         tie = jnp.where(logits == zero, jnp.minimum(winner, first_elsewhere), first_elsewhere)
         seen = jnp.max(jnp.where(used, cropped, -jnp.inf), axis=0)
@@ -167,20 +154,13 @@ def _first_best(values: jax.Array, numbers: jax.Array, axis: int) -> tuple[jax.A
     return best.squeeze(axis), number
 
 
-def _touches(spans: jax.Array, tile: tuple[int, int]) -> jax.Array:
-    """Which of the `[K, 4]` inclusive first and last pixels, seen from a tile, touch it."""
-    x1, y1, x2, y2 = jnp.moveaxis(spans, -1, 0)
-    # A mask is pasted over one pixel at least.
-    x2, y2 = jnp.maximum(x1, x2), jnp.maximum(y1, y2)
-    return (x1 < tile[1]) & (x2 >= 0) & (y1 < tile[0]) & (y2 >= 0)
-
-
 def _fuse_instances(
-    scene: _Scene,
+    scene: Scene,
+    coverings: Coverings,
     slots: jax.Array,
     num_here: jax.Array,
     is_here: jax.Array,
-    low: jax.Array,
+    things: jax.Array,
     enlarge: Callable[[jax.Array], jax.Array],
     tile: tuple[int, int],
     options: Options,
@@ -198,13 +178,13 @@ def _fuse_instances(
     if options.resolve == 'joint':
         resolved = _resolve_joint(pasted, inside, slots, num_here, is_here, scene.relations)
     else:
-        resolved = resolve_pairs(pasted, inside, slots, num_here, is_here, scene.relations, scene.coverings)
+        resolved = resolve_pairs(pasted, inside, slots, num_here, is_here, scene.relations, coverings)
     resolved = resolved.reshape(-1, *tile)
 
     y, x = jnp.arange(tile[0]), jnp.arange(tile[1])
     in_crop = ((y >= crops[:, 1:2]) & (y <= crops[:, 3:]))[:, :, None]
     in_crop &= ((x >= crops[:, :1]) & (x <= crops[:, 2:3]))[:, None]
-    own = jnp.swapaxes(enlarge(low[options.num_stuff + scene.classes[slots]]), 0, 1)
+    own = jnp.swapaxes(enlarge(things[scene.classes[slots]]), 0, 1)
     own = jnp.where(in_crop, own, 0.0)
     if options.head == 1:
         return own, own + resolved
