@@ -24,7 +24,7 @@ CAPACITIES = (0, 4, 8, 16, 32)
 """Tiles are computed with room for so many instances, or for all."""
 
 
-def panoptic_fusion_xla(
+def panoptic_fusion(
     mask_logits: jax.Array,
     boxes: jax.Array,
     classes: jax.Array,
