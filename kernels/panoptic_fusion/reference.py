@@ -10,18 +10,9 @@ import jax.numpy as jnp
 
 from kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
 from kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
-from sognet_jax.ops.masks import paste_weights
 from sognet_jax.ops.overlap import presence
 from sognet_jax.ops.resize import interpolation_matrix
-
-TILE = (32, 64)
-"""Height and width in pixels, rounded up to multiples of the stride: the logits of ten instances fit a CPU's cache."""
-
-LARGE_TILE = (256, 512)
-"""Elsewhere every step has a price of its own, whatever its size."""
-
-CAPACITIES = (0, 4, 8, 16, 32)
-"""Tiles are computed with room for so many instances, or for all."""
+from sognet_jax.ops.tiles import on_tiles, paste_in_tile, with_room
 
 
 def panoptic_fusion(
@@ -50,11 +41,8 @@ def panoptic_fusion(
         partners: jax.Array,
     ) -> jax.Array:
         scene = order_scene(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
-        return jax.lax.platform_dependent(
-            scene, semantic.astype(jnp.float32),
-            cpu=functools.partial(_paint, tile=TILE, size=size, options=options),
-            default=functools.partial(_paint, tile=LARGE_TILE, size=size, options=options),
-        )  # fmt: skip
+        paint = functools.partial(_paint, size=size, options=options)
+        return on_tiles(paint, scene, semantic.astype(jnp.float32))
 
     return compute(mask_logits, boxes, classes, valid, relations, semantic, partners)
 
@@ -121,8 +109,6 @@ def _paint_tile(
     any_elsewhere, first_elsewhere = jnp.any(is_elsewhere), jnp.argmax(is_elsewhere)
     zero = jnp.where(any_elsewhere, 0.0, -jnp.inf)
 
-    capacities = sorted({min(capacity, count) for capacity in (*CAPACITIES, count)})
-
     def fuse(capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         if not capacity:
             return jnp.full(tile, zero), jnp.full(tile, first_elsewhere), jnp.full(tile, zero)
@@ -136,8 +122,7 @@ def _paint_tile(
         seen = jnp.max(jnp.where(used, cropped, -jnp.inf), axis=0)
         return jnp.maximum(logits, zero), jnp.where(logits > zero, winner, tie), jnp.maximum(seen, zero)
 
-    branch = jnp.searchsorted(jnp.array(capacities), num_here)
-    logits, winner, seen = jax.lax.switch(branch, [functools.partial(fuse, capacity) for capacity in capacities])
+    logits, winner, seen = with_room(fuse, is_here)
     channel = jnp.where(logits > best, options.num_stuff + winner, channel)
     if options.void_channel:
         things = jnp.max(enlarge(low[options.num_stuff :]), axis=1)
@@ -166,21 +151,18 @@ def _fuse_instances(
     options: Options,
 ) -> tuple[jax.Array, jax.Array]:
     """X and Z of the instances `slots` in a tile, `[C, h, w]` each; the scene's pixels are counted from the tile."""
-    corners, crops = scene.corners[slots], scene.crops[slots]
-    rows = paste_weights(corners[:, 1], corners[:, 3], tile[0], scene.mask_logits.shape[1])
-    columns = paste_weights(corners[:, 0], corners[:, 2], tile[1], scene.mask_logits.shape[2])
-    pasted = jnp.einsum('cyi,cij->cyj', rows, scene.mask_logits[slots], precision='highest')
-    pasted = jnp.einsum('cyj,cxj->cyx', pasted, columns, precision='highest').reshape(len(slots), -1)
+    pasted, (rows, columns) = paste_in_tile(scene.mask_logits[slots], scene.corners[slots], tile)
+    pasted = pasted.reshape(len(slots), -1)
     inside = None
     if options.outside == 'absent':
-        inside = jnp.any(rows > 0, axis=-1)[:, :, None] & jnp.any(columns > 0, axis=-1)[:, None]
-        inside = inside.reshape(len(slots), -1)
+        inside = (rows[:, :, None] & columns[:, None]).reshape(len(slots), -1)
     if options.resolve == 'joint':
         resolved = _resolve_joint(pasted, inside, slots, num_here, is_here, scene.relations)
     else:
         resolved = resolve_pairs(pasted, inside, slots, num_here, is_here, scene.relations, coverings)
     resolved = resolved.reshape(-1, *tile)
 
+    crops = scene.crops[slots]
     y, x = jnp.arange(tile[0]), jnp.arange(tile[1])
     in_crop = ((y >= crops[:, 1:2]) & (y <= crops[:, 3:]))[:, :, None]
     in_crop &= ((x >= crops[:, :1]) & (x <= crops[:, 2:3]))[:, None]

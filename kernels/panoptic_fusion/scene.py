@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax.ops.boxes import inclusive_corners
+from sognet_jax.ops.tiles import pasted_corners
 
 VOID = -1
 
@@ -46,15 +47,12 @@ def order_scene(
 ) -> Scene:
     """The scene of the arguments of `panoptic_fusion`."""
     order = jnp.argsort(-partners, stable=True)
-    corners = inclusive_corners(boxes[order])
-    first = corners[:, :2].astype(jnp.int32)
-    # A mask is pasted over one pixel at least.
-    last = jnp.maximum(corners[:, 2:].astype(jnp.int32), first)
-    last_of_crop = jnp.round(corners[:, 2:]).astype(jnp.int32)
+    corners = pasted_corners(boxes[order])
+    last_of_crop = jnp.round(inclusive_corners(boxes[order])[:, 2:]).astype(jnp.int32)
     return Scene(
         mask_logits[order].astype(jnp.float32),
-        jnp.concatenate([first, last], axis=1),
-        jnp.concatenate([first, last_of_crop], axis=1),
+        corners,
+        jnp.concatenate([corners[:, :2], last_of_crop], axis=1),
         classes[order].astype(jnp.int32),
         valid[order],
         relations[order][:, order].astype(jnp.float32),

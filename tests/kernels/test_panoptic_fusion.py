@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.stepwise_fusion import draw_scene, fuse_stepwise
-from kernels.panoptic_fusion import panoptic_fusion, reference
+from kernels.panoptic_fusion import panoptic_fusion
+from sognet_jax.ops import tiles
 from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
 from sognet_jax.ops.resize import resize_bilinear
@@ -129,7 +130,7 @@ def test_void_is_where_a_thing_is_seen_but_no_instance_of_it(seed):
 )
 def test_tiles_do_not_show(options, tile, monkeypatch):
     """Most instances touch few of the tiles, and reach into the others as the published code has it."""
-    monkeypatch.setattr(reference, 'TILE', tile)
+    monkeypatch.setattr(tiles, 'TILE', tile)
     scene = random_scene(4, count=12)
     ids = np.asarray(fuse(scene, **options))
     wanted, is_clear = naive_fusion(scene, (40, 48), 2, 2.0, **options)
