@@ -19,7 +19,7 @@ TILE = (32, 64)
 LARGE_TILE = (256, 512)
 """The same where every step has a price of its own, whatever its size."""
 
-CAPACITIES = (0, 4, 8, 16, 32)
+CAPACITIES = (0, 8, 16)
 """Tiles are computed with room for so many instances, or for all."""
 
 
