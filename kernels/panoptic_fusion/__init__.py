@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import jax
 
-from kernels.panoptic_fusion.reference import panoptic_fusion_xla
+from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
+from kernels.panoptic_fusion import reference
+from kernels.panoptic_fusion.scene import Options
+
+IMPLEMENTATIONS = (XLA, TRITON, INTERPRETED)
 
 
 def panoptic_fusion(
@@ -46,16 +52,15 @@ def panoptic_fusion(
         resolve: `'joint'` is Eq. (8), `'sequential'` goes pair by pair (published inference).
         outside: `'zero'`: outside its box an instance has probability 0.5 (published); `'absent'`: 0.
         void_channel: UPSNet's: pixels are void where a thing is seen, but no instance of it.
-        implementation: `None` (the fastest that can run) or `'xla'`.
+        implementation: one of `IMPLEMENTATIONS`, or None for the fastest that can run.
 
     Returns:
         `[H, W]` int32: 0..S-1 stuff, S + k instance k, -1 void (with a void channel).
 
     Raises:
-        ValueError: an option or the implementation is unknown, or H, W is no multiple of the size of `semantic`.
+        ValueError: an option or the implementation is unknown, or it cannot run here; H, W is no multiple of the size
+            of `semantic`.
     """
-    if implementation not in (None, 'xla'):
-        raise ValueError(f"panoptic_fusion has the implementation 'xla', not {implementation!r}")
     if head not in (1, 2):
         raise ValueError(f'panoptic head must be 1 (Eq. 9) or 2 (Eq. 10), not {head!r}')
     if resolve not in ('joint', 'sequential'):
@@ -65,10 +70,18 @@ def panoptic_fusion(
     stride = size[0] // semantic.shape[0]
     if (semantic.shape[0] * stride, semantic.shape[1] * stride) != tuple(size):
         raise ValueError(f'size {tuple(size)} must be one integer times that of semantic, {semantic.shape[:2]}')
-    return panoptic_fusion_xla(
-        mask_logits, boxes, classes, valid, relations, semantic, size, partners=partners, num_stuff=num_stuff,
-        head=head, balance=balance, resolve=resolve, outside=outside, void_channel=void_channel,
-    )  # fmt: skip
+    missing = (
+        None if importlib.util.find_spec('jax.experimental.pallas.triton') else 'this JAX has no Triton for Pallas'
+    )
+    chosen = choose_implementation('panoptic_fusion', implementation, IMPLEMENTATIONS, refusal=missing)
+    arguments = (mask_logits, boxes, classes, valid, relations, semantic, tuple(size))
+    options = Options(num_stuff, head, balance, resolve, outside, void_channel)
+    if chosen == XLA:
+        return reference.panoptic_fusion(*arguments, partners=partners, options=options)
+    # Only here, so that a JAX without Triton can run the reference.
+    from kernels.panoptic_fusion import triton
+
+    return triton.panoptic_fusion(*arguments, partners=partners, options=options, interpret=chosen == INTERPRETED)
 
 
-__all__ = ['panoptic_fusion']
+__all__ = ['IMPLEMENTATIONS', 'panoptic_fusion']

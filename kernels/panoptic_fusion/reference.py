@@ -1,30 +1,21 @@
-"""The meaning of `panoptic_fusion`, in plain XLA, by bands of rows: `[H, W, K]` logits never exist."""
+"""The meaning of `panoptic_fusion`, in plain XLA, by tiles: only the instances that touch a tile are computed in it."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.ops.bands import band_height, paste_matrices, split_rows
-from sognet_jax.ops.masks import semantic_crop
-from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
-from sognet_jax.ops.resize import resize_bilinear
-from sognet_jax.ops.void import void_logits
-
-VOID = -1
+from kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
+from kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
+from sognet_jax.ops.overlap import presence
+from sognet_jax.ops.resize import interpolation_matrix
+from sognet_jax.ops.tiles import on_tiles, paste_in_tile, with_room
 
 
-class _Rows(NamedTuple):
-    """What differs from row to row, `[H, ...]` or `[bands, band, ...]`."""
-
-    paste: jax.Array  # [..., K, M] weights
-    crop: jax.Array  # [..., K] bool: inside the box for the semantic logits
-
-
-def panoptic_fusion_xla(
+def panoptic_fusion(
     mask_logits: jax.Array,
     boxes: jax.Array,
     classes: jax.Array,
@@ -34,19 +25,9 @@ def panoptic_fusion_xla(
     size: tuple[int, int],
     *,
     partners: jax.Array,
-    num_stuff: int,
-    head: int,
-    balance: float,
-    resolve: str,
-    outside: str,
-    void_channel: bool,
+    options: Options,
 ) -> jax.Array:
     """See `kernels.panoptic_fusion.panoptic_fusion`."""
-
-    def finish(semantic: jax.Array, resolved: jax.Array) -> jax.Array:
-        return semantic + resolved if head == 1 else balance * semantic * jax.nn.sigmoid(resolved) + resolved
-
-    resolver = resolve_overlaps if resolve == 'joint' else resolve_overlaps_sequential
 
     # One image after the other under vmap: memory stays that of one image, and branches stay branches.
     @jax.custom_batching.sequential_vmap
@@ -59,89 +40,151 @@ def panoptic_fusion_xla(
         semantic: jax.Array,
         partners: jax.Array,
     ) -> jax.Array:
-        order = jnp.argsort(-partners, stable=True)
-        own_class = jnp.moveaxis(semantic[..., num_stuff:], -1, 0)[classes[order]]
-        stuff, things = jnp.split(jnp.moveaxis(semantic, -1, 0), [num_stuff])
-        channels = _paint(
-            mask_logits[order], boxes[order], valid[order], relations[order][:, order],
-            [stuff, own_class, things if void_channel else things[:0]], size, resolver, finish, outside == 'absent',
-        )  # fmt: skip
-        labels = jnp.concatenate([jnp.arange(num_stuff), num_stuff + order, jnp.array([VOID])])
-        return labels[channels].astype(jnp.int32)
+        scene = order_scene(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
+        paint = functools.partial(_paint, size=size, options=options)
+        return on_tiles(paint, scene, semantic.astype(jnp.float32))
 
-    return compute(
-        mask_logits.astype(jnp.float32), boxes, classes, valid, relations, semantic.astype(jnp.float32), partners
-    )
+    return compute(mask_logits, boxes, classes, valid, relations, semantic, partners)
 
 
 def _paint(
-    mask_logits: jax.Array,
-    boxes: jax.Array,
-    valid: jax.Array,
-    relations: jax.Array,
-    semantic: list[jax.Array],
-    size: tuple[int, int],
-    resolver: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array],
-    finish: Callable[[jax.Array, jax.Array], jax.Array],
-    absent_outside: bool,
+    scene: Scene, semantic: jax.Array, *, tile: tuple[int, int], size: tuple[int, int], options: Options
 ) -> jax.Array:
-    """The channel that wins each pixel, `[H, W]` int32.
-
-    Args:
-        mask_logits, boxes, valid, relations: as in `panoptic_fusion`, in painting order.
-        semantic: logits of the stuff classes `[S, h, w]`, of each instance's class `[K, h, w]`, and of all things
-            `[T, h, w]`, or of none, if void has no channel.
-        size: H, W.
-        resolver: A, O, inside -> A'.
-        finish: X, A' -> Z.
-        absent_outside: `outside='absent'`.
-    """
-    count, mask_size = mask_logits.shape[:2]
-    num_stuff, num_things = len(semantic[0]), len(semantic[2])
-    semantic = jnp.concatenate(semantic)
-    stride = size[0] // semantic.shape[1]
-    rows, columns = paste_matrices(boxes, size, mask_size)
-    stretched = jnp.einsum('kij,kxj->kix', mask_logits, columns, precision='highest')
-    inside_columns = jnp.any(columns > 0, axis=-1)
-    crop_rows, crop_columns = _crop_intervals(boxes, size)
-    low_band = band_height(semantic.shape[1], stride * size[1] * (len(semantic) + 3 * count))
-
-    def paint(band: tuple[_Rows, jax.Array]) -> jax.Array:
-        rows, low = band
-        stuff, own_class, things = jnp.split(_enlarge(low, stride), [num_stuff, num_stuff + count])
-        pasted = jnp.einsum('ykj,kjx->kyx', rows.paste, stretched, precision='highest')
-        inside = jnp.any(rows.paste > 0, axis=-1).T[:, :, None] & inside_columns[:, None]
-        resolved = resolver(pasted, relations, inside if absent_outside else None)
-        cropped = jnp.where(rows.crop.T[:, :, None] & crop_columns[:, None], own_class, 0.0)
-        logits = jnp.where(valid[:, None, None], finish(cropped, resolved), -jnp.inf)
-        void = void_logits(things, cropped, valid)[None] if num_things else things
-        return jnp.argmax(jnp.concatenate([stuff, logits, void]), axis=0).astype(jnp.int32)
-
-    by_row = _Rows(jnp.swapaxes(rows, 0, 1), crop_rows.T)
-    by_row = jax.tree.map(lambda x: split_rows(x, low_band * stride), by_row)
-    bands = jax.lax.map(paint, (by_row, _low_bands(semantic, low_band)))
-    return bands.reshape(-1, size[1])[: size[0]]
+    """The panoptic ids `[H, W]`, painted tile by tile."""
+    stride = size[0] // semantic.shape[0]
+    low_tile = (-(-tile[0] // stride), -(-tile[1] // stride))
+    low_tile = (min(low_tile[0], semantic.shape[0]), min(low_tile[1], semantic.shape[1]))
+    grid = (-(-semantic.shape[0] // low_tile[0]), -(-semantic.shape[1] // low_tile[1]))
+    paint = functools.partial(
+        _paint_tile, scene, list_coverings(scene.relations), _extend(semantic, low_tile, grid), low_tile, stride,
+        options,
+    )  # fmt: skip
+    rows, columns = jnp.indices(grid).reshape(2, -1)
+    channels = jax.lax.map(paint, (rows, columns)).reshape(*grid, low_tile[0] * stride, low_tile[1] * stride)
+    image = jnp.swapaxes(channels, 1, 2).reshape(grid[0] * channels.shape[2], grid[1] * channels.shape[3])
+    return scene.labels[image[: size[0], : size[1]]]
 
 
-def _crop_intervals(boxes: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    """`semantic_crop` at full resolution as its two factors: rows `[K, H]` and columns `[K, W]` bool."""
-    x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
-    zero, one = jnp.zeros_like(x1), jnp.ones_like(x1)
-    rows = semantic_crop(jnp.stack([zero, y1, one, y2], axis=-1), (size[0], 1), 1)[:, :, 0]
-    return rows, semantic_crop(jnp.stack([x1, zero, x2, one], axis=-1), (1, size[1]), 1)[:, 0, :]
+def _extend(semantic: jax.Array, low_tile: tuple[int, int], grid: tuple[int, int]) -> jax.Array:
+    """`[h, w, C]` -> `[C, 1 + h' + 1, 1 + w' + 1]`: full tiles with one more sample on every side, the border."""
+    padding = [(1, grid[axis] * low_tile[axis] - semantic.shape[axis] + 1) for axis in (0, 1)]
+    return jnp.moveaxis(jnp.pad(semantic, [*padding, (0, 0)], mode='edge'), -1, 0)
 
 
-def _low_bands(semantic: jax.Array, band: int) -> jax.Array:
-    """`[C, h, w]` -> `[bands, C, band + 2, w]`: bands with one more row on either side, the border repeated."""
-    num_bands = -(-semantic.shape[1] // band)
-    below = num_bands * band - semantic.shape[1] + 1
-    padded = jnp.pad(semantic, ((0, 0), (1, below), (0, 0)), mode='edge')
-    rows = jnp.arange(num_bands)[:, None] * band + jnp.arange(band + 2)
-    return jnp.moveaxis(padded[:, rows], 1, 0)
+def _enlargement(low: int, stride: int) -> jax.Array:
+    """Interpolation weights of a tile along one axis, `[low * stride, low + 2]`, the same as on the whole image."""
+    return jnp.array(interpolation_matrix((low + 2) * stride, low + 2)[stride:-stride])
 
 
-def _enlarge(low: jax.Array, stride: int) -> jax.Array:
-    """`[C, band + 2, w]` -> `[C, band * stride, w * stride]`: bilinear, the same values as on the whole image."""
-    _, height, width = low.shape
-    enlarged = resize_bilinear(jnp.moveaxis(low, 0, -1), (height * stride, width * stride))
-    return jnp.moveaxis(enlarged[stride:-stride], -1, 0)
+def _paint_tile(
+    scene: Scene,
+    coverings: Coverings,
+    semantic: jax.Array,
+    low_tile: tuple[int, int],
+    stride: int,
+    options: Options,
+    index: tuple[jax.Array, jax.Array],
+) -> jax.Array:
+    """The channel that wins each pixel of a tile, `[h, w]` int32: stuff classes, instances in painting order, void."""
+    row, column = index
+    count = len(scene.valid)
+    tile = (low_tile[0] * stride, low_tile[1] * stride)
+    first = jnp.array([column * tile[1], row * tile[0]] * 2)
+    scene = scene._replace(corners=scene.corners - first, crops=scene.crops - first)
+    window = (len(semantic), low_tile[0] + 2, low_tile[1] + 2)
+    low = jax.lax.dynamic_slice(semantic, (0, row * low_tile[0], column * low_tile[1]), window)
+    rows, columns = _enlargement(low_tile[0], stride), _enlargement(low_tile[1], stride)
+
+    def enlarge(low: jax.Array) -> jax.Array:
+        low = jnp.einsum('yi,cij->ycj', rows, low, precision='highest')
+        return jnp.einsum('ycj,xj->ycx', low, columns, precision='highest')
+
+    best, channel = _first_best(enlarge(low[: options.num_stuff]), jnp.arange(options.num_stuff), axis=1)
+    by_columns, by_rows = reaches(scene, 0, tile[1], axis=0), reaches(scene, 0, tile[0], axis=1)
+    is_here = scene.valid & ((by_rows[0] & by_columns[0]) | (by_rows[1] & by_columns[1]))
+    num_here = jnp.sum(is_here)
+
+    # Z is 0 wherever an instance is not: the first such one may win with that.
+    is_elsewhere = scene.valid & ~is_here
+    any_elsewhere, first_elsewhere = jnp.any(is_elsewhere), jnp.argmax(is_elsewhere)
+    zero = jnp.where(any_elsewhere, 0.0, -jnp.inf)
+
+    def fuse(capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        if not capacity:
+            return jnp.full(tile, zero), jnp.full(tile, first_elsewhere), jnp.full(tile, zero)
+        slots = jnp.argsort(~is_here, stable=True)[:capacity]
+        used = (jnp.arange(capacity) < num_here)[:, None, None]
+        cropped, logits = _fuse_instances(
+            scene, coverings, slots, num_here, is_here, low[options.num_stuff :], enlarge, tile, options
+        )
+        logits, winner = _first_best(jnp.where(used, logits, -jnp.inf), slots, axis=0)
+        tie = jnp.where(logits == zero, jnp.minimum(winner, first_elsewhere), first_elsewhere)
+        seen = jnp.max(jnp.where(used, cropped, -jnp.inf), axis=0)
+        return jnp.maximum(logits, zero), jnp.where(logits > zero, winner, tie), jnp.maximum(seen, zero)
+
+    logits, winner, seen = with_room(fuse, is_here)
+    channel = jnp.where(logits > best, options.num_stuff + winner, channel)
+    if options.void_channel:
+        things = jnp.max(enlarge(low[options.num_stuff :]), axis=1)
+        void = things - jnp.where(jnp.isfinite(seen), seen, 0.0)
+        channel = jnp.where(void > jnp.maximum(best, logits), options.num_stuff + count, channel)
+    return channel
+
+
+def _first_best(values: jax.Array, numbers: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The highest value along an axis and the lowest number that has it: two reductions that vectorize."""
+    best = jnp.max(values, axis=axis, keepdims=True, initial=-jnp.inf)
+    numbers = jnp.expand_dims(numbers, [i for i in range(values.ndim) if i != axis])
+    number = jnp.min(jnp.where(values == best, numbers, jnp.iinfo(numbers.dtype).max), axis=axis)
+    return best.squeeze(axis), number
+
+
+def _fuse_instances(
+    scene: Scene,
+    coverings: Coverings,
+    slots: jax.Array,
+    num_here: jax.Array,
+    is_here: jax.Array,
+    things: jax.Array,
+    enlarge: Callable[[jax.Array], jax.Array],
+    tile: tuple[int, int],
+    options: Options,
+) -> tuple[jax.Array, jax.Array]:
+    """X and Z of the instances `slots` in a tile, `[C, h, w]` each; the scene's pixels are counted from the tile."""
+    pasted, (rows, columns) = paste_in_tile(scene.mask_logits[slots], scene.corners[slots], tile)
+    pasted = pasted.reshape(len(slots), -1)
+    inside = None
+    if options.outside == 'absent':
+        inside = (rows[:, :, None] & columns[:, None]).reshape(len(slots), -1)
+    if options.resolve == 'joint':
+        resolved = _resolve_joint(pasted, inside, slots, num_here, is_here, scene.relations)
+    else:
+        resolved = resolve_pairs(pasted, inside, slots, num_here, is_here, scene.relations, coverings)
+    resolved = resolved.reshape(-1, *tile)
+
+    crops = scene.crops[slots]
+    y, x = jnp.arange(tile[0]), jnp.arange(tile[1])
+    in_crop = ((y >= crops[:, 1:2]) & (y <= crops[:, 3:]))[:, :, None]
+    in_crop &= ((x >= crops[:, :1]) & (x <= crops[:, 2:3]))[:, None]
+    own = jnp.swapaxes(enlarge(things[scene.classes[slots]]), 0, 1)
+    own = jnp.where(in_crop, own, 0.0)
+    if options.head == 1:
+        return own, own + resolved
+    return own, options.balance * own * jax.nn.sigmoid(resolved) + resolved
+
+
+def _resolve_joint(
+    logits: jax.Array,
+    inside: jax.Array | None,
+    slots: jax.Array,
+    num_here: jax.Array,
+    is_here: jax.Array,
+    relations: jax.Array,
+) -> jax.Array:
+    """`resolve_overlaps` of all instances for those that are here; arguments as those of `resolve_pairs`."""
+    present = presence(logits, inside)
+    used = jnp.arange(len(slots)) < num_here
+    covering = jnp.where(used, relations[slots][:, slots], 0.0) @ present
+    if inside is None:
+        covering += PRESENCE_OUTSIDE * jnp.sum(jnp.where(is_here, 0.0, relations[slots]), axis=1, keepdims=True)
+    return logits - logits * present * covering

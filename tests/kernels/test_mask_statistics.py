@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels.mask_statistics import mask_statistics
-from sognet_jax.ops import bands
+from sognet_jax.ops import tiles
 from sognet_jax.ops.masks import paste_masks
 from tests import golden_files
 from tests.golden_files import SHIFT
@@ -52,8 +52,8 @@ def test_pasting_matches_published(golden_path):
     if nothing_detected(golden):
         assert not golden['energy'].any()
         return
-    rows, columns = jax.jit(bands.paste_matrices, static_argnums=(1, 2))(golden['boxes'][kept] + SHIFT, size, 28)
-    pasted = np.einsum('kyi,kij,kxj->kyx', rows, golden['mask_logits'][kept, 0], columns, optimize=True)
+    corners = tiles.pasted_corners(jnp.array(golden['boxes'][kept] + SHIFT))
+    pasted, _ = jax.jit(tiles.paste_in_tile, static_argnums=2)(golden['mask_logits'][kept, 0], corners, size)
     np.testing.assert_allclose(pasted, golden['energy'][0], atol=1e-4)
 
 
@@ -91,10 +91,10 @@ def random_instances(seed: int, count: int = 12, num_classes: int = 40):
     return logits, boxes, classes, rng.uniform(size=count) < 0.8
 
 
-@pytest.mark.parametrize('band_elements', [bands.BAND_ELEMENTS, 12 * 56 * 5])
+@pytest.mark.parametrize('tile', [tiles.TILE, (5, 32), (64, 96)])
 @pytest.mark.parametrize('seed', range(2))
-def test_equals_loop(seed, band_elements, monkeypatch):
-    monkeypatch.setattr(bands, 'BAND_ELEMENTS', band_elements)
+def test_equals_loop(seed, tile, monkeypatch):
+    monkeypatch.setattr(tiles, 'TILE', tile)
     logits, boxes, classes, valid = random_instances(seed)
     size, image_size = (48, 56), np.array([44, 50])
     keep, ratio = select(

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.stepwise_fusion import draw_scene, fuse_stepwise
 from kernels.panoptic_fusion import panoptic_fusion
-from sognet_jax.ops import bands
+from sognet_jax.ops import tiles
 from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
 from sognet_jax.ops.resize import resize_bilinear
@@ -118,12 +119,46 @@ def test_void_is_where_a_thing_is_seen_but_no_instance_of_it(seed):
     assert 0.02 < (ids == -1).mean() < 0.9
 
 
-@pytest.mark.parametrize('rows_per_band', [1, 3, 4])
-def test_bands_do_not_show(rows_per_band, monkeypatch):
-    scene = random_scene(3)
-    whole = fuse(scene)
-    monkeypatch.setattr(bands, 'BAND_ELEMENTS', rows_per_band * 4 * 48 * (STUFF + 4 * 6))
-    np.testing.assert_array_equal(fuse(scene), whole)
+@pytest.mark.parametrize('tile', [(4, 8), (20, 12), (64, 64)])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'resolve': 'joint', 'outside': 'zero', 'void_channel': True},
+        {'resolve': 'sequential', 'outside': 'zero'},
+        {'resolve': 'sequential', 'outside': 'absent'},
+    ],
+)
+def test_tiles_do_not_show(options, tile, monkeypatch):
+    """Most instances touch few of the tiles, and reach into the others as the published code has it."""
+    monkeypatch.setattr(tiles, 'TILE', tile)
+    scene = random_scene(4, count=12)
+    ids = np.asarray(fuse(scene, **options))
+    wanted, is_clear = naive_fusion(scene, (40, 48), 2, 2.0, **options)
+    assert is_clear.mean() > 0.99
+    np.testing.assert_array_equal(ids[is_clear], wanted[is_clear])
+
+
+@pytest.mark.parametrize('resolve', ['joint', 'sequential'])
+def test_equals_the_step_by_step_formulation(resolve):
+    """More instances than any capacity in tiles that all of them cover, and tiles where none is."""
+    size, count = (96, 256), 40
+    scene = draw_scene(0, count, size, STUFF, THINGS)
+    scene['boxes'][:, [0, 2]] = scene['boxes'][:, [0, 2]] * 0.2 + 10
+    scene['boxes'][:, 3] += 50
+    wanted = fuse_stepwise(**scene, size=size, num_stuff=STUFF, resolve=resolve)
+    ids = np.asarray(fuse(scene, size, resolve=resolve))
+    assert len(np.unique(wanted)) > 12
+    # Single pixels may differ where two logits are equal but for rounding.
+    assert np.mean(ids != wanted) < 1e-3
+
+
+def test_two_that_cover_each_other_are_weakened_at_once():
+    scene = random_scene(5)
+    scene['relations'] = np.where(np.eye(6), 0, np.random.default_rng(5).uniform(0.2, 1, (6, 6))).astype(np.float32)
+    scene['relations'] *= scene['valid'] * scene['valid'][:, None]
+    ids = np.asarray(fuse(scene, resolve='sequential'))
+    wanted, is_clear = naive_fusion(scene, (40, 48), 2, 2.0, 'sequential', 'zero')
+    np.testing.assert_array_equal(ids[is_clear], wanted[is_clear])
 
 
 def test_vmap_equals_one_by_one():
