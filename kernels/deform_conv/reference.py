@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.ops.bands import split_rows
-
 STRIP_VALUES = 1 << 21
 """Values that the samples of a strip have: 8 MB in float32, which stay in the outer cache of a CPU."""
 
@@ -124,7 +122,14 @@ def _image_starts(image: jax.Array, samples: Samples) -> jax.Array:
 def _strips(arrays: Any, columns: int) -> Any:
     """Arrays `[P, ...]` -> `[strips, positions of a strip, ...]`; samples with factor 0 fill the last strip."""
     length = max(STRIP_VALUES // columns, 1)
-    return jax.tree.map(lambda array: split_rows(array, min(length, len(array))), arrays)
+
+    def split(array: jax.Array) -> jax.Array:
+        strip = min(length, len(array))
+        missing = -len(array) % strip
+        padded = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+        return padded.reshape(-1, strip, *array.shape[1:])
+
+    return jax.tree.map(split, arrays)
 
 
 def _corners(shape: tuple[int, ...], starts: jax.Array, samples: Samples) -> tuple[jax.Array, jax.Array]:
