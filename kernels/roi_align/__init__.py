@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kernels.choice import XLA, choose_implementation
+from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
 from kernels.roi_align import matmul, reference, windows
 from sognet_jax.ops.boxes import area
 
-IMPLEMENTATIONS = {XLA: reference.roi_align, 'matmul': matmul.roi_align, 'windows': windows.roi_align}
+
+def _run_kernel(*arguments: Any, **options: Any) -> jax.Array:
+    # Not imported with the package: the lowering through Triton is announced to leave JAX.
+    return importlib.import_module('kernels.roi_align.triton').roi_align(*arguments, **options)
+
+
+_FUNCTIONS = {
+    XLA: reference.roi_align,
+    'matmul': matmul.roi_align,
+    'windows': windows.roi_align,
+    TRITON: functools.partial(_run_kernel, interpret=False),
+    INTERPRETED: functools.partial(_run_kernel, interpret=True),
+}
+
+IMPLEMENTATIONS = tuple(name for name in _FUNCTIONS if name != TRITON)
+"""Those that run on every device; `triton` needs a GPU."""
 
 MATMUL_PIXELS = 4096
 """Pyramids of at most this many pixels are pooled by matrix products: on a CPU that beats gathers and scatters."""
@@ -48,7 +66,8 @@ def roi_align(
             to the border of a level. None: all.
         implementation: `xla` (gathers), `matmul` (products with interpolation weights; its work grows with the size of
             the pyramid), `windows` (for CPUs: box by box, tile by tile; its work grows with the boxes' area on their
-            levels), or None for the fastest here.
+            levels), `triton` (the kernel for GPUs), `triton_interpreted` (the same for tests, on any device), or None
+            for the fastest here.
 
     Returns:
         `[B, R, S, S, C]`.
@@ -56,8 +75,10 @@ def roi_align(
     Raises:
         ValueError: there is no such implementation, or it cannot run here.
     """
-    chosen = choose_implementation('roi_align', implementation, tuple(IMPLEMENTATIONS), default=_default(features))
-    return IMPLEMENTATIONS[chosen](
+    chosen = choose_implementation(
+        'roi_align', implementation, tuple(_FUNCTIONS), default=_default(features), refusal=_refusal(features)
+    )
+    return _FUNCTIONS[chosen](
         features,
         jax.lax.stop_gradient(boxes),
         jnp.clip(level, 0, len(features) - 1),
@@ -74,6 +95,17 @@ def _default(features: Sequence[jax.Array]) -> str:
     if sum(x.shape[1] * x.shape[2] for x in features) <= MATMUL_PIXELS:
         return 'matmul'
     return 'windows' if jax.default_backend() == 'cpu' else XLA
+
+
+def _refusal(features: Sequence[jax.Array]) -> str | None:
+    """Why the kernel cannot run."""
+    try:
+        importlib.import_module('jax.experimental.pallas.triton')
+    except ImportError:
+        return 'this version of JAX does not lower kernels through Triton'
+    if any(x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16) for x in features):
+        return f'features are {features[0].dtype}, not float32, bfloat16 or float16'
+    return None
 
 
 def pyramid_level(boxes: jax.Array, num_levels: int = 4) -> jax.Array:
