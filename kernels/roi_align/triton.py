@@ -41,18 +41,22 @@ class Plan(NamedTuple):
 
     @property
     def channels(self) -> int:
+        """C."""
         return self.shapes[0][-1]
 
     @property
     def cells(self) -> int:
+        """S * S."""
         return self.output_size**2
 
     @property
     def channel_block(self) -> int:
+        """Channels of a program: a power of two."""
         return min(CHANNELS, pl.next_power_of_2(self.channels))
 
     @property
     def grid(self) -> tuple[int, int, int]:
+        """Programs along boxes of all images, cells and channels."""
         boxes = self.shapes[0][0] * self.boxes_per_image
         return boxes, pl.cdiv(self.cells, CELLS), pl.cdiv(self.channels, self.channel_block)
 
