@@ -78,6 +78,8 @@ def roi_align(
     chosen = choose_implementation(
         'roi_align', implementation, tuple(_FUNCTIONS), default=_default(features), refusal=_refusal(features)
     )
+    if not level.size:  # No loop over boxes has a first one.
+        return jnp.zeros((*level.shape, output_size, output_size, features[0].shape[-1]), features[0].dtype)
     return _FUNCTIONS[chosen](
         features,
         jax.lax.stop_gradient(boxes),

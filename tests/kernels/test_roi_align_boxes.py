@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.roi_align import IMPLEMENTATIONS, roi_align, triton
+from kernels.roi_align import IMPLEMENTATIONS, roi_align
 from tests.kernels.lowering import lower_for_cuda
 
 STRIDES = (4, 8)
@@ -160,9 +160,20 @@ def test_boxes_get_no_gradient_and_levels_are_clamped(implementation):
     np.testing.assert_array_equal(pool(boxes, level * 8 - 3)[1], pooled)
 
 
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+def test_no_boxes_are_no_error(implementation):
+    features, _, _ = make_inputs(3, batch=1)
+    boxes, level = jnp.zeros((1, 0, 4)), jnp.zeros((1, 0), jnp.int32)
+    pooled = roi_align(features, boxes, level, strides=STRIDES, output_size=2, implementation=implementation)
+    assert pooled.shape == (1, 0, 2, 2, 3)
+
+
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(('boxes', 'size'), [(512, 7), (100, 14)])
 def test_kernels_lower_for_gpus(boxes, size, dtype):
+    pytest.importorskip('jax.experimental.pallas.triton')
+    from kernels.roi_align import triton
+
     features = [jax.ShapeDtypeStruct((2, 200 >> i, 336 >> i, 256), dtype) for i in range(4)]
     arguments = jax.ShapeDtypeStruct((2, boxes, 4), jnp.float32), jax.ShapeDtypeStruct((2, boxes), jnp.int32)
 
