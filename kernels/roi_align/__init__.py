@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kernels.roi_align import matmul, reference
+from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
+from kernels.roi_align import matmul, reference, windows
 from sognet_jax.ops.boxes import area
 
-IMPLEMENTATIONS = {'xla': reference.roi_align, 'matmul': matmul.roi_align}
+
+def _run_kernel(*arguments: Any, **options: Any) -> jax.Array:
+    # Not imported with the package: the lowering through Triton is announced to leave JAX.
+    return importlib.import_module('kernels.roi_align.triton').roi_align(*arguments, **options)
+
+
+_FUNCTIONS = {
+    XLA: reference.roi_align,
+    'matmul': matmul.roi_align,
+    'windows': windows.roi_align,
+    TRITON: functools.partial(_run_kernel, interpret=False),
+    INTERPRETED: functools.partial(_run_kernel, interpret=True),
+}
+
+IMPLEMENTATIONS = tuple(name for name in _FUNCTIONS if name != TRITON)
+"""Those that run on every device; `triton` needs a GPU."""
 
 MATMUL_PIXELS = 4096
 """Pyramids of at most this many pixels are pooled by matrix products: on a CPU that beats gathers and scatters."""
@@ -33,10 +52,12 @@ def roi_align(
     Published convention (`aligned=False`): the box's inclusive corners divided by the stride are continuous
     coordinates, without half-pixel shift, and a box is at least one feature pixel wide and high.
 
+    Gradients go to the features alone: boxes get none, as in torchvision.
+
     Args:
         features: pyramid levels `[B, H_l, W_l, C]`.
         boxes: `[B, R, 4]` half-open boxes in image pixels.
-        level: `[B, R]` int32, the index of each box's level.
+        level: `[B, R]` int32, the index of each box's level, clamped to those there are.
         strides: image pixels per pixel of each level.
         output_size: S.
         sampling_ratio: samples per cell and axis.
@@ -44,29 +65,49 @@ def roi_align(
         extent: `[B, 2]` rows and columns of the image that count, in image pixels: coordinates are clamped to them as
             to the border of a level. None: all.
         implementation: `xla` (gathers), `matmul` (products with interpolation weights; its work grows with the size of
-            the pyramid), or None for the faster one.
+            the pyramid), `windows` (for CPUs: box by box, tile by tile; its work grows with the boxes' area on their
+            levels), `triton` (the kernel for GPUs), `triton_interpreted` (the same for tests, on any device), or None
+            for the fastest here.
 
     Returns:
         `[B, R, S, S, C]`.
 
     Raises:
-        ValueError: there is no such implementation.
+        ValueError: there is no such implementation, or it cannot run here.
     """
-    if implementation not in (None, *IMPLEMENTATIONS):
-        raise ValueError(f'roi_align has the implementations {tuple(IMPLEMENTATIONS)}, not {implementation!r}')
-    if implementation is None:
-        pixels = sum(x.shape[1] * x.shape[2] for x in features)
-        implementation = 'matmul' if pixels <= MATMUL_PIXELS else 'xla'
-    return IMPLEMENTATIONS[implementation](
+    chosen = choose_implementation(
+        'roi_align', implementation, tuple(_FUNCTIONS), default=_default(features), refusal=_refusal(features)
+    )
+    if not level.size:  # No loop over boxes has a first one.
+        return jnp.zeros((*level.shape, output_size, output_size, features[0].shape[-1]), features[0].dtype)
+    return _FUNCTIONS[chosen](
         features,
-        boxes,
-        level,
+        jax.lax.stop_gradient(boxes),
+        jnp.clip(level, 0, len(features) - 1),
         strides=strides,
         output_size=output_size,
         sampling_ratio=sampling_ratio,
         aligned=aligned,
         extent=extent,
     )
+
+
+def _default(features: Sequence[jax.Array]) -> str:
+    """The fastest implementation without a kernel."""
+    if sum(x.shape[1] * x.shape[2] for x in features) <= MATMUL_PIXELS:
+        return 'matmul'
+    return 'windows' if jax.default_backend() == 'cpu' else XLA
+
+
+def _refusal(features: Sequence[jax.Array]) -> str | None:
+    """Why the kernel cannot run."""
+    try:
+        importlib.import_module('jax.experimental.pallas.triton')
+    except ImportError:
+        return 'this version of JAX does not lower kernels through Triton'
+    if any(x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16) for x in features):
+        return f'features are {features[0].dtype}, not float32, bfloat16 or float16'
+    return None
 
 
 def pyramid_level(boxes: jax.Array, num_levels: int = 4) -> jax.Array:

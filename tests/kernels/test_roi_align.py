@@ -1,93 +1,89 @@
-"""ROI align: both implementations against torchvision's numbers and against each other."""
+"""ROI align: every implementation against torchvision's numbers and against each other; which one is chosen."""
+
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kernels.roi_align
+from kernels.choice import INTERPRETED, TRITON
 from kernels.roi_align import IMPLEMENTATIONS, pyramid_level, roi_align
 from tests import golden_files
 from tests.golden_files import SHIFT
+
+
+def pool_golden(golden, features, ratio, implementation):
+    """Pools every box of a golden file from its image, `[K, C, S, S]`."""
+    image, boxes = golden['rois'][:, 0].astype(int), golden['rois'][:, 1:] + SHIFT
+    # Every box is pooled from every image; its own one is picked afterwards.
+    tiled = jnp.broadcast_to(jnp.array(boxes), (features.shape[0], *boxes.shape))
+    pooled = roi_align(
+        [features],
+        tiled,
+        jnp.zeros(tiled.shape[:2], jnp.int32),
+        strides=[round(1 / float(golden['spatial_scale']))],
+        output_size=int(golden['output_size']),
+        sampling_ratio=ratio,
+        aligned=bool(golden['aligned']),
+        implementation=implementation,
+    )
+    return jnp.moveaxis(pooled[image, np.arange(len(boxes))], -1, 1)
 
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 @golden_files.parametrize('ops_roi_align_*_sr[1-9]')
 def test_values_and_gradients_are_those_of_torchvision(golden_path, implementation):
     golden = golden_files.load(golden_path)
-    features = jnp.moveaxis(jnp.array(golden['input']), 1, -1)
-    image, boxes = golden['rois'][:, 0].astype(int), golden['rois'][:, 1:] + SHIFT
-    batch = features.shape[0]
-    # Every box is pooled from every image; its own one is picked afterwards.
-    tiled = jnp.broadcast_to(jnp.array(boxes), (batch, *boxes.shape))
+    ratio = int(golden['sampling_ratio'])
 
-    def pool(features):
-        pooled = roi_align(
-            [features],
-            tiled,
-            jnp.zeros(tiled.shape[:2], jnp.int32),
-            strides=[round(1 / float(golden['spatial_scale']))],
-            output_size=int(golden['output_size']),
-            sampling_ratio=int(golden['sampling_ratio']),
-            aligned=bool(golden['aligned']),
-            implementation=implementation,
-        )
-        return jnp.moveaxis(pooled[image, np.arange(len(boxes))], -1, 1)
+    @jax.jit
+    def pool_and_pull_back(features, cotangent):
+        output, pull_back = jax.vjp(lambda x: pool_golden(golden, x, ratio, implementation), features)
+        return output, pull_back(cotangent)[0]
 
-    output, pull_back = jax.vjp(pool, features)
+    output, gradient = pool_and_pull_back(golden_files.nhwc(golden['input']), jnp.array(golden['cotangent']))
     np.testing.assert_allclose(output, golden['output'], atol=2e-5)
-    (gradient,) = pull_back(jnp.array(golden['cotangent']))
     np.testing.assert_allclose(jnp.moveaxis(gradient, -1, 1), golden['grad_input'], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', [name for name in IMPLEMENTATIONS if name != INTERPRETED])
 @golden_files.parametrize('ops_roi_align_*_sr0')
 def test_boxes_whose_adaptive_number_of_samples_is_known(golden_path, implementation):
     """torchvision's ratio 0 takes ceil(size / S) samples per cell and axis, which differs from box to box: no static
     shape. Boxes with the same number k along both axes must have the values of ratio k."""
     golden = golden_files.load(golden_path)
-    features = jnp.moveaxis(jnp.array(golden['input']), 1, -1)
-    image, boxes = golden['rois'][:, 0].astype(int), golden['rois'][:, 1:] + SHIFT
+    features = golden_files.nhwc(golden['input'])
     sizes = (golden['rois'][:, 3:] - golden['rois'][:, 1:3]) * golden['spatial_scale']
     samples = np.ceil((sizes if golden['aligned'] else np.maximum(sizes, 1)) / golden['output_size']).astype(int)
+    pool = jax.jit(lambda features, ratio: pool_golden(golden, features, ratio, implementation), static_argnums=1)
     compared = 0
     for number in np.unique(samples[samples > 0]):
         rows = np.flatnonzero((samples == number).all(axis=1))
-        for index in np.unique(image[rows]):
-            chosen = rows[image[rows] == index]
-            pooled = roi_align(
-                [features[index : index + 1]],
-                jnp.array(boxes[None, chosen]),
-                jnp.zeros((1, len(chosen)), jnp.int32),
-                strides=[round(1 / float(golden['spatial_scale']))],
-                output_size=int(golden['output_size']),
-                sampling_ratio=int(number),
-                aligned=bool(golden['aligned']),
-                implementation=implementation,
-            )
-            np.testing.assert_allclose(jnp.moveaxis(pooled[0], -1, 1), golden['output'][chosen], atol=2e-5)
-            compared += len(chosen)
-    assert compared >= len(boxes) // 3
+        if len(rows):
+            np.testing.assert_allclose(pool(features, int(number))[rows], golden['output'][rows], atol=2e-5)
+        compared += len(rows)
+    assert compared >= len(samples) // 3
 
 
 def random_pyramid(rng, batch=2, size=64, channels=3):
     return [jnp.array(rng.normal(size=(batch, size // s, size // s, channels)), jnp.float32) for s in (4, 8, 16, 32)]
 
 
-def test_implementations_agree_over_a_pyramid_and_read_one_level_alone():
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+def test_boxes_read_one_level_alone(implementation):
     rng = np.random.default_rng(0)
-    pyramid = random_pyramid(rng)
-    corners = rng.uniform(-5, 60, (2, 9, 2))
-    boxes = jnp.array(np.concatenate([corners, corners + rng.uniform(1, 50, (2, 9, 2))], -1), jnp.float32)
-    level = jnp.array(rng.integers(0, 4, (2, 9)), jnp.int32)
-    options = {'strides': (4, 8, 16, 32), 'output_size': 5}
-    reference = roi_align(pyramid, boxes, level, implementation='xla', **options)
-    np.testing.assert_allclose(
-        roi_align(pyramid, boxes, level, implementation='matmul', **options), reference, atol=1e-5
-    )
+    pyramid = random_pyramid(rng, batch=1)
+    corners = rng.uniform(-5, 60, (1, 9, 2))
+    boxes = jnp.array(np.concatenate([corners, corners + rng.uniform(1, 50, (1, 9, 2))], -1), jnp.float32)
+    level = jnp.array(rng.integers(0, 4, (1, 9)), jnp.int32)
+    options = {'strides': (4, 8, 16, 32), 'output_size': 2, 'implementation': implementation}
+    pool = jax.jit(lambda pyramid: roi_align(pyramid, boxes, level, **options))
+    pooled = pool(pyramid)
     for index in range(4):
         others = [x if i == index else x + 100 for i, x in enumerate(pyramid)]
-        unchanged = roi_align(others, boxes, level, implementation='xla', **options)
-        np.testing.assert_array_equal(unchanged[level == index], reference[level == index])
+        np.testing.assert_array_equal(pool(others)[level == index], pooled[level == index])
 
 
 @golden_files.parametrize('net_heads_')
@@ -96,10 +92,41 @@ def test_levels_are_the_published_ones(golden_path):
     np.testing.assert_array_equal(pyramid_level(jnp.array(golden['rois'][:, 1:] + SHIFT)), golden['level'])
 
 
-def test_an_unknown_implementation_is_refused():
-    pyramid = random_pyramid(np.random.default_rng(0))
+@pytest.fixture
+def choice(monkeypatch):
+    """Tells which implementation would run for pyramids of a size and type on a kind of device."""
+    for name in kernels.roi_align._FUNCTIONS:
+        monkeypatch.setitem(kernels.roi_align._FUNCTIONS, name, lambda *_, name=name, **__: name)
+
+    def choose(device, side, dtype=jnp.float32, implementation=None):
+        monkeypatch.setattr(jax, 'default_backend', lambda: device)
+        features = [jax.ShapeDtypeStruct((1, side, side, 4), dtype)]
+        boxes, level = jnp.zeros((1, 2, 4)), jnp.zeros((1, 2), jnp.int32)
+        return roi_align(features, boxes, level, strides=(4,), output_size=7, implementation=implementation)
+
+    return choose
+
+
+def test_the_fastest_implementation_is_chosen(choice):
+    assert choice('cpu', 64) == 'matmul'
+    assert choice('cpu', 65) == 'windows'
+    assert choice('tpu', 65) == 'xla'
+    assert choice('gpu', 64) == choice('gpu', 65) == TRITON
+    assert choice('gpu', 65, jnp.int8) == 'xla'
+    assert choice('gpu', 65, implementation='matmul') == 'matmul'
+
+
+def test_without_the_lowering_through_triton_all_else_runs(choice, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'jax.experimental.pallas.triton', None)
+    assert choice('gpu', 65) == 'xla'
+    with pytest.raises(ValueError, match='cannot run: this version of JAX'):
+        choice('cpu', 65, implementation=INTERPRETED)
+
+
+def test_what_cannot_run_is_refused(choice):
     with pytest.raises(ValueError, match='magic'):
-        roi_align(
-            pyramid, jnp.zeros((2, 1, 4)), jnp.zeros((2, 1), int), strides=(4, 8, 16, 32), output_size=7,
-            implementation='magic',
-        )  # fmt: skip
+        choice('cpu', 65, implementation='magic')
+    with pytest.raises(ValueError, match='needs a GPU'):
+        choice('cpu', 65, implementation=TRITON)
+    with pytest.raises(ValueError, match='features are int8'):
+        choice('gpu', 65, jnp.int8, implementation=TRITON)
