@@ -77,15 +77,18 @@ def mask_loss(logits: jax.Array, targets: jax.Array, foreground: jax.Array) -> j
     return _masked_sum(errors, foreground[:, None, None]) / (pixels * _at_least_one(foreground))
 
 
-def semantic_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def semantic_loss(logits: jax.Array, labels: jax.Array, num_known: jax.Array | None = None) -> jax.Array:
     """Cross entropy, a mean over the pixels that have a label.
 
     Args:
         logits: `[..., S + T]` semantic logits.
         labels: `[...]` train ids, `IGNORE` where there is none.
+        num_known: pixels of the image that have a label, where this is a part of it, whose share in the image's loss
+            is wanted; None: those of `labels`.
     """
     known = labels != IGNORE
-    return _masked_sum(cross_entropy(logits, labels), known) / _at_least_one(known)
+    denominator = _at_least_one(known) if num_known is None else jnp.maximum(num_known, 1)
+    return _masked_sum(cross_entropy(logits, labels), known) / denominator
 
 
 def semantic_box_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
@@ -109,7 +112,8 @@ def panoptic_loss(logits: jax.Array, labels: jax.Array, num_pixels: jax.Array | 
     Args:
         logits: `[..., S + N]` stuff classes first, then instances (then void, if it has a channel).
         labels: `[...]` the channel, 0..S-1 stuff, S + i instance i; negative: ignored.
-        num_pixels: pixels of the image without the padding that only its batch has; None: all of `labels`.
+        num_pixels: pixels of the image without the padding that only its batch has, also where `labels` are a part
+            of the image, whose share in the image's loss is wanted; None: all of `labels`.
     """
     return _masked_sum(cross_entropy(logits, labels), labels >= 0) / (labels.size if num_pixels is None else num_pixels)
 

@@ -12,7 +12,7 @@ ABSENT = -1e9
 
 
 def semantic_instance_logits(
-    semantic: jax.Array, boxes: jax.Array, classes: jax.Array, *, num_stuff: int, stride: int
+    semantic: jax.Array, boxes: jax.Array, classes: jax.Array, *, num_stuff: int, stride: int, top: int | jax.Array = 0
 ) -> jax.Array:
     """X_i: the semantic logits of an instance's class inside its box, 0 outside.
 
@@ -22,13 +22,14 @@ def semantic_instance_logits(
         classes: `[B, N]` thing classes.
         num_stuff: S.
         stride: image pixels per pixel of `semantic`.
+        top: the row of the image's semantic logits that these ones begin with.
 
     Returns:
         `[B, N, h, w]`.
     """
     one_hot = jax.nn.one_hot(classes, semantic.shape[-1] - num_stuff, dtype=semantic.dtype)
     own_class = jnp.einsum('bhwt,bnt->bnhw', semantic[..., num_stuff:], one_hot)
-    return jnp.where(semantic_crop(boxes, semantic.shape[1:3], stride), own_class, 0.0)
+    return jnp.where(semantic_crop(boxes, semantic.shape[1:3], stride, top), own_class, 0.0)
 
 
 def combine(semantic: jax.Array, resolved: jax.Array, *, head: int, balance: float = 2.0) -> jax.Array:

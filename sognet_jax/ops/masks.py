@@ -28,7 +28,7 @@ def paste_weights(first: jax.Array, last: jax.Array, out_size: int, in_size: int
 
 
 def paste_masks(
-    logits: jax.Array, boxes: jax.Array, size: tuple[int, int], stride: int = 1
+    logits: jax.Array, boxes: jax.Array, size: tuple[int, int], stride: int = 1, top: int | jax.Array = 0
 ) -> tuple[jax.Array, jax.Array]:
     """A of the paper: mask logits resized to their boxes and padded with 0 (the published paste).
 
@@ -38,12 +38,13 @@ def paste_masks(
             truncated last inclusive corner, at least one.
         size: height and width of the result.
         stride: image pixels per pixel of the result.
+        top: the row of the whole result that this part of it begins with.
 
     Returns:
         `[..., N, h, w]` pasted logits, and bool where a pixel is inside the box.
     """
     corners = (inclusive_corners(boxes) / stride).astype(jnp.int32)
-    rows = paste_weights(corners[..., 1], corners[..., 3], size[0], logits.shape[-2])
+    rows = paste_weights(corners[..., 1] - top, corners[..., 3] - top, size[0], logits.shape[-2])
     columns = paste_weights(corners[..., 0], corners[..., 2], size[1], logits.shape[-1])
     pasted = jnp.einsum('...ym,...mn,...xn->...yx', rows, logits, columns, precision='highest')
     inside = jnp.any(rows > 0, axis=-1)[..., :, None] & jnp.any(columns > 0, axis=-1)[..., None, :]
@@ -77,7 +78,7 @@ def crop_resize_masks(masks: jax.Array, mask_boxes: jax.Array, boxes: jax.Array,
     return jnp.einsum('rym,rmn,rxn->ryx', rows, masks, columns, precision='highest')
 
 
-def semantic_crop(boxes: jax.Array, size: tuple[int, int], stride: int) -> jax.Array:
+def semantic_crop(boxes: jax.Array, size: tuple[int, int], stride: int, top: int | jax.Array = 0) -> jax.Array:
     """Where X_i is taken from: the box's pixels with the published rounding, which differs from the paste's.
 
     Rows int(y1 / stride) to round(y2 / stride) with inclusive corners, half to even; columns likewise.
@@ -86,6 +87,7 @@ def semantic_crop(boxes: jax.Array, size: tuple[int, int], stride: int) -> jax.A
         boxes: `[..., N, 4]` half-open, in image pixels.
         size: height and width of the result.
         stride: image pixels per pixel of the result.
+        top: the row of the whole result that this part of it begins with.
 
     Returns:
         `[..., N, h, w]` bool.
@@ -94,8 +96,8 @@ def semantic_crop(boxes: jax.Array, size: tuple[int, int], stride: int) -> jax.A
     first = corners[..., :2].astype(jnp.int32)
     last = jnp.round(corners[..., 2:]).astype(jnp.int32)
 
-    def inside(axis: int, length: int) -> jax.Array:
-        pixel = jnp.arange(length)
+    def inside(axis: int, length: int, start: int | jax.Array = 0) -> jax.Array:
+        pixel = jnp.arange(length) + start
         return (pixel >= first[..., axis, None]) & (pixel <= last[..., axis, None])
 
-    return inside(1, size[0])[..., :, None] & inside(0, size[1])[..., None, :]
+    return inside(1, size[0], top)[..., :, None] & inside(0, size[1])[..., None, :]

@@ -12,26 +12,20 @@ import jax.numpy as jnp
 
 from sognet_jax import losses
 from sognet_jax.models.fpn import STRIDES
-from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
 from sognet_jax.models.sognet import MASK_SIZE, Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.extent import image_extent, reduced
-from sognet_jax.ops.masks import crop_resize_masks, paste_masks
-from sognet_jax.ops.overlap import resolve_overlaps
+from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.ops.proposals import propose_boxes
-from sognet_jax.ops.resize import resize_bilinear
-from sognet_jax.ops.void import void_logits
 from sognet_jax.targets.anchors import label_anchors
 from sognet_jax.targets.masks import mask_targets
 from sognet_jax.targets.proposals import SampledProposals, sample_proposals
 from sognet_jax.targets.semantic import semantic_box_targets
 from sognet_jax.targets.void import void_targets
+from sognet_jax.training.pixel_losses import PANOPTIC_STRIDE, ShownInstances, panoptic_losses, semantic_losses
 
 Batch = Mapping[str, jax.Array]
 Losses = dict[str, jax.Array]
-
-PANOPTIC_STRIDE = 4
-"""The panoptic loss is computed at 1/4 of the image, where the semantic head has its output."""
 
 RELATION_LOSSES = ('overlap', 'order')
 LOSS_NAMES = (
@@ -204,7 +198,7 @@ def losses_of_assignment(
     instances, mask_logits = _instance_losses(network, features, batch['image_size'], truth, assignment)
     instances |= _rpn_losses(anchor_predictions, assignment, objective)
     semantic_logits = network.segment_semantics(features, batch['image_size'])
-    semantic = _semantic_losses(semantic_logits, batch['semantic'])
+    semantic = {'semantic': semantic_losses(semantic_logits, batch['semantic'])}
     overlap = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective, assignment.unknown)
     # R needs instance annotations alone; R* of Eq. (14) has no decided pair without the others.
     instances['relation'] = overlap['relation']
@@ -249,12 +243,6 @@ def _instance_losses(
     }, logits[:, num_foreground:]
 
 
-def _semantic_losses(logits: jax.Array, labels: jax.Array) -> Losses:
-    """Cross entropy at full resolution `[B]`, as published: logits up-sampled by 4, ignored pixels left out."""
-    full = resize_bilinear(logits, labels.shape[1:3])
-    return {'semantic': jax.vmap(losses.semantic_loss)(full, labels)}
-
-
 def _semantic_box_losses(network: SOGNet, logits: jax.Array, batch: Batch, truth: GroundTruth) -> Losses:
     """Cross entropy of the semantic logits pooled from ground truth boxes `[B]` (published code, not in the paper)."""
     pooled = network.segment_semantics_in_boxes(logits, truth.boxes, batch['image_size'])
@@ -273,33 +261,27 @@ def _overlap_losses(
     unknown: jax.Array | None,
 ) -> Losses:
     """Panoptic and relation losses `[B]`: relations of the ground truth, overlaps resolved on predicted logits."""
-    size = semantic_logits.shape[1:3]
     takes_part = jnp.any(batch['overlap'], axis=-1) & truth.valid
     appearance = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_SIZE))(
         truth.masks, truth.boxes
     )
     relations = network.relate(truth.classes, truth.boxes, appearance, takes_part)
-    pasted, inside = paste_masks(mask_logits, truth.boxes, size, PANOPTIC_STRIDE)
-    # What the panoptic head is not shown covers nothing, as what is not detected does not.
-    between = relations if unknown is None else jnp.where(unknown[:, :, None] | unknown[:, None, :], 0.0, relations)
-    resolved = resolve_overlaps(pasted, between, inside if objective.outside == 'absent' else None)
-    num_stuff = network.num_stuff
-    semantic = semantic_instance_logits(
-        semantic_logits, truth.boxes, truth.classes, num_stuff=num_stuff, stride=PANOPTIC_STRIDE
-    )
-    instances = combine(semantic, resolved, head=objective.panoptic_head)
-    labels, shown, void = batch['panoptic'], truth.valid, None
-    if unknown is not None:
-        shown = truth.valid & ~unknown
-        void = void_logits(jnp.moveaxis(semantic_logits[..., num_stuff:], -1, -3), semantic, shown)
-        labels = jax.vmap(functools.partial(void_targets, num_stuff=num_stuff))(labels, unknown)
-    logits = panoptic_logits(semantic_logits[..., :num_stuff], instances, shown, void)
     if objective.relation_loss == 'overlap':
         relation = jax.vmap(losses.overlap_relation_loss)(relations, batch['overlap'], takes_part)
     else:
         relation = jax.vmap(losses.order_relation_loss)(relations, batch['order'], batch['decided'], takes_part)
+    labels, shown, between = batch['panoptic'], truth.valid, relations
+    if unknown is not None:
+        shown = truth.valid & ~unknown
+        # What the panoptic head is not shown covers nothing, as what is not detected does not.
+        between = jnp.where(unknown[:, :, None] | unknown[:, None, :], 0.0, relations)
+        labels = jax.vmap(functools.partial(void_targets, num_stuff=network.num_stuff))(labels, unknown)
     num_pixels = jnp.prod(reduced(image_extent(batch['image_size']), PANOPTIC_STRIDE), axis=-1)
-    panoptic = jax.vmap(losses.panoptic_loss)(logits, labels, num_pixels)
+    panoptic = panoptic_losses(
+        ShownInstances(mask_logits, truth.boxes, truth.classes, shown, between), semantic_logits, labels, num_pixels,
+        num_stuff=network.num_stuff, head=objective.panoptic_head, outside=objective.outside,
+        void_channel=unknown is not None,
+    )  # fmt: skip
     return {'panoptic': panoptic, 'relation': relation}
 
 
