@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 
 XLA = 'xla'
 """The reference: it defines the operator's meaning and runs everywhere."""
@@ -41,3 +43,16 @@ def choose_implementation(
     if requested in (TRITON, INTERPRETED) and refusal is not None:
         raise ValueError(f'{operator}: implementation {requested!r} cannot run: {refusal}')
     return requested
+
+
+def triton_refusal(**operands: jax.Array) -> str | None:
+    """Why no kernel can be lowered through Triton for these operands; None where one can.
+
+    It is announced to leave JAX after 0.11, so that the modules of the kernels are imported only where one runs.
+    """
+    if importlib.util.find_spec('jax.experimental.pallas.triton') is None:
+        return f'JAX {jax.__version__} has no Triton for Pallas'
+    for name, operand in operands.items():
+        if operand.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
+            return f'{name} is {operand.dtype}, not float32, bfloat16 or float16'
+    return None

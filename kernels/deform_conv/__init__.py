@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import jax
-import jax.numpy as jnp
 
-from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
+from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
 from kernels.deform_conv import reference
 
 IMPLEMENTATIONS = (XLA, TRITON, INTERPRETED)
@@ -57,23 +54,14 @@ def deform_conv2d(
         raise ValueError(f'mask needs {taps * offset_groups} channels (taps x groups), not {mask.shape[-1]}')
     if x.shape[-1] != weight.shape[2] or x.shape[-1] % offset_groups:
         raise ValueError(f'x has {x.shape[-1]} channels, weight {weight.shape[2]}, in {offset_groups} offset groups')
-    refusal = _triton_refusal(x, weight) if implementation != XLA else None
+    refusal = triton_refusal(x=x)
+    if weight.dtype != x.dtype:
+        refusal = f'x is {x.dtype} and weight {weight.dtype}: they must have one type'
     chosen = choose_implementation('deform_conv2d', implementation, IMPLEMENTATIONS, refusal=refusal)
     options = {'stride': stride, 'padding': padding, 'dilation': dilation, 'offset_groups': offset_groups}
     if chosen == XLA:
         return reference.deform_conv2d(x, offset, weight, bias, mask, **options)
-    # Only here, so that a JAX without Triton can run the reference.
+    # Only here: see triton_refusal.
     from kernels.deform_conv import triton
 
     return triton.deform_conv2d(x, offset, weight, bias, mask, **options, interpret=chosen == INTERPRETED)
-
-
-def _triton_refusal(x: jax.Array, weight: jax.Array) -> str | None:
-    """Why the Triton kernel does not support these arguments; None where it does."""
-    if x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
-        return f'x is {x.dtype}, not float32, bfloat16 or float16'
-    if weight.dtype != x.dtype:
-        return f'x is {x.dtype} and weight {weight.dtype}: they must have one type'
-    if importlib.util.find_spec('jax.experimental.pallas.triton') is None:
-        return f'JAX {jax.__version__} has no Triton for Pallas'
-    return None

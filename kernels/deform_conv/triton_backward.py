@@ -11,7 +11,6 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from kernels.deform_conv.triton_atomics import add_rows
 from kernels.deform_conv.triton_sampling import (
     Geometry,
     Tiling,
@@ -24,6 +23,7 @@ from kernels.deform_conv.triton_sampling import (
     sample,
     tile_pixels,
 )
+from kernels.triton_atomics import add_rows
 
 _PARAMETERS = plt.CompilerParams(num_warps=8, num_stages=2)
 
@@ -108,13 +108,14 @@ def _input_kernel(
             channels, features = pl.ds(channel, geometry.channel_block), pl.ds(feature, geometry.feature_block)
             weight = plt.load(weight_ref.at[tap, channels, features])
             of_samples = plt.dot(gradient, weight, trans_b=True)
+            columns = channel + jnp.arange(of_samples.shape[1], dtype=jnp.int32)
             new_sums = []
             for corner, total in zip(corners, sums, strict=True):
                 values = load_corner(geometry, x_ref, corner, channel)
                 new_sums.append(total + jnp.sum(of_samples * values, axis=1))
                 weights = corner.weight if factor is None else corner.weight * factor
                 of_corner = of_samples * weights[:, None]
-                add_rows(of_x_ref, corner.index, channel, of_corner, corner.inside, interpret=interpret)
+                add_rows(of_x_ref, corner.index, columns, of_corner, corner.inside[:, None], interpret=interpret)
             return tuple(new_sums)
 
         return lax.fori_loop(0, geometry.channel_blocks, add_channels, sums)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import jax
 
-from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
+from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
 from kernels.panoptic_fusion import reference
 from kernels.panoptic_fusion.scene import Options
 
@@ -70,15 +68,12 @@ def panoptic_fusion(
     stride = size[0] // semantic.shape[0]
     if (semantic.shape[0] * stride, semantic.shape[1] * stride) != tuple(size):
         raise ValueError(f'size {tuple(size)} must be one integer times that of semantic, {semantic.shape[:2]}')
-    missing = (
-        None if importlib.util.find_spec('jax.experimental.pallas.triton') else 'this JAX has no Triton for Pallas'
-    )
-    chosen = choose_implementation('panoptic_fusion', implementation, IMPLEMENTATIONS, refusal=missing)
+    chosen = choose_implementation('panoptic_fusion', implementation, IMPLEMENTATIONS, refusal=triton_refusal())
     arguments = (mask_logits, boxes, classes, valid, relations, semantic, tuple(size))
     options = Options(num_stuff, head, balance, resolve, outside, void_channel)
     if chosen == XLA:
         return reference.panoptic_fusion(*arguments, partners=partners, options=options)
-    # Only here, so that a JAX without Triton can run the reference.
+    # Only here: see triton_refusal.
     from kernels.panoptic_fusion import triton
 
     return triton.panoptic_fusion(*arguments, partners=partners, options=options, interpret=chosen == INTERPRETED)

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
+from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
 from kernels.roi_align import matmul, reference, windows
 from sognet_jax.ops.boxes import area
 
 
 def _run_kernel(*arguments: Any, **options: Any) -> jax.Array:
-    # Not imported with the package: the lowering through Triton is announced to leave JAX.
+    # Only here: see triton_refusal.
     return importlib.import_module('kernels.roi_align.triton').roi_align(*arguments, **options)
 
 
@@ -28,8 +28,7 @@ _FUNCTIONS = {
     INTERPRETED: functools.partial(_run_kernel, interpret=True),
 }
 
-IMPLEMENTATIONS = tuple(name for name in _FUNCTIONS if name != TRITON)
-"""Those that run on every device; `triton` needs a GPU."""
+IMPLEMENTATIONS = tuple(_FUNCTIONS)
 
 MATMUL_PIXELS = 4096
 """Pyramids of at most this many pixels are pooled by matrix products: on a CPU that beats gathers and scatters."""
@@ -76,7 +75,11 @@ def roi_align(
         ValueError: there is no such implementation, or it cannot run here.
     """
     chosen = choose_implementation(
-        'roi_align', implementation, tuple(_FUNCTIONS), default=_default(features), refusal=_refusal(features)
+        'roi_align',
+        implementation,
+        IMPLEMENTATIONS,
+        default=_default(features),
+        refusal=triton_refusal(features=features[0]),
     )
     if not level.size:  # No loop over boxes has a first one.
         return jnp.zeros((*level.shape, output_size, output_size, features[0].shape[-1]), features[0].dtype)
@@ -97,17 +100,6 @@ def _default(features: Sequence[jax.Array]) -> str:
     if sum(x.shape[1] * x.shape[2] for x in features) <= MATMUL_PIXELS:
         return 'matmul'
     return 'windows' if jax.default_backend() == 'cpu' else XLA
-
-
-def _refusal(features: Sequence[jax.Array]) -> str | None:
-    """Why the kernel cannot run."""
-    try:
-        importlib.import_module('jax.experimental.pallas.triton')
-    except ImportError:
-        return 'this version of JAX does not lower kernels through Triton'
-    if any(x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16) for x in features):
-        return f'features are {features[0].dtype}, not float32, bfloat16 or float16'
-    return None
 
 
 def pyramid_level(boxes: jax.Array, num_levels: int = 4) -> jax.Array:

@@ -19,6 +19,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
 from kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from kernels.triton_atomics import add_rows
 
 CELLS = 8
 """Cells of a program: 7 x 7 and 14 x 14 cells leave few of them idle."""
@@ -194,7 +195,8 @@ def _backward_kernel(
         def add_row(sample_row: jax.Array, carry: None) -> None:
             for pixels, weights in _corners(plan, index, position_ref, weight_ref, block, sample_row):
                 mask = (weights != 0)[:, None] & block.channel_exists[None, :]
-                _add_rows(plan, gradient_refs[index], pixels, block.channels, cotangent * weights[:, None], mask)
+                values = cotangent * weights[:, None]
+                add_rows(gradient_refs[index], pixels, block.channels, values, mask, interpret=plan.interpret)
 
         lax.fori_loop(0, plan.sampling_ratio, add_row, None)
 
@@ -240,20 +242,3 @@ def _corners(
         for row, row_weight in rows:
             for column, column_weight in columns:
                 yield image_start + row * width + column, row_weight * column_weight
-
-
-def _add_rows(
-    plan: Plan, ref: jax.Ref, rows: jax.Array, channels: jax.Array, values: jax.Array, mask: jax.Array
-) -> None:
-    """`ref[rows[i], channels] += values[i]` where the mask says so; rows may repeat."""
-    if not plan.interpret:
-        plt.atomic_add(ref, (rows[:, None], channels[None, :]), values, mask=mask)
-        return
-
-    def add_row(index: jax.Array, carry: None) -> None:
-        # The interpreter loses updates of repeated rows and has no masked atomics, but runs everything in turn.
-        row, value, row_mask = (lax.dynamic_index_in_dim(x, index, keepdims=False) for x in (rows, values, mask))
-        at = ref.at[row, channels]
-        plt.store(at, plt.load(at, mask=row_mask, other=0) + value, mask=row_mask)
-
-    lax.fori_loop(0, len(rows), add_row, None)

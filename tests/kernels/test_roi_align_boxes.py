@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.roi_align import IMPLEMENTATIONS, roi_align
+from kernels.roi_align import roi_align
 from tests.kernels.lowering import lower_for_cuda
+from tests.kernels.runnable import RUNNABLE
 
 STRIDES = (4, 8)
 SIZES = ((21, 37), (11, 19))
@@ -84,7 +85,7 @@ def pool_and_pull_back(features, boxes, level, cotangent, **options):
     return jax.jit(run)(list(map(jnp.array, features)), boxes, level, cotangent)
 
 
-@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', RUNNABLE)
 @pytest.mark.parametrize(('channels', 'ratio', 'aligned'), [(3, 2, False), (5, 1, True)])
 def test_awkward_boxes_are_pooled_as_by_a_loop(channels, ratio, aligned, implementation):
     features, boxes, level = make_inputs(channels)
@@ -160,7 +161,7 @@ def test_boxes_get_no_gradient_and_levels_are_clamped(implementation):
     np.testing.assert_array_equal(pool(boxes, level * 8 - 3)[1], pooled)
 
 
-@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', RUNNABLE)
 def test_no_boxes_are_no_error(implementation):
     features, _, _ = make_inputs(3, batch=1)
     boxes, level = jnp.zeros((1, 0, 4)), jnp.zeros((1, 0), jnp.int32)

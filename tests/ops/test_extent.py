@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.roi_align import IMPLEMENTATIONS, roi_align
+from kernels.roi_align import roi_align
 from sognet_jax.ops.extent import image_extent, is_inside, mean_inside, reduced, zero_outside
 from sognet_jax.ops.resize import resize_bilinear, resize_inside
+from tests.kernels.runnable import RUNNABLE
 
 EXTENT = jnp.array([[5, 7], [8, 3]])
 
@@ -52,7 +53,7 @@ def test_boxes_are_pooled_as_from_the_part():
     level = jnp.array(rng.integers(0, 2, (2, 10)))
     options = {'strides': (4, 8), 'output_size': 3}
     parts = [x[:1, :, : 32 // s] for x, s in zip(features, (4, 8), strict=True)]
-    for implementation in IMPLEMENTATIONS:
+    for implementation in RUNNABLE:
         pooled = roi_align(features, boxes, level, extent=extent, implementation=implementation, **options)
         alone = roi_align(parts, boxes[:1], level[:1], implementation=implementation, **options)
         np.testing.assert_allclose(pooled[:1], alone, atol=1e-5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
 try:
@@ -22,30 +21,31 @@ except (ImportError, AttributeError):
 
 
 def add_rows(
-    ref: jax.Ref, rows: jax.Array, column: jax.Array, values: jax.Array, use: jax.Array, *, interpret: bool
+    ref: jax.Ref, rows: jax.Array, columns: jax.Array, values: jax.Array, mask: jax.Array, *, interpret: bool
 ) -> None:
-    """`ref[rows[i], column:column + n] += values[i]` where `use[i]`, as if one after the other.
+    """`ref[rows[i], columns[j]] += values[i, j]` where the mask says so, as if one after the other.
 
     Args:
         ref: float32 table.
-        rows: `[m]`, within the table; may repeat, here and in other programs.
-        column: scalar, the first column.
-        values: float32 `[m, n]`, 0 where not `use`.
-        use: `[m]` bool.
+        rows: `[m]`, may repeat, here and in other programs.
+        columns: `[n]`, all different.
+        values: float32 `[m, n]`.
+        mask: bool `[m, n]` or what widens to it.
         interpret: whether the kernel runs in Pallas's interpreter.
     """
+    # Loads and stores widen their mask, atomics do not.
+    mask = jnp.broadcast_to(mask, values.shape)
     if not interpret:
-        columns = column + jnp.arange(values.shape[1], dtype=jnp.int32)
-        # Loads and stores widen their mask, atomics do not.
-        mask = jnp.broadcast_to(use[:, None], values.shape)
         _relaxed_add(ref, (rows[:, None], columns[None, :]), values, mask)
         return
 
-    # The interpreter has no masked atomics and loses rows that repeat within one. What is not used is 0 already.
-    def add_row(row: jax.Array, carry: None) -> None:
-        plt.atomic_add(ref, (rows[row], pl.ds(column, values.shape[1])), values[row])
+    def add_row(index: jax.Array, carry: None) -> None:
+        # The interpreter loses updates of repeated rows and has no masked atomics, but runs everything in turn.
+        row, value, row_mask = (lax.dynamic_index_in_dim(x, index, keepdims=False) for x in (rows, values, mask))
+        at = ref.at[row, columns]
+        plt.store(at, plt.load(at, mask=row_mask, other=0) + value, mask=row_mask)
 
-    lax.fori_loop(0, values.shape[0], add_row, None)
+    lax.fori_loop(0, len(rows), add_row, None)
 
 
 def _relaxed_add(ref: jax.Ref, index: tuple, values: jax.Array, mask: jax.Array) -> None:
