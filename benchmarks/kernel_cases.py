@@ -72,7 +72,7 @@ def _deform_conv(height: int, width: int, dtype: str) -> Case:
                 x, offset, weight, mask=mask, implementation=implementation
             )
 
-        yield from _differentiated(ours, inputs, dtype, torch_peers.deform_conv(inputs, dtype))
+        yield from _differentiated(ours, ('xla', 'triton'), inputs, dtype, torch_peers.deform_conv(inputs, dtype))
 
     return Case('deform_conv', f'{height}x{width}x{CHANNELS}', dtype, passes)
 
@@ -96,7 +96,7 @@ def _roi_align(num_boxes: int, output_size: int, dtype: str) -> Case:
             )
 
         peers = torch_peers.roi_align(features, boxes[0], output_size, IMAGE, dtype)
-        yield from _differentiated(ours, features, dtype, peers)
+        yield from _differentiated(ours, ('xla', 'windows', 'triton'), features, dtype, peers)
 
     return Case('roi_align', f'{num_boxes} boxes {output_size}x{output_size}x{CHANNELS}', dtype, passes)
 
@@ -110,7 +110,8 @@ def _panoptic_fusion(resolve: str) -> Case:
                 **scene, size=IMAGE, num_stuff=NUM_STUFF, resolve=resolve, implementation=implementation
             )
 
-        runs = [_jax_run(name, ours(name), jax.tree.map(jnp.asarray, scene)) for name in _implementations()]
+        names = _made_for_this_device(('xla', 'triton'))
+        runs = [_jax_run(name, ours(name), jax.tree.map(jnp.asarray, scene)) for name in names]
         if jax.default_backend() == 'cpu':
             step_by_step = {'size': IMAGE, 'num_stuff': NUM_STUFF, 'resolve': resolve}
             runs.append(Run('step by step', lambda: fuse_stepwise(**scene, **step_by_step), lambda result: result))
@@ -124,24 +125,28 @@ def _mask_statistics() -> Case:
         scene = draw_scene(0, INSTANCES, IMAGE, NUM_STUFF, NUM_THINGS)
         inputs = [jnp.asarray(scene[name]) for name in ('mask_logits', 'boxes', 'classes', 'valid')]
 
-        def ours(implementation: str) -> Callable[..., Any]:
-            return lambda *inputs: mask_statistics(
-                *inputs, jnp.array(IMAGE), IMAGE, num_classes=NUM_THINGS, implementation=implementation
-            )
+        def ours(*inputs: jax.Array) -> Any:
+            return mask_statistics(*inputs, jnp.array(IMAGE), IMAGE, num_classes=NUM_THINGS)
 
-        yield FORWARD, [_jax_run(name, ours(name), *inputs) for name in _implementations()]
+        yield FORWARD, [_jax_run('xla', ours, *inputs)]
 
     return Case('mask_statistics', f'N={INSTANCES} {IMAGE[0]}x{IMAGE[1]}', 'float32', passes)
 
 
-def _implementations() -> tuple[str, ...]:
-    return ('xla', 'triton') if jax.default_backend() == 'gpu' else ('xla',)
+def _made_for_this_device(implementations: Sequence[str]) -> list[str]:
+    other = 'triton' if jax.default_backend() == 'cpu' else 'windows'
+    return [name for name in implementations if name != other]
 
 
 def _differentiated(
-    ours: Callable[[str], Callable[..., jax.Array]], inputs: Sequence[np.ndarray], dtype: str, peers: dict[str, list]
+    ours: Callable[[str], Callable[..., jax.Array]],
+    implementations: Sequence[str],
+    inputs: Sequence[np.ndarray],
+    dtype: str,
+    peers: dict[str, list[Run]],
 ) -> Passes:
     """Forward, and forward with the gradients of all inputs; offsets stay in float32."""
+    names = _made_for_this_device(implementations)
     inputs = [jnp.asarray(array, 'float32' if array.shape[-1] == 18 else dtype) for array in inputs]
 
     def with_gradients(function: Callable[..., jax.Array]) -> Callable[..., Any]:
@@ -151,8 +156,8 @@ def _differentiated(
 
         return both
 
-    yield FORWARD, [_jax_run(name, ours(name), *inputs) for name in _implementations()] + peers[FORWARD]
-    yield BOTH, [_jax_run(name, with_gradients(ours(name)), *inputs) for name in _implementations()] + peers[BOTH]
+    yield FORWARD, [_jax_run(name, ours(name), *inputs) for name in names] + peers[FORWARD]
+    yield BOTH, [_jax_run(name, with_gradients(ours(name)), *inputs) for name in names] + peers[BOTH]
 
 
 def _jax_run(implementation: str, function: Callable[..., Any], *inputs: Any) -> Run:

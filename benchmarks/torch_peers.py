@@ -88,8 +88,8 @@ def _peers(function: Callable[..., Any], arrays: Sequence[np.ndarray], dtype: st
         types += [('torchvision (float16)', torch.float16)] if dtype == 'bfloat16' else []
     for name, torch_type in types:
         tensors = [torch.tensor(array, dtype=torch_type, device=device()).contiguous() for array in arrays]
-        peers['forward'].append(_run(name, lambda tensors=tensors: _forward(function, tensors)))
-        peers['forward + backward'].append(_run(name, lambda tensors=tensors: _both(function, tensors)))
+        peers['forward'].append(run(name, lambda tensors=tensors: _forward(function, tensors)))
+        peers['forward + backward'].append(run(name, lambda tensors=tensors: _both(function, tensors)))
     return peers
 
 
@@ -104,7 +104,9 @@ def _both(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
     return torch.autograd.grad(output, leaves, output.detach())
 
 
-def _run(name: str, start: Callable[[], Any]) -> Run:
+def run(name: str, start: Callable[[], Any]) -> Run:
+    """Work of torch, which waits for the device and reads the allocator on a GPU."""
+
     def device_bytes() -> int:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

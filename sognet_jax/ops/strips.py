@@ -1,7 +1,7 @@
 """Sums over all pixels of an image by strips of rows, whose memory does not grow with the image.
 
 An array of one strip is computed, used and forgotten; for the gradient it is computed again (rematerialisation). The
-sum and its gradient are those of the whole image, up to the order of the summation. `band_height` says how high a
+sum and its gradient are those of the whole image, up to the order of the summation. `strip_height` says how high a
 strip may be: small images are one strip, and nothing is computed twice.
 """
 
@@ -14,6 +14,20 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax.ops.resize import interpolation_matrix, resize_bilinear
+
+STRIP_ELEMENTS = 1 << 24
+"""Values of a strip that are held at once: 64 MB in float32."""
+
+
+def strip_height(height: int, row_elements: int) -> int:
+    """The number of rows in each of the equal strips that `height` rows are cut in.
+
+    Args:
+        height: rows in all.
+        row_elements: values that the work on one row holds.
+    """
+    num_strips = min(-(-height * row_elements // STRIP_ELEMENTS), height)
+    return -(-height // num_strips)
 
 
 def cut_rows(x: jax.Array, strip: int, fill: float = 0) -> jax.Array:

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 
 from sognet_jax import losses
 from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
-from sognet_jax.ops.bands import band_height
 from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps
-from sognet_jax.ops.strips import cut_rows, cut_rows_with_neighbours, enlarge_strip, sum_over_strips
+from sognet_jax.ops.strips import cut_rows, cut_rows_with_neighbours, enlarge_strip, strip_height, sum_over_strips
 from sognet_jax.ops.void import void_logits
 
 PANOPTIC_STRIDE = 4
@@ -43,7 +42,7 @@ def semantic_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
     if labels.shape[1:] != (factor * height, factor * width):
         raise ValueError(f'labels of size {labels.shape[1:]} for logits of size {(height, width)}: not a multiple')
     num_known = jnp.sum(labels != losses.IGNORE, axis=(1, 2))
-    strip = band_height(height, factor * batch * labels.shape[2] * classes)
+    strip = strip_height(height, factor * batch * labels.shape[2] * classes)
 
     def of_strip(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
         low, labels = rows
@@ -115,6 +114,6 @@ def panoptic_losses(
 
     # A, s(A), A' and Z of the instances, and the logits that the soft-max is over.
     channels = 5 * mask_logits.shape[1] + num_stuff
-    strip = band_height(height, batch * width * channels)
+    strip = strip_height(height, batch * width * channels)
     tops = jnp.arange(-(-height // strip)) * strip
     return sum_over_strips(of_strip, (cut_rows(semantic, strip), cut_rows(labels, strip, PANOPTIC_IGNORE), tops))

@@ -19,7 +19,7 @@ HEIGHT, WIDTH = 13, 9
 @pytest.fixture(params=[HEIGHT, 5, 1])
 def rows_per_strip(request, monkeypatch):
     """All rows in one strip; strips of 5, 5 and 3 rows; rows by themselves."""
-    monkeypatch.setattr('sognet_jax.training.pixel_losses.band_height', lambda *_: request.param)
+    monkeypatch.setattr('sognet_jax.training.pixel_losses.strip_height', lambda *_: request.param)
 
 
 def plain_semantic_loss(logits, labels):
@@ -165,7 +165,7 @@ def temporary_bytes(loss, *shapes):
 
 @pytest.fixture
 def bytes_per_strip(monkeypatch):
-    monkeypatch.setattr('sognet_jax.ops.bands.BAND_ELEMENTS', 1 << 20)
+    monkeypatch.setattr('sognet_jax.ops.strips.STRIP_ELEMENTS', 1 << 20)
     return 4 << 20
 
 

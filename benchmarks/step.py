@@ -1,0 +1,130 @@
+"""Images a second, peak memory and compile time of a training step and of inference, against torchvision's Mask R-CNN.
+
+    python -m benchmarks.step --config=configs/coco_r50.py
+    python -m benchmarks.step --config=configs/coco_r50.py --config.batch_size=2 --json=step.json
+
+The peer, where torchvision is installed (`pip install -r requirements-peers.txt`), is maskrcnn_resnet50_fpn on the same
+device, taking turns with ours. It does less: it has no semantic head, no relations and no panoptic map. On a GPU it
+runs under autocast in the type of `model.dtype`. Both have random weights, images of `data.image_size`, and no score
+threshold, so that inference has as many instances as it may have. Peak memory is what the work takes beside weights,
+optimizer and inputs, measured as by benchmarks.kernels. Seconds are the best of several rounds.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+from absl import app, flags
+from ml_collections import config_flags
+
+from benchmarks import torch_mask_rcnn, torch_peers
+from benchmarks.machine import describe
+from benchmarks.timing import Run, measure
+from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.inference.predictor import Inference, predict
+from sognet_jax.models.sognet import build_network, initialize
+from sognet_jax.training.objective import build_objective
+from sognet_jax.training.optimizer import build_optimizer
+from sognet_jax.training.step import create_state, device_step
+from tests.examples import random_batch
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment; batch_size images are worked on at a time.')
+PROGRAMS = flags.DEFINE_list('programs', ['inference', 'training step'], 'What is measured.')
+ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns that each network has.', lower_bound=1)
+JSON = flags.DEFINE_string('json', None, 'File for the results.')
+
+Compiled = tuple[Run, float]
+"""Something to measure, and the seconds that its compilation took."""
+
+
+def main(arguments: list[str]) -> None:
+    """Measures as the flags say."""
+    if len(arguments) > 1:
+        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
+    unknown = set(PROGRAMS.value) - set(BUILDERS)
+    if unknown:
+        raise app.UsageError(f'--programs={",".join(sorted(unknown))}: there are {", ".join(BUILDERS)}')
+    config = CONFIG.value
+    header = {
+        **describe(), 'jax': jax.__version__, **torch_peers.versions(), 'device': jax.devices()[0].device_kind,
+        'image': list(config.data.image_size), 'images': config.batch_size, 'dtype': config.model.dtype,
+    }  # fmt: skip
+    print(header)
+    rows = [row for program in PROGRAMS.value for row in _measure(program, config)]
+    if JSON.value:
+        pathlib.Path(JSON.value).write_text(json.dumps({**header, 'programs': rows}, indent=1))
+
+
+def _measure(program: str, config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
+    batch = jax.tree.map(jnp.asarray, random_batch(config))
+    ours, compile_seconds = BUILDERS[program](config, batch)
+    peers = torch_mask_rcnn.runs(program, batch, config.model.dtype)
+    calls = 1 if jax.default_backend() == 'cpu' else 10
+    rows = []
+    for run, (seconds, peak) in zip([ours, *peers], measure([ours, *peers], ROUNDS.value, calls), strict=True):
+        row = {'program': program, 'network': run.implementation, 'seconds': seconds, 'peak_bytes': peak}
+        row |= {'images_per_second': config.batch_size / seconds}
+        row |= {'compile_seconds': compile_seconds} if run is ours else {}
+        rows.append(row)
+        print(
+            f'{program:<15}{run.implementation:<26}{row["images_per_second"]:9.3f} images/s{peak / 2**20:9.0f} MiB'
+            + (f'   compiled in {compile_seconds:.0f} s' if run is ours else '')
+        )
+    return rows
+
+
+def _inference(config: ml_collections.ConfigDict, batch: dict[str, jax.Array]) -> Compiled:
+    network = build_network(config.model, CATEGORY_SETS[config.categories])
+    settings = Inference(**{**config.inference, 'score_threshold': 0.0})
+    variables = initialize(network, config.seed)
+    inputs = variables, batch['image'], batch['image_size']
+    function = nn.apply(lambda network, *inputs: predict(network, *inputs, settings), network)
+    compiled, seconds = _compile(jax.jit(function), *inputs)
+    return _run(compiled, lambda: compiled(*inputs)), seconds
+
+
+def _training_step(config: ml_collections.ConfigDict, batch: dict[str, jax.Array]) -> Compiled:
+    network = build_network(config.model, CATEGORY_SETS[config.categories])
+    optimizer, _ = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
+    state = create_state(initialize(network, config.seed), optimizer)
+    step = functools.partial(
+        device_step, network=network, optimizer=optimizer, objective=build_objective(config.objective),
+        seed=config.seed, axis=None,
+    )  # fmt: skip
+    compiled, seconds = _compile(jax.jit(step, donate_argnums=0), state, batch)
+
+    def start() -> Any:
+        nonlocal state
+        state, metrics = compiled(state, batch)
+        return state, metrics
+
+    return _run(compiled, start), seconds
+
+
+BUILDERS = {'inference': _inference, 'training step': _training_step}
+
+
+def _compile(function: Any, *inputs: Any) -> tuple[Any, float]:
+    start = time.perf_counter()
+    compiled = function.lower(*inputs).compile()
+    return compiled, time.perf_counter() - start
+
+
+def _run(compiled: Any, start: Callable[[], Any]) -> Run:
+    memory = compiled.memory_analysis()
+    needed = memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return Run('SOGNet', start, jax.block_until_ready, None if jax.default_backend() == 'cpu' else lambda: needed)
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['config'])
+    app.run(main)
