@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
-from kernels.roi_align import matmul, reference, windows
+from kernels.roi_align import by_platform, matmul, reference, windows
 from sognet_jax.ops.boxes import area
 
 
@@ -24,6 +24,7 @@ _FUNCTIONS = {
     XLA: reference.roi_align,
     'matmul': matmul.roi_align,
     'windows': windows.roi_align,
+    'by_platform': by_platform.roi_align,
     TRITON: functools.partial(_run_kernel, interpret=False),
     INTERPRETED: functools.partial(_run_kernel, interpret=True),
 }
@@ -63,10 +64,10 @@ def roi_align(
         aligned: the half-pixel convention: corners are shifted by half a feature pixel, sizes are not clamped.
         extent: `[B, 2]` rows and columns of the image that count, in image pixels: coordinates are clamped to them as
             to the border of a level. None: all.
-        implementation: `xla` (gathers), `matmul` (products with interpolation weights; its work grows with the size of
-            the pyramid), `windows` (for CPUs: box by box, tile by tile; its work grows with the boxes' area on their
-            levels), `triton` (the kernel for GPUs), `triton_interpreted` (the same for tests, on any device), or None
-            for the fastest here.
+        implementation: one of `IMPLEMENTATIONS`, or None for the fastest here: `xla` (gathers), `matmul` (products with
+            interpolation weights; its work grows with the size of the pyramid), `windows` (for CPUs: box by box, tile
+            by tile; its work grows with the boxes' area on their levels), `by_platform` (`windows` where the program is
+            lowered for a CPU, else `xla`), `triton` (the kernel for GPUs), `triton_interpreted` (the same for tests).
 
     Returns:
         `[B, R, S, S, C]`.
@@ -97,9 +98,7 @@ def roi_align(
 
 def _default(features: Sequence[jax.Array]) -> str:
     """The fastest implementation without a kernel."""
-    if sum(x.shape[1] * x.shape[2] for x in features) <= MATMUL_PIXELS:
-        return 'matmul'
-    return 'windows' if jax.default_backend() == 'cpu' else XLA
+    return 'matmul' if sum(x.shape[1] * x.shape[2] for x in features) <= MATMUL_PIXELS else 'by_platform'
 
 
 def pyramid_level(boxes: jax.Array, num_levels: int = 4) -> jax.Array:

@@ -110,16 +110,26 @@ def choice(monkeypatch):
 
 def test_the_fastest_implementation_is_chosen(choice):
     assert choice('cpu', 64) == 'matmul'
-    assert choice('cpu', 65) == 'windows'
-    assert choice('tpu', 65) == 'xla'
+    assert choice('cpu', 65) == choice('tpu', 65) == 'by_platform'
     assert choice('gpu', 64) == choice('gpu', 65) == TRITON
-    assert choice('gpu', 65, jnp.int8) == 'xla'
+    assert choice('gpu', 65, jnp.int8) == 'by_platform'
     assert choice('gpu', 65, implementation='matmul') == 'matmul'
+
+
+def test_what_is_lowered_for_a_tpu_on_a_cpu_has_no_loop_over_boxes():
+    features, boxes, level = jnp.zeros((1, 80, 80, 4)), jnp.zeros((1, 30, 4)), jnp.zeros((1, 30), jnp.int32)
+
+    def loss(features):
+        return jnp.sum(roi_align([features], boxes, level, strides=(4,), output_size=7) ** 2)
+
+    traced = jax.jit(jax.grad(loss)).trace(features)
+    assert 'stablehlo.while' in traced.lower(lowering_platforms=('cpu',)).as_text()
+    assert 'dynamic_slice' not in traced.lower(lowering_platforms=('tpu',)).as_text()
 
 
 def test_without_the_lowering_through_triton_all_else_runs(choice, monkeypatch):
     monkeypatch.setitem(sys.modules, 'jax.experimental.pallas.triton', None)
-    assert choice('gpu', 65) == 'xla'
+    assert choice('gpu', 65) == 'by_platform'
     with pytest.raises(ValueError, match='cannot run: JAX .* has no Triton'):
         choice('cpu', 65, implementation=INTERPRETED)
 
