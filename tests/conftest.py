@@ -4,6 +4,9 @@ import os
 import shutil
 import tempfile
 
+import jax
+import pytest
+
 CACHE = 'JAX_COMPILATION_CACHE_DIR'
 
 
@@ -17,3 +20,10 @@ def pytest_unconfigure(config):
     if hasattr(config, 'compiled_programs'):
         shutil.rmtree(config.compiled_programs, ignore_errors=True)
         del os.environ[CACHE]
+
+
+@pytest.fixture(autouse=True, scope='module')
+def forget_programs():
+    """Frees the programs of a file: each is a few memory maps, of which Linux allows a process 65,530 in all."""
+    yield
+    jax.clear_caches()
