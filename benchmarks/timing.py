@@ -54,13 +54,19 @@ def measure(runs: Sequence[Run], rounds: int, calls: int) -> list[tuple[float, i
 
 def process_growth(run: Run) -> int:
     """Bytes by which one call lets the resident memory of this process grow at its peak (on Linux)."""
+    before, peak = resident_bytes(run)
+    return peak - before
+
+
+def resident_bytes(run: Run) -> tuple[int, int]:
+    """Resident memory of this process before one call, and its peak during the call (on Linux)."""
     # What earlier calls left with the allocator would hide the growth; XLA gives back a little after the call.
     time.sleep(0.5)
     ctypes.CDLL(None).malloc_trim(0)
     REFERENCES.write_text('5')  # sets the peak back to what is resident now
     before = _status('VmRSS')
     run.wait(run.start())
-    return _status('VmHWM') - before
+    return before, _status('VmHWM')
 
 
 def _status(field: str) -> int:
