@@ -26,8 +26,9 @@ def runs(program: str, batch: Mapping[str, Any], dtype: str) -> list[Run]:
     torch, torchvision = torch_peers.torch, torch_peers.torchvision
     device = torch_peers.device()
     images = [torch.tensor(np.moveaxis(np.asarray(x), -1, 0) / np.float32(255), device=device) for x in batch['image']]
+    size = images[0].shape[1:]  # as which images are taken: the network would resize them
     network = torchvision.models.detection.maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, box_score_thresh=0.0
+        weights=None, weights_backbone=None, box_score_thresh=0.0, min_size=min(size), max_size=max(size)
     ).to(device)
     reduced = torch.autocast(device, torch.bfloat16, enabled=dtype == 'bfloat16' and device == 'cuda')
     if program == 'inference':

@@ -116,6 +116,25 @@ def test_the_fastest_implementation_is_chosen(choice):
     assert choice('gpu', 65, implementation='matmul') == 'matmul'
 
 
+def test_the_choice_by_platform_has_the_values_and_gradients_of_windows():
+    rng = np.random.default_rng(0)
+    features = [jnp.array(rng.normal(size=(2, 20 // s, 24 // s, 3)).astype(np.float32)) for s in (1, 2)]
+    corner = rng.uniform(0, 50, (2, 5, 2))
+    boxes = jnp.array(np.concatenate([corner, corner + rng.uniform(5, 40, (2, 5, 2))], axis=-1).astype(np.float32))
+    level = jnp.array(rng.integers(0, 2, (2, 5)))
+
+    def pool(implementation):
+        def function(features):
+            return roi_align(features, boxes, level, strides=(4, 8), output_size=7, implementation=implementation)
+
+        output, pull_back = jax.vjp(function, features)
+        return output, *pull_back(jnp.cos(output))[0]
+
+    for actual, expected in zip(pool('by_platform'), pool('windows'), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+        assert np.abs(actual).max() > 0.1
+
+
 def test_what_is_lowered_for_a_tpu_on_a_cpu_has_no_loop_over_boxes():
     features, boxes, level = jnp.zeros((1, 80, 80, 4)), jnp.zeros((1, 30, 4)), jnp.zeros((1, 30), jnp.int32)
 
