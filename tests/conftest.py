@@ -9,7 +9,7 @@ import jax
 import pytest
 
 CACHE = 'JAX_COMPILATION_CACHE_DIR'
-MOST_MAPS = 30_000
+MOST_MAPS = 20_000
 
 
 def pytest_configure(config):
