@@ -12,14 +12,12 @@ optimizer and inputs, measured as by benchmarks.kernels. Seconds are the best of
 
 from __future__ import annotations
 
-import functools
 import json
 import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -28,13 +26,10 @@ from ml_collections import config_flags
 
 from benchmarks import torch_mask_rcnn, torch_peers
 from benchmarks.machine import describe
+from benchmarks.programs import inference_program, training_program
 from benchmarks.timing import Run, measure
-from sognet_jax.categories import CATEGORY_SETS
-from sognet_jax.inference.predictor import Inference, predict
-from sognet_jax.models.sognet import build_network, initialize
-from sognet_jax.training.objective import build_objective
-from sognet_jax.training.optimizer import build_optimizer
-from sognet_jax.training.step import create_state, device_step
+from sognet_jax.models.sognet import initialize
+from sognet_jax.training.step import create_state
 from tests.examples import random_batch
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment; batch_size images are worked on at a time.')
@@ -83,23 +78,15 @@ def _measure(program: str, config: ml_collections.ConfigDict) -> list[dict[str, 
 
 
 def _inference(config: ml_collections.ConfigDict, batch: dict[str, jax.Array]) -> Compiled:
-    network = build_network(config.model, CATEGORY_SETS[config.categories])
-    settings = Inference(**{**config.inference, 'score_threshold': 0.0})
-    variables = initialize(network, config.seed)
-    inputs = variables, batch['image'], batch['image_size']
-    function = nn.apply(lambda network, *inputs: predict(network, *inputs, settings), network)
+    network, function = inference_program(config, score_threshold=0.0)
+    inputs = initialize(network, config.seed), batch['image'], batch['image_size']
     compiled, seconds = _compile(jax.jit(function), *inputs)
     return _run(compiled, lambda: compiled(*inputs)), seconds
 
 
 def _training_step(config: ml_collections.ConfigDict, batch: dict[str, jax.Array]) -> Compiled:
-    network = build_network(config.model, CATEGORY_SETS[config.categories])
-    optimizer, _ = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
+    network, optimizer, step = training_program(config)
     state = create_state(initialize(network, config.seed), optimizer)
-    step = functools.partial(
-        device_step, network=network, optimizer=optimizer, objective=build_objective(config.objective),
-        seed=config.seed, axis=None,
-    )  # fmt: skip
     compiled, seconds = _compile(jax.jit(step, donate_argnums=0), state, batch)
 
     def start() -> Any:

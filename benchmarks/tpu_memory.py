@@ -10,7 +10,6 @@ into the TPU's 16 GB is refused by the compiler; its row has the beginning of th
 
 from __future__ import annotations
 
-import functools
 import importlib
 import itertools
 import json
@@ -19,7 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -28,15 +26,12 @@ from absl import app, flags
 from jax.experimental import topologies
 
 from benchmarks.machine import describe
-from sognet_jax.categories import CATEGORY_SETS
+from benchmarks.programs import inference_program, training_program
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.images import bare_record
 from sognet_jax.data.transforms import make_example
-from sognet_jax.inference.predictor import Inference, predict
-from sognet_jax.models.sognet import build_network, variable_shapes
-from sognet_jax.training.objective import build_objective
-from sognet_jax.training.optimizer import build_optimizer
-from sognet_jax.training.step import TrainState, device_step
+from sognet_jax.models.sognet import variable_shapes
+from sognet_jax.training.step import TrainState
 
 CONFIGS = flags.DEFINE_list('configs', ['coco_r50', 'coco_r50:published'], 'Modules of `configs/`, with their variant.')
 PROGRAMS = flags.DEFINE_list('programs', ['inference', 'training step'], 'What is compiled.')
@@ -113,24 +108,16 @@ def memory(config: ml_collections.ConfigDict, program: str) -> dict[str, Any]:
     return {'total_bytes': total, **sizes, 'compile_seconds': round(time.perf_counter() - start, 1)}
 
 
-def inference_program(config: ml_collections.ConfigDict) -> Program:
+def inference_for_one(config: ml_collections.ConfigDict) -> Program:
     """`predict` for one image."""
-    network = build_network(config.model, CATEGORY_SETS[config.categories])
-    settings = Inference(**config.inference)
+    network, function = inference_program(config)
     batch = batch_shapes(config)
-
-    def infer(variables: Any, image: jax.Array, image_size: jax.Array) -> Any:
-        return nn.apply(lambda network, *inputs: predict(network, *inputs, settings), network)(
-            variables, image, image_size
-        )
-
-    return infer, (variable_shapes(network), batch['image'], batch['image_size']), ()
+    return function, (variable_shapes(network), batch['image'], batch['image_size']), ()
 
 
-def training_program(config: ml_collections.ConfigDict) -> Program:
+def training_for_one(config: ml_collections.ConfigDict) -> Program:
     """`device_step` for one image, which replaces the state."""
-    network = build_network(config.model, CATEGORY_SETS[config.categories])
-    optimizer, _ = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
+    network, optimizer, step = training_program(config)
     variables = variable_shapes(network)
     state = TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
@@ -138,14 +125,10 @@ def training_program(config: ml_collections.ConfigDict) -> Program:
         batch_stats=variables.get('batch_stats', {}),
         optimizer=jax.eval_shape(optimizer.init, variables['params']),
     )
-    step = functools.partial(
-        device_step, network=network, optimizer=optimizer, objective=build_objective(config.objective),
-        seed=config.seed, axis=None,
-    )  # fmt: skip
     return step, (state, batch_shapes(config)), (0,)
 
 
-BUILDERS = {'inference': inference_program, 'training step': training_program}
+BUILDERS = {'inference': inference_for_one, 'training step': training_for_one}
 
 
 def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from kernels.roi_align import reference, windows
+from kernels.roi_align.windows import Plan
 
 Features = tuple[jax.Array, ...]
-
-
-class Options(NamedTuple):
-    """What is known before the arrays are."""
-
-    shapes: tuple[tuple[int, ...], ...]
-    dtype: jnp.dtype
-    strides: tuple[int, ...]
-    output_size: int
-    sampling_ratio: int
-    aligned: bool
 
 
 def roi_align(
@@ -39,33 +28,31 @@ def roi_align(
 ) -> jax.Array:
     """See `kernels.roi_align.roi_align`: `windows` on CPUs, `reference` elsewhere."""
     shapes = tuple(x.shape for x in features)
-    options = Options(shapes, features[0].dtype, tuple(strides), output_size, sampling_ratio, aligned)
-    return _pool(options, tuple(features), boxes, level, extent)
+    plan = Plan(shapes, features[0].dtype, tuple(strides), output_size, sampling_ratio, aligned)
+    return _pool(plan, tuple(features), boxes, level, extent)
 
 
 # Derivatives go around the choice: those of `platform_dependent` keep what either of its branches would need.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pool(
-    options: Options, features: Features, boxes: jax.Array, level: jax.Array, extent: jax.Array | None
-) -> jax.Array:
+def _pool(plan: Plan, features: Features, boxes: jax.Array, level: jax.Array, extent: jax.Array | None) -> jax.Array:
     def run(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        return lambda *operands: _call(function, options, *operands)
+        return lambda *operands: _call(function, plan, *operands)
 
     return lax.platform_dependent(
         features, boxes, level, extent, cpu=run(windows.roi_align), default=run(reference.roi_align)
     )
 
 
-def _pool_forward(options: Options, features: Features, *rest: jax.Array | None) -> tuple[jax.Array, tuple]:
-    return _pool(options, features, *rest), rest
+def _pool_forward(plan: Plan, features: Features, *rest: jax.Array | None) -> tuple[jax.Array, tuple]:
+    return _pool(plan, features, *rest), rest
 
 
-def _pool_backward(options: Options, rest: tuple, cotangent: jax.Array) -> tuple[Features, None, None, None]:
+def _pool_backward(plan: Plan, rest: tuple, cotangent: jax.Array) -> tuple[Features, None, None, None]:
     def transpose(function: Callable[..., jax.Array]) -> Callable[..., Features]:
         def backward(cotangent: jax.Array, *rest: jax.Array | None) -> Features:
             # Pooling is linear: any features will do.
-            zeros = tuple(jnp.zeros(shape, options.dtype) for shape in options.shapes)
-            return jax.vjp(lambda features: _call(function, options, features, *rest), zeros)[1](cotangent)[0]
+            zeros = tuple(jnp.zeros(shape, plan.dtype) for shape in plan.shapes)
+            return jax.vjp(lambda features: _call(function, plan, features, *rest), zeros)[1](cotangent)[0]
 
         return backward
 
@@ -80,13 +67,13 @@ _pool.defvjp(_pool_forward, _pool_backward)
 
 def _call(
     function: Callable[..., jax.Array],
-    options: Options,
+    plan: Plan,
     features: Features,
     boxes: jax.Array,
     level: jax.Array,
     extent: jax.Array | None,
 ) -> jax.Array:
     return function(
-        features, boxes, level, strides=options.strides, output_size=options.output_size,
-        sampling_ratio=options.sampling_ratio, aligned=options.aligned, extent=extent,
+        features, boxes, level, strides=plan.strides, output_size=plan.output_size,
+        sampling_ratio=plan.sampling_ratio, aligned=plan.aligned, extent=extent,
     )  # fmt: skip
