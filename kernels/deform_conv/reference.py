@@ -85,18 +85,21 @@ def _backward(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, Samples, ja
         starts, samples, of_outputs = strip
         indices, shares = _corners(image.shape, starts, samples)
         of_columns = jnp.matmul(of_outputs, matrix.T, preferred_element_type=jnp.float32)
-        columns, of_shares = [], []
-        for (index, share), of_column in zip(
-            _by_tap(indices, shares), jnp.split(of_columns, shares.shape[2], axis=-1), strict=True
-        ):
+
+        # A loop compiles in a third of the time that nine copies take, and needs the memory of one tap.
+        def add_tap(of_table: jax.Array, tap: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            index, share = indices[:, :, tap], shares[:, :, tap]
             corners = _gather(table, index)
-            columns.append(_combine(corners, share))
+            of_column = jax.lax.dynamic_slice_in_dim(of_columns, tap * image.shape[-1], image.shape[-1], 1)
             of_column = of_column.reshape(corners[0].shape)
-            of_shares.append(_dot_corners(corners, of_column))
             of_table = _scatter(of_table, index, share, of_column)
-        of_matrix += jnp.matmul(jnp.concatenate(columns, -1).T, of_outputs, preferred_element_type=jnp.float32)
+            return of_table, (_combine(corners, share), _dot_corners(corners, of_column))
+
+        of_table, (columns, of_shares) = jax.lax.scan(add_tap, of_table, jnp.arange(shares.shape[2]))
+        of_taps = jnp.einsum('kpc,po->kco', columns, of_outputs, preferred_element_type=jnp.float32)
+        of_matrix += of_taps.reshape(of_matrix.shape)
         pull_back = jax.vjp(lambda samples: _corners(image.shape, starts, samples)[1], samples)[1]
-        return (of_table, of_matrix), pull_back(jnp.stack(of_shares, axis=2))[0]
+        return (of_table, of_matrix), pull_back(jnp.moveaxis(of_shares, 0, 2))[0]
 
     strips = _strips((_image_starts(image, samples), samples, gradient.astype(image.dtype)), len(matrix))
     zeros = jnp.zeros(table.shape, jnp.float32), jnp.zeros(matrix.shape, jnp.float32)
