@@ -1,20 +1,20 @@
 """Deformable convolution in plain XLA: this is the operator's meaning.
 
-Output positions are worked on by strips: the samples of a strip for all taps, `[strip, taps * C]`, are small enough to
-stay in a cache, and one matrix product turns them into outputs. The column buffer of nine times the input never exists.
+Output positions are worked on by strips that stay in a cache: tap by tap, a strip's samples `[strip, C]` are multiplied
+and added to its outputs. The column buffer of nine times the input never exists.
 The backward pass is written out: it samples again and gathers every pixel once for all gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 STRIP_VALUES = 1 << 21
-"""Values that the samples of a strip have: 8 MB in float32, which stay in the outer cache of a CPU."""
+"""Values that the samples of a strip have for all taps: 8 MB in float32, which stay in the outer cache of a CPU."""
 
 
 class Samples(NamedTuple):
@@ -62,11 +62,18 @@ def deform_conv2d(
 def _sample_and_multiply(image: jax.Array, samples: Samples, matrix: jax.Array) -> jax.Array:
     """`[B, H, W, C]`, the samples of P positions and `[K * C, O]` -> `[P, O]` float32."""
     table = _pixel_table(image, samples)
+    taps = matrix.reshape(-1, image.shape[-1], matrix.shape[-1])
 
     def multiply(strip: tuple[jax.Array, Samples]) -> jax.Array:
         indices, shares = _corners(image.shape, *strip)
-        columns = [_combine(_gather(table, index), share) for index, share in _by_tap(indices, shares)]
-        return jnp.matmul(jnp.concatenate(columns, -1), matrix, preferred_element_type=jnp.float32)
+
+        def add_tap(total: jax.Array, tap: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            index, factors = tap
+            columns = _combine(_gather(table, indices[:, :, index]), shares[:, :, index])
+            return total + jnp.matmul(columns, factors, preferred_element_type=jnp.float32), None
+
+        zeros = jnp.zeros((indices.shape[1], matrix.shape[-1]), jnp.float32)
+        return jax.lax.scan(add_tap, zeros, (jnp.arange(len(taps)), taps))[0]
 
     outputs = jax.lax.map(multiply, _strips((_image_starts(image, samples), samples), len(matrix)))
     return outputs.reshape(-1, outputs.shape[-1])[: len(samples.y)]
@@ -159,11 +166,6 @@ def _corners(shape: tuple[int, ...], starts: jax.Array, samples: Samples) -> tup
             indices.append((starts[:, None, None] + pixel) * groups + jnp.arange(groups))
             shares.append(jnp.where(inside, share_y * share_x, 0.0) * samples.factor)
     return jnp.stack(indices), jnp.stack(shares)
-
-
-def _by_tap(indices: jax.Array, shares: jax.Array) -> Iterator[tuple[jax.Array, jax.Array]]:
-    """Both `[4, P, K, G]` -> `[4, P, G]` of one tap after the other: XLA's loops over larger arrays are slower."""
-    return ((indices[:, :, tap], shares[:, :, tap]) for tap in range(indices.shape[2]))
 
 
 def _gather(table: jax.Array, index: jax.Array) -> list[jax.Array]:
