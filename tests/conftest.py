@@ -16,6 +16,7 @@ def pytest_configure(config):
     """A folder for compiled programs that lasts as long as this run; its worker processes inherit it."""
     if CACHE not in os.environ:
         config.compiled_programs = os.environ[CACHE] = tempfile.mkdtemp(prefix='compiled-')
+        jax.config.update('jax_compilation_cache_dir', config.compiled_programs)  # it was imported before
 
 
 def pytest_unconfigure(config):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax.ops.boxes import inclusive_corners
+from sognet_jax.ops.extent import divide_up
 
 
 def sample_positions(
@@ -39,7 +40,7 @@ def level_limits(
     sizes = jnp.array([x.shape[1:3] for x in features], jnp.int32)
     if extent is None:
         return jnp.broadcast_to(sizes, (batch, *sizes.shape))
-    return jnp.minimum(sizes, -(-extent[:, None] // jnp.array(strides, jnp.int32)[:, None]))
+    return jnp.minimum(sizes, divide_up(extent[:, None], jnp.array(strides, jnp.int32)[:, None]))
 
 
 def clamp(position: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:

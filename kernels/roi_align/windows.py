@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from sognet_jax.ops.extent import divide_up
 
 TILE = 16
 """Rows and columns of a tile: most boxes cover 7 to 28 pixels of their level."""
@@ -163,11 +164,11 @@ def _visit_boxes_of_level(
     def visit(position: jax.Array, carry: Carry) -> Carry:
         box = windows.order[position]
         axes = [jax.tree.map(lambda x: x[box], axis) for axis in (windows.rows, windows.columns)]
-        counts = [-(-axis.pixels // side) for axis, side in zip(axes, sides, strict=True)]
+        counts = [divide_up(axis.pixels, side) for axis, side in zip(axes, sides, strict=True)]
 
         def visit_tiles(visit_tile: Callable[..., Carry], carry: Carry) -> Carry:
             def body(tile: jax.Array, carry: Carry) -> Carry:
-                tiles = tile // counts[1], tile % counts[1]
+                tiles = lax.div(tile, counts[1]), lax.rem(tile, counts[1])
                 (row, rows), (column, columns) = (
                     _weigh_tile(plan, *x) for x in zip(axes, tiles, sides, lengths, strict=True)
                 )

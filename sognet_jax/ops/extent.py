@@ -18,12 +18,22 @@ MULTIPLE = 32
 
 def image_extent(image_size: jax.Array) -> jax.Array:
     """`[B, 2]` height and width of images -> their extent in a padded batch."""
-    return -(-image_size // MULTIPLE) * MULTIPLE
+    return divide_up(image_size, MULTIPLE) * MULTIPLE
 
 
 def reduced(extent: jax.Array | None, stride: int) -> jax.Array | None:
     """The extent after sub-sampling by `stride`."""
-    return None if extent is None else -(-extent // stride)
+    return None if extent is None else divide_up(extent, stride)
+
+
+def divide_up(length: jax.Array, divisor: jax.Array | int) -> jax.Array:
+    """`length / divisor` rounded up, for int32 arrays that are not negative.
+
+    `//` also looks after signs: a dozen operations, which XLA repeats in every loop that uses the result.
+    """
+    divisor = jnp.asarray(divisor, length.dtype)
+    length, divisor = jnp.broadcast_arrays(length + divisor - 1, divisor)
+    return jax.lax.div(length, divisor)
 
 
 def zero_outside(x: jax.Array, extent: jax.Array | None) -> jax.Array:

@@ -277,18 +277,34 @@ def test_panoptic_map_of_the_stored_instances(golden_path, resolve, head, name):
     assert np.mean(stored.channels(ids) == stored.golden[name][0]) >= SAME_PIXELS
 
 
-@golden_files.parametrize('model_infer_*_panoptic')
-def test_image_to_panoptic_map(golden_path):
-    """End to end at a stored threshold: the same instances, and all but a handful of the pixels."""
-    stored = Stored(golden_path)
-    golden = stored.golden
+@functools.cache
+def predict_above(score_threshold):
+    """The published inference; a threshold decides on sizes, so that each is a program of its own."""
     options = dict(coco_r50.get_config('published').inference)
-    settings = Inference(**options | {'score_threshold': float(golden['score_thresh'])})
+    settings = Inference(**options | {'score_threshold': score_threshold})
 
     def infer(network, image, size):
         return predict(network, image, size, settings)
 
-    prediction = jax.device_get(run(infer, stored.image, stored.size))
+    return infer
+
+
+@golden_files.parametrize('model_infer_*_panoptic_thr60')
+def test_image_to_panoptic_map(golden_path):
+    """End to end: the same instances, and all but a handful of the pixels."""
+    check_image_to_map(golden_path)
+
+
+@pytest.mark.slow
+@golden_files.parametrize('model_infer_*_panoptic')
+def test_image_to_panoptic_map_at_every_threshold(golden_path):
+    check_image_to_map(golden_path)
+
+
+def check_image_to_map(golden_path):
+    stored = Stored(golden_path)
+    golden = stored.golden
+    prediction = jax.device_get(run(predict_above(float(golden['score_thresh'])), stored.image, stored.size))
     instances = jax.tree.map(lambda value: value[0], prediction.instances)
     slots = np.flatnonzero(instances.valid)
     np.testing.assert_array_equal(slots, np.sort(golden['keep_inds']))
@@ -307,18 +323,13 @@ def test_image_to_panoptic_map(golden_path):
     assert np.mean(same) >= SAME_PIXELS
 
 
-@golden_files.parametrize('model_infer_*_panoptic')
+@golden_files.parametrize('model_infer_*_panoptic_thr60')
 def test_padding_of_the_batch_does_not_show(golden_path):
     """The published code pads an image to a multiple of 32 alone; in a larger batch the result is the same."""
     stored = Stored(golden_path)
     larger = np.full((1, stored.image.shape[1] + 96, stored.image.shape[2] + 64, 3), 99, np.uint8)
     larger[:, : stored.image.shape[1], : stored.image.shape[2]] = stored.image
-    options = dict(coco_r50.get_config('published').inference)
-    settings = Inference(**options | {'score_threshold': float(stored.golden['score_thresh'])})
-
-    def infer(network, image, size):
-        return predict(network, image, size, settings)
-
+    infer = predict_above(float(stored.golden['score_thresh']))
     alone, padded = (jax.device_get(run(infer, jnp.array(image), stored.size)) for image in (stored.image, larger))
     height, width = stored.size[0].tolist()
     np.testing.assert_array_equal(alone.instances.valid, padded.instances.valid)

@@ -1,5 +1,7 @@
 """The semantic head of an image in a larger batch."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,14 @@ def test_padding_shows_neither_in_the_logits_nor_inside_boxes():
     padded = [
         jnp.pad(x, ((0, 0), (0, 16 // s), (0, 8 // s), (0, 0))) for x, s in zip(levels, (1, 2, 4, 8), strict=True)
     ]
-    variables = head.init(jax.random.key(0), levels)
+    variables = jax.jit(head.init)(jax.random.key(0), levels)
     variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), variables)
     extent = jnp.array([[64, 96]])
-    logits, larger = head.apply(variables, levels), head.apply(variables, padded, extent)
+    segment = jax.jit(head.apply)
+    logits, larger = segment(variables, levels), segment(variables, padded, extent)
     np.testing.assert_allclose(larger[:, :16, :24], logits, atol=1e-5)
     # A box in the corner of the image, smaller than a pixel of the logits: most of its samples lie behind the corner.
     boxes = jnp.array([[[94.0, 62.0, 96.0, 64.0], [10.0, 10.0, 60.0, 50.0]]])
-    expected = head.apply(variables, logits, boxes, 7, method='inside_boxes')
-    pooled = head.apply(variables, larger, boxes, 7, extent, method='inside_boxes')
+    pool = jax.jit(functools.partial(head.apply, method='inside_boxes'), static_argnums=3)
+    expected, pooled = pool(variables, logits, boxes, 7), pool(variables, larger, boxes, 7, extent)
     np.testing.assert_allclose(pooled, expected, atol=1e-5)

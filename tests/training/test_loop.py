@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from sognet_jax.training.checkpoints import CheckpointError, run_folder
+from sognet_jax.training.checkpoints import CheckpointError, Checkpoints, run_folder
 from sognet_jax.training.evaluate import evaluate, evaluate_saved
 from sognet_jax.training.loop import train
 from sognet_jax.training.progress import NotFiniteError, check_finite
@@ -25,6 +25,8 @@ def config(tmp_path_factory):
     config.eval_batch_size = 4
     config.optimizer.learning_rate = 0.002
     config.train.update(steps=4, log_every=2, checkpoint_every=2)
+    config.inference.score_threshold = 0.02  # so that a network of four steps finds something
+    config.inference.stuff_area_limit = 4
     return config
 
 
@@ -60,13 +62,15 @@ def test_a_run_writes_progress_checkpoints_and_tensorboard(config, finished, tmp
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(config, finished, tmp_path):
-    shutil.copytree(finished[0], tmp_path / 'copy')
-    broken = config.copy_and_resolve_references()
-    broken.train.steps = 8
-    broken.objective.weights.mask = float('nan')
+    _, state = finished
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params)), config.to_dict())
+    checkpoints.close()
+    longer = config.copy_and_resolve_references()
+    longer.train.steps = 8
     with pytest.raises(NotFiniteError, match='step 5: .*total = nan'):
-        train(broken, tmp_path / 'copy')
-    assert sorted(folder.name for folder in (tmp_path / 'copy' / 'checkpoints').iterdir()) == ['2', '4']
+        train(longer, tmp_path)
+    assert [folder.name for folder in (tmp_path / 'checkpoints').iterdir()] == ['4']
 
 
 def test_the_error_names_the_loss():
@@ -114,9 +118,6 @@ def test_evaluation_writes_the_metrics_and_the_pictures(config, finished, tmp_pa
 
 
 def test_saved_predictions_evaluate_to_the_same_metrics(config, finished, tmp_path):
-    config = config.copy_and_resolve_references()
-    config.inference.score_threshold = 0.02  # so that a network of four steps finds something
-    config.inference.stuff_area_limit = 4
     metrics = evaluate(config, finished[0], tmp_path, num_pictures=0, save_predictions=True, report=True)
     page = (tmp_path / 'report.html').read_text()
     assert page.count('scene overlap graph') >= 6 and '<script' in page
@@ -136,9 +137,7 @@ def test_saved_predictions_evaluate_to_the_same_metrics(config, finished, tmp_pa
 def test_methods_without_a_panoptic_head(config, finished, tmp_path, method):
     (tmp_path / 'rules.json').write_text('{"rules": [{"on": "star", "under": "box"}]}')
     config = config.copy_and_resolve_references()
-    config.inference.update(
-        method=method, score_threshold=0.02, stuff_area_limit=4, label_prior=str(tmp_path / 'rules.json')
-    )
+    config.inference.update(method=method, label_prior=str(tmp_path / 'rules.json'))
     metrics = evaluate(config, finished[0], tmp_path, num_pictures=1)
     assert 0 <= metrics['PQ'] <= 100 and 'OA' not in metrics and 'mask_AP' in metrics
     assert len(list(tmp_path.glob('*.png'))) == 1

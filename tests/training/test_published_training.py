@@ -37,6 +37,8 @@ OURS = {
 }  # fmt: skip
 """Our names of the published losses."""
 
+OBJECTIVE = build_objective(coco_r50.get_config('published').objective)
+
 pytestmark = published.needs_weights
 
 
@@ -99,8 +101,9 @@ class Stored:
         }
         return {name: jnp.array(value)[None] for name, value in example.items()} | {'image': self.image()}
 
-    def assignment(self, num_foreground):
+    def assignment(self):
         """What the stored run was trained towards; foreground comes first there as here."""
+        num_foreground = int(OBJECTIVE.box_batch_size * OBJECTIVE.foreground_fraction)
         labels, targets = self.anchor_targets()
         rois = self.sampled['rois'][:, 1:] + SHIFT
         count = len(rois)
@@ -139,6 +142,28 @@ def forward(path):
     rois = stored.sampled['rois'][None, :, 1:] + SHIFT
     arguments = (stored.image(), stored.size, stored.boxes[None], stored.classes[None], rois)
     return jax.jit(nn.apply(infer, published.network()))(published.variables(), *map(jnp.array, arguments))
+
+
+def losses_of(network, batch, assignment):
+    features = network.extract_features(batch['image'], batch['image_size'])
+    return losses_of_assignment(network, features, network.score_anchors(features), batch, assignment, OBJECTIVE)
+
+
+@functools.cache
+def differentiated(path):
+    """Total and single losses of the stored example, and the gradients of the total."""
+
+    @jax.jit
+    def differentiate(params, batch_stats, batch, assignment):
+        def total(params):
+            variables = {'params': params, 'batch_stats': batch_stats}
+            values = nn.apply(losses_of, published.network())(variables, batch, assignment)
+            return weighted_sum(values, OBJECTIVE.weights), values
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+    stored, variables = stored_example(path), published.variables()
+    return differentiate(variables['params'], variables['batch_stats'], stored.batch(), stored.assignment())
 
 
 @golden_files.parametrize('model_train_*_inputs')
@@ -243,29 +268,10 @@ def test_resolving_and_panoptic_head(golden_path):
 @golden_files.parametrize('model_train_*_inputs')
 def test_losses_and_gradients(golden_path):
     stored = stored_example(golden_path)
-    objective = build_objective(coco_r50.get_config('published').objective)
-    assert {OURS[name]: pytest.approx(weight) for name, weight in objective.weights.items()} == stored.results[
+    assert {OURS[name]: pytest.approx(weight) for name, weight in OBJECTIVE.weights.items()} == stored.results[
         'loss_weights'
     ]
-    num_foreground = int(objective.box_batch_size * objective.foreground_fraction)
-
-    def losses_of(network, batch, assignment):
-        features = network.extract_features(batch['image'], batch['image_size'])
-        return losses_of_assignment(network, features, network.score_anchors(features), batch, assignment, objective)
-
-    @jax.jit
-    def differentiate(params, batch_stats, batch, assignment):
-        def total(params):
-            variables = {'params': params, 'batch_stats': batch_stats}
-            values = nn.apply(losses_of, published.network())(variables, batch, assignment)
-            return weighted_sum(values, objective.weights), values
-
-        return jax.value_and_grad(total, has_aux=True)(params)
-
-    variables = published.variables()
-    (total, values), gradients = differentiate(
-        variables['params'], variables['batch_stats'], stored.batch(), stored.assignment(num_foreground)
-    )
+    (total, values), gradients = differentiated(golden_path)
     for name, value in values.items():
         np.testing.assert_allclose(value, stored.results['losses'][OURS[name]], rtol=1e-4, err_msg=name)
     np.testing.assert_allclose(total, stored.results['losses']['total'], rtol=1e-4)
@@ -275,8 +281,7 @@ def test_losses_and_gradients(golden_path):
 @golden_files.parametrize('model_train_*_inputs')
 def test_padding_of_the_batch_does_not_change_the_losses(golden_path):
     stored = stored_example(golden_path)
-    objective = build_objective(coco_r50.get_config('published').objective)
-    batch, assignment = stored.batch(), stored.assignment(int(objective.box_batch_size * objective.foreground_fraction))
+    batch, assignment = stored.batch(), stored.assignment()
     rows, columns = 64, 96
 
     def pad(array, stride, value):
@@ -303,14 +308,8 @@ def test_padding_of_the_batch_does_not_change_the_losses(golden_path):
     enlarged = assignment._replace(
         anchor_labels=jnp.concatenate(labels, axis=1), anchor_targets=jnp.concatenate(targets, axis=1)
     )
-
-    def losses_of(network, batch, assignment):
-        features = network.extract_features(batch['image'], batch['image_size'])
-        return losses_of_assignment(network, features, network.score_anchors(features), batch, assignment, objective)
-
-    compute = jax.jit(nn.apply(losses_of, published.network()))
-    alone = compute(published.variables(), batch, assignment)
-    together = compute(published.variables(), padded, enlarged)
+    together = jax.jit(nn.apply(losses_of, published.network()))(published.variables(), padded, enlarged)
+    (_, alone), _ = differentiated(golden_path)
     for name, value in alone.items():
         np.testing.assert_allclose(together[name], value, rtol=1e-4, err_msg=name)
 

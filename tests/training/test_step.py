@@ -1,16 +1,21 @@
 """The training step: losses move only what they should, and devices change nothing."""
 
+import functools
 import os
 import pathlib
 import pickle
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
+from sognet_jax.categories import SHAPES
+from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.training.loop import build_run
+from sognet_jax.training.objective import build_objective, training_losses
 from tests.examples import random_batch, tiny_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -20,35 +25,46 @@ def to_devices(batch, devices):
     return {name: value.reshape(devices, -1, *value.shape[1:]) for name, value in batch.items()}
 
 
-def run_step(config, batch, devices):
-    """Parameters and metrics after one step: a second one would amplify the rounding of another order of sums."""
+def first_step(config, devices=1):
+    """The state before training, and a function from a batch to state and metrics after one step: compiled once.
+
+    One step, because a second one would amplify the rounding of another order of sums.
+    """
     run = build_run(config)
-    state, metrics = jax.block_until_ready(run.step(run.state, to_devices(batch, devices)))
-    return jax.device_get((state.params, metrics))
+    before = jax.device_get(run.state)
+    return before, lambda batch: jax.device_get(run.step(before, to_devices(batch, devices)))
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    """A config and its first step."""
+    config = tiny_config()
+    return config, first_step(config)[1]
 
 
 ON_MANY_DEVICES = """
 import pickle, sys
 from tests.examples import random_batch, tiny_config
-from tests.training.test_step import run_step
+from tests.training.test_step import first_step
 config = tiny_config()
-pickle.dump(run_step(config, random_batch(config), devices=8), open(sys.argv[1], 'wb'))
+state, metrics = first_step(config, devices=8)[1](random_batch(config))
+pickle.dump((state.params, metrics), open(sys.argv[1], 'wb'))
 """
 
 
-def test_eight_devices_compute_what_one_computes(tmp_path):
-    config = tiny_config()
-    one = run_step(config, random_batch(config), devices=1)
+def test_eight_devices_compute_what_one_computes(tiny, tmp_path):
+    config, step = tiny
+    state, metrics = step(random_batch(config))
     environment = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'PYTHONPATH': str(ROOT)}
     # A hang of pmap on few cores cannot be interrupted politely.
     command = ['timeout', '-s', 'KILL', '200', sys.executable, '-c', ON_MANY_DEVICES, str(tmp_path / 'eight')]
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
-    eight = pickle.loads((tmp_path / 'eight').read_bytes())
+    params, values = pickle.loads((tmp_path / 'eight').read_bytes())
 
-    for name, value in one[1].items():
-        np.testing.assert_allclose(eight[1][name], value, rtol=1e-5, err_msg=name)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(values[name], value, rtol=1e-5, err_msg=name)
     for (path, value), other in zip(
-        jax.tree_util.tree_leaves_with_path(one[0]), jax.tree_util.tree_leaves(eight[0]), strict=True
+        jax.tree_util.tree_leaves_with_path(state.params), jax.tree_util.tree_leaves(params), strict=True
     ):
         scale = np.abs(value).max() + 1e-6
         np.testing.assert_allclose(other / scale, value / scale, atol=1e-5, err_msg=jax.tree_util.keystr(path))
@@ -56,19 +72,18 @@ def test_eight_devices_compute_what_one_computes(tmp_path):
 
 @pytest.fixture(scope='module')
 def trained():
+    """A config, its first step, and the states before and after it with the metrics."""
     config = tiny_config()
     config.model.backbone.norm = 'frozen_batch'
     config.model.backbone.frozen_stages = 2
     config.objective.weights.semantic_boxes = 0.04
     config.objective.void_fraction = 0.3
-    run = build_run(config)
-    before = jax.device_get(run.state)
-    after, metrics = run.step(run.state, to_devices(random_batch(config), 1))
-    return before, jax.device_get(after), jax.device_get(metrics), config
+    before, step = first_step(config)
+    return config, step, before, *step(random_batch(config))
 
 
 def test_frozen_parts_stay_and_everything_else_moves(trained):
-    before, after, _, _ = trained
+    _, _, before, after, _ = trained
     for (path, old), new in zip(
         jax.tree_util.tree_leaves_with_path(before.params), jax.tree_util.tree_leaves(after.params), strict=True
     ):
@@ -80,25 +95,22 @@ def test_frozen_parts_stay_and_everything_else_moves(trained):
 
 
 def test_total_is_the_weighted_sum_of_finite_losses(trained):
-    metrics, config = trained[2], trained[3]
+    config, _, _, _, metrics = trained
     assert all(np.isfinite(value) for value in metrics.values())
     expected = sum(weight * metrics[name] for name, weight in config.objective.weights.items())
     np.testing.assert_allclose(metrics['total'], expected, rtol=1e-5)
 
 
 def test_a_missing_annotation_switches_off_its_losses_alone(trained):
-    config = trained[3]
+    config, step, _, _, complete = trained
     batch = random_batch(config)
-    run = build_run(config)
     # Without a panoptic map no order is known, see the data contract.
-    nothing = {'has_panoptic': np.zeros(8, bool), 'decided': np.zeros_like(batch['decided'])}
-    _, metrics = run.step(run.state, to_devices(batch | nothing, 1))
+    _, metrics = step(batch | {'has_panoptic': np.zeros(8, bool), 'decided': np.zeros_like(batch['decided'])})
     for name in ('semantic', 'semantic_boxes', 'panoptic', 'relation'):
         assert metrics[name] == 0, name
     for name in ('rpn_score', 'rpn_box', 'box_class', 'mask'):
-        np.testing.assert_allclose(metrics[name], trained[2][name], rtol=1e-6, err_msg=name)
-    run = build_run(config)
-    _, metrics = run.step(run.state, to_devices(batch | {'has_instances': np.zeros(8, bool)}, 1))
+        np.testing.assert_allclose(metrics[name], complete[name], rtol=1e-6, err_msg=name)
+    _, metrics = step(batch | {'has_instances': np.zeros(8, bool)})
     assert {name for name in config.objective.weights if metrics[name] > 0} == {'semantic'}
 
 
@@ -106,23 +118,24 @@ def test_overlaps_are_learned_from_instances_alone_but_not_without_them():
     config = tiny_config()
     config.objective.relation_loss = 'overlap'
     batch = random_batch(config)
-    expected = build_run(config)
-    _, both = expected.step(expected.state, to_devices(batch, 1))
+    network = build_network(config.model, SHAPES)
+    keys = jax.random.split(jax.random.key(0), config.batch_size)
+    losses = functools.partial(training_losses, keys=keys, objective=build_objective(config.objective))
+    compute, variables = jax.jit(nn.apply(losses, network)), initialize(network, 0)
+    both = compute(variables, batch)
     for name, count in (('has_panoptic', 8), ('has_instances', 0)):
-        run = build_run(config)
-        _, metrics = run.step(run.state, to_devices(batch | {name: np.zeros(8, bool)}, 1))
-        np.testing.assert_allclose(metrics['relation'], both['relation'] * count / 8, rtol=1e-6)
+        values = compute(variables, batch | {name: np.zeros(8, bool)})
+        np.testing.assert_allclose(values['relation'], both['relation'] * count / 8, rtol=1e-6)
     assert both['relation'] > 0
 
 
-def test_an_image_without_instances_gives_finite_losses():
-    config = tiny_config()
+def test_an_image_without_instances_gives_finite_losses(tiny):
+    config, step = tiny
     batch = random_batch(config)
     nothing = {name: np.zeros_like(batch[name]) for name in ('boxes', 'classes', 'valid', 'masks', 'overlap', 'order')}
-    run = build_run(config)
-    state, metrics = run.step(run.state, to_devices(batch | nothing, 1))
-    assert all(np.isfinite(value) for value in jax.device_get(metrics).values())
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(jax.device_get(state.params)))
+    state, metrics = step(batch | nothing)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params))
 
 
 @pytest.mark.parametrize(
