@@ -1,5 +1,9 @@
 """A network of the published kind with few channels, and made-up checkpoints for it."""
 
+import functools
+import json
+
+import ml_collections
 import numpy as np
 from flax import traverse_util
 
@@ -31,8 +35,12 @@ def tiny_cityscapes_config():
 
 def template(config, categories=None):
     """Shapes of the variables of a config's network."""
-    network = build_network(config.model, CATEGORY_SETS[categories or config.categories])
-    return variable_shapes(network)
+    return _template(config.model.to_json(), categories or config.categories)
+
+
+@functools.cache
+def _template(model, categories):
+    return variable_shapes(build_network(ml_collections.ConfigDict(json.loads(model)), CATEGORY_SETS[categories]))
 
 
 def published_arrays(config, categories=None):

@@ -1,5 +1,7 @@
 """Masks in their boxes against pycocotools' whole masks, sampled point by point."""
 
+import math
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -27,14 +29,15 @@ def encode(masks):
 def sample(mask, box):
     """Bilinear interpolation at the centres of the box's cells, one after the other; the edge goes on outside."""
     values = np.zeros((MASK_SIDE, MASK_SIDE))
+    (height, width), pixels = mask.shape, mask.tolist()
     for row in range(MASK_SIDE):
         for column in range(MASK_SIDE):
             x = box[0] + (column + 0.5) * (box[2] - box[0]) / MASK_SIDE - 0.5
             y = box[1] + (row + 0.5) * (box[3] - box[1]) / MASK_SIDE - 0.5
-            left, top = int(np.floor(x)), int(np.floor(y))
+            left, top = math.floor(x), math.floor(y)
             for yy, weight_y in ((top, top + 1 - y), (top + 1, y - top)):
                 for xx, weight_x in ((left, left + 1 - x), (left + 1, x - left)):
-                    nearest = mask[np.clip(yy, 0, mask.shape[0] - 1), np.clip(xx, 0, mask.shape[1] - 1)]
+                    nearest = pixels[min(max(yy, 0), height - 1)][min(max(xx, 0), width - 1)]
                     values[row, column] += weight_y * weight_x * nearest
     return values
 

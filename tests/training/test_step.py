@@ -55,7 +55,8 @@ pickle.dump((state.params, metrics), open(sys.argv[1], 'wb'))
 def test_eight_devices_compute_what_one_computes(tiny, tmp_path):
     config, step = tiny
     state, metrics = step(random_batch(config))
-    environment = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'PYTHONPATH': str(ROOT)}
+    xla_flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8'
+    environment = os.environ | {'XLA_FLAGS': xla_flags, 'PYTHONPATH': str(ROOT)}
     # A hang of pmap on few cores cannot be interrupted politely.
     command = ['timeout', '-s', 'KILL', '200', sys.executable, '-c', ON_MANY_DEVICES, str(tmp_path / 'eight')]
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
