@@ -22,7 +22,8 @@ def test_one_image_at_800_x_1344_fits_into_a_v5e(tmp_path, program, dtype):
     result = tmp_path / 'memory.json'
     flags = ['--configs=coco_r50', f'--dtypes={dtype}', f'--programs={program}', f'--json={result}']
     # JAX itself stays on the CPU: it would look for a TPU that is not there. And libtpu would ask the cloud's metadata.
-    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
+    # The tests' own XLA flags are for the CPU.
+    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1', 'XLA_FLAGS': ''}
     command = [sys.executable, '-m', 'benchmarks.tpu_memory', *flags]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=3600)
     (row,) = json.loads(result.read_text())['programs']
