@@ -27,13 +27,12 @@ def reduced(extent: jax.Array | None, stride: int) -> jax.Array | None:
 
 
 def divide_up(length: jax.Array, divisor: jax.Array | int) -> jax.Array:
-    """`length / divisor` rounded up, for int32 arrays that are not negative.
+    """`length / divisor` rounded up, int32, for whole numbers of any type that are not negative.
 
     `//` also looks after signs: a dozen operations, which XLA repeats in every loop that uses the result.
     """
-    divisor = jnp.asarray(divisor, length.dtype)
-    length, divisor = jnp.broadcast_arrays(length + divisor - 1, divisor)
-    return jax.lax.div(length, divisor)
+    length, divisor = jnp.asarray(length, jnp.int32), jnp.asarray(divisor, jnp.int32)
+    return jax.lax.div(*jnp.broadcast_arrays(length + divisor - 1, divisor))
 
 
 def zero_outside(x: jax.Array, extent: jax.Array | None) -> jax.Array:

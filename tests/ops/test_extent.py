@@ -19,8 +19,10 @@ def arrays(seed):
 
 
 def test_extents_are_multiples_of_32_and_round_up_below():
-    extent = image_extent(jnp.array([[184, 250], [32, 33]]))
+    size = jnp.array([[184, 250], [32, 33]])
+    extent = image_extent(size)
     np.testing.assert_array_equal(extent, [[192, 256], [32, 64]])
+    np.testing.assert_array_equal(image_extent(size.astype(float)), extent)
     np.testing.assert_array_equal(reduced(extent, 64), [[3, 4], [1, 1]])
     assert reduced(None, 4) is None
 
