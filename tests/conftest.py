@@ -1,7 +1,7 @@
 """What all tests share: programs compile quickly, and what one test has compiled is not compiled again by another.
 
 Compiling is most of the tests' time, so XLA's code for the CPU is left unoptimised by LLVM. Optimised code is tested
-with `XLA_FLAGS= make test`, half as fast.
+with `XLA_FLAGS= make test`, which takes longer.
 """
 
 import os

@@ -27,13 +27,19 @@ def folder() -> pathlib.Path:
     return beside if beside.is_dir() else _ROOT / 'tests' / 'golden'
 
 
-def parametrize(prefix: str, argument: str = 'golden_path'):
-    """Run a test once for every `.npz` file whose name starts with `prefix`; skip with a reason where there is none."""
+def parametrize(prefix: str, argument: str = 'golden_path', quick: str = ''):
+    """Run a test once for every `.npz` file whose name starts with `prefix`; skip with a reason where there is none.
+
+    The test is slow for files that do not have `quick` in their name.
+    """
     paths = sorted(folder().glob(f'{prefix}*.npz'))
     if not paths:
         reason = f'no {prefix}*.npz in {folder()} (set SOGNET_GOLDEN)'
         return pytest.mark.parametrize(argument, [pytest.param(None, marks=pytest.mark.skip(reason=reason))])
-    return pytest.mark.parametrize(argument, paths, ids=[path.stem for path in paths])
+    return pytest.mark.parametrize(
+        argument,
+        [pytest.param(path, id=path.stem, marks=[] if quick in path.stem else [pytest.mark.slow]) for path in paths],
+    )
 
 
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """A network of the published kind with few channels, and made-up checkpoints for it."""
 
 import functools
-import json
 
 import ml_collections
 import numpy as np
@@ -35,12 +34,12 @@ def tiny_cityscapes_config():
 
 def template(config, categories=None):
     """Shapes of the variables of a config's network."""
-    return _template(config.model.to_json(), categories or config.categories)
+    return _template(ml_collections.FrozenConfigDict(config.model), categories or config.categories)
 
 
 @functools.cache
 def _template(model, categories):
-    return variable_shapes(build_network(ml_collections.ConfigDict(json.loads(model)), CATEGORY_SETS[categories]))
+    return variable_shapes(build_network(model, CATEGORY_SETS[categories]))
 
 
 def published_arrays(config, categories=None):

@@ -84,7 +84,7 @@ def test_workers_and_restarts_change_nothing(folder, workers):
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain's processes take over the flags of this one
     dataset = batches(folder)
-    for first in (3, 1000):
+    for first in (0, 3, 1000):
         iterator = iterate(dataset, first, workers)
         for step in range(first, first + 3):
             assert_same(dataset[step], next(iterator))

@@ -289,19 +289,9 @@ def predict_above(score_threshold):
     return infer
 
 
-@golden_files.parametrize('model_infer_*_panoptic_thr60')
+@golden_files.parametrize('model_infer_*_panoptic', quick='thr60')
 def test_image_to_panoptic_map(golden_path):
-    """End to end: the same instances, and all but a handful of the pixels."""
-    check_image_to_map(golden_path)
-
-
-@pytest.mark.slow
-@golden_files.parametrize('model_infer_*_panoptic')
-def test_image_to_panoptic_map_at_every_threshold(golden_path):
-    check_image_to_map(golden_path)
-
-
-def check_image_to_map(golden_path):
+    """End to end at a stored threshold: the same instances, and all but a handful of the pixels."""
     stored = Stored(golden_path)
     golden = stored.golden
     prediction = jax.device_get(run(predict_above(float(golden['score_thresh'])), stored.image, stored.size))
@@ -323,7 +313,7 @@ def check_image_to_map(golden_path):
     assert np.mean(same) >= SAME_PIXELS
 
 
-@golden_files.parametrize('model_infer_*_panoptic_thr60')
+@golden_files.parametrize('model_infer_*_panoptic', quick='thr60')
 def test_padding_of_the_batch_does_not_show(golden_path):
     """The published code pads an image to a multiple of 32 alone; in a larger batch the result is the same."""
     stored = Stored(golden_path)

@@ -62,15 +62,17 @@ def test_a_run_writes_progress_checkpoints_and_tensorboard(config, finished, tmp
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(config, finished, tmp_path):
-    _, state = finished
-    checkpoints = Checkpoints(tmp_path)
+    workdir, state = finished
+    shutil.copytree(workdir, tmp_path / 'copy')
+    shutil.rmtree(tmp_path / 'copy' / 'checkpoints' / '4')
+    checkpoints = Checkpoints(tmp_path / 'copy')
     checkpoints.save(state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params)), config.to_dict())
     checkpoints.close()
     longer = config.copy_and_resolve_references()
     longer.train.steps = 8
     with pytest.raises(NotFiniteError, match='step 5: .*total = nan'):
-        train(longer, tmp_path)
-    assert [folder.name for folder in (tmp_path / 'checkpoints').iterdir()] == ['4']
+        train(longer, tmp_path / 'copy')
+    assert sorted(folder.name for folder in (tmp_path / 'copy' / 'checkpoints').iterdir()) == ['2', '4']
 
 
 def test_the_error_names_the_loss():
