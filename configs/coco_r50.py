@@ -67,7 +67,11 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.train.steps = 180_000
     config.train.log_every = 20
     config.train.checkpoint_every = 5_000
+    config.train.silent_lines = 5  # log lines in a row, after the warm-up, that may relate no pair without a warning
     config.train.initialize_from = ''  # checkpoint of the same network that the weights come from
+    config.train.only = ''  # 'relation': the relation head alone, from annotations, without images
+
+    config.expected = ml_collections.ConfigDict()  # the least that a run reaches, by metric; evaluation says so
     if variant == 'ablation':
         config.train.steps = 45_000
         config.optimizer.drops = (30_000, 40_000)

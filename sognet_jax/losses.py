@@ -9,6 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+TEMPERATURE = 2.0
+"""Of `order_cross_entropy_loss`."""
+
 IGNORE = 255
 """Semantic label of pixels without a known class."""
 
@@ -142,6 +145,30 @@ def order_relation_loss(relations: jax.Array, order: jax.Array, decided: jax.Arr
     return _relation_error(relations, order, decided, takes_part)
 
 
+def order_cross_entropy_loss(
+    potential: jax.Array, order: jax.Array, decided: jax.Array, takes_part: jax.Array
+) -> jax.Array:
+    """Binary cross entropy of M and R*, in place of the squared error of O and R* in Eq. (14); not in the paper.
+
+    Squared errors of O = relu(M - M^T) have next to no gradient where the sigmoids of M are saturated, so that a pair
+    that is on the wrong side there stays there. The gradient here is the larger, the more wrong a logit is.
+
+    Logits are divided by `TEMPERATURE` first. Where i is covered by j with chance p and j by i with 1 - p, the
+    optimum has O_ij = (p^2 - (1 - p)^2) / (p^2 + (1 - p)^2) for a temperature of 2, which says 0.5 for p = 0.63; a
+    temperature of 1 has O_ij = 2 p - 1, which says 0.5 for p = 0.75 only; Eq. (14) has O_ij = p.
+    Sums and denominator are those of Eq. (14); the diagonal does not count.
+
+    Args:
+        potential: `[N, N]` logits of M.
+        order: `[N, N]` bool R*, true where i is covered by j.
+        decided: `[N, N]` bool, pairs whose order is known; the others have weight 0 (but count in N_inst^2).
+        takes_part: `[N]` bool, instances that overlap at least one other; their number is N_inst.
+    """
+    errors = _binary_cross_entropy(potential / TEMPERATURE, order.astype(jnp.float32))
+    off_diagonal = ~jnp.eye(len(takes_part), dtype=bool)
+    return _mean_over_pairs(errors, decided & off_diagonal, takes_part)
+
+
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross entropy with integer labels along the last axis, `[..., C]` and `[...]` -> `[...]` float32.
 
@@ -165,8 +192,13 @@ def _binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def _relation_error(predicted: jax.Array, wanted: jax.Array, counts: jax.Array, takes_part: jax.Array) -> jax.Array:
-    pairs = counts & takes_part[:, None] & takes_part[None, :]
     errors = jnp.square(predicted.astype(jnp.float32) - wanted.astype(jnp.float32))
+    return _mean_over_pairs(errors, counts, takes_part)
+
+
+def _mean_over_pairs(errors: jax.Array, counts: jax.Array, takes_part: jax.Array) -> jax.Array:
+    """The sum of `[N, N]` errors of the pairs that count and take part, over N_inst^2."""
+    pairs = counts & takes_part[:, None] & takes_part[None, :]
     return _masked_sum(errors, pairs) / jnp.square(_at_least_one(takes_part))
 
 

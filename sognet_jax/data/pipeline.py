@@ -93,6 +93,7 @@ def train_dataset(
     augmentation: Augmentation | None = None,
     host: int = 0,
     num_hosts: int = 1,
+    pixels: bool = True,
 ) -> grain.MapDataset:
     """Batches of all steps, by their number.
 
@@ -103,6 +104,7 @@ def train_dataset(
         seed: of the order of images, and of what is random about them.
         augmentation: what is random about them; None for nothing.
         host, num_hosts: this host makes its part of each batch; together they make what one would.
+        pixels: with images and label maps, see `make_example`.
 
     Returns:
         Element t is the batch of step t, `[batch_size / num_hosts, ...]` arrays.
@@ -133,6 +135,7 @@ def train_dataset(
                     flip=bool(flips[row]),
                     short_side=int(short_sides[row]),
                     either_orientation=True,
+                    pixels=pixels,
                 )
                 for row in rows
             ]
@@ -165,6 +168,7 @@ def evaluation_batches(
     host: int = 0,
     num_hosts: int = 1,
     workers: int = 0,
+    pixels: bool = True,
 ) -> Iterator[Example]:
     """Every image once over all hosts; `record_index` says which, `FILLER` marks copies that fill a last batch.
 
@@ -176,6 +180,7 @@ def evaluation_batches(
         batch_size: images of a batch on this host.
         host, num_hosts: this host's share.
         workers: processes that make batches; 0: threads of this process.
+        pixels: with images and label maps, see `make_example`.
     """
     whole = batch_size * num_hosts
     batches = []
@@ -186,7 +191,10 @@ def evaluation_batches(
 
     def make_batch(number: int) -> Example:
         record_index, indices = batches[number]
-        examples = {index: make_example(source[index], settings, either_orientation=True) for index in set(indices)}
+        examples = {
+            index: make_example(source[index], settings, either_orientation=True, pixels=pixels)
+            for index in set(indices)
+        }
         return _stack([examples[index] for index in indices]) | {'record_index': record_index.astype(np.int32)}
 
     iterator = iterate(grain.MapDataset.range(len(batches)).map(make_batch), workers=workers)

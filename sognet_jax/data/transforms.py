@@ -53,6 +53,7 @@ def make_example(
     flip: bool = False,
     short_side: int | None = None,
     either_orientation: bool = False,
+    pixels: bool = True,
 ) -> Example:
     """The arrays of the data contract for one record.
 
@@ -62,34 +63,28 @@ def make_example(
         flip: mirror left and right.
         short_side: in place of the settings' own.
         either_orientation: turn the bucket on its side for an image that it suits better, see `oriented`.
+        pixels: with `image`, `image_size`, `semantic` and `panoptic`; the relation head is trained without them.
 
     Returns:
         The contract's arrays, and `dropped`, the number of instances that found no slot.
     """
-    image = record.image()
-    indices = record.segment_indices() if record.has_panoptic else np.zeros(image.shape[:2], np.uint8)
-    original_size = image.shape[:2]
+    original_size = record.size
     if short_side is not None:
         settings = dataclasses.replace(settings, short_side=short_side)
     if either_orientation:
         settings = oriented(settings, original_size)
     scale = resize_factor(original_size, settings)
-    if flip:  # before resizing, where the boxes are mirrored: the resized width is rounded
-        image, indices = cv2.flip(image, 1), cv2.flip(indices, 1)
-    resized = resize_image(image, scale)
     slots = choose_instances(record.instances, settings.max_instances)
     boxes = record.instances.box[slots]
     frames = published_frames(boxes, scale, flip) if settings.inclusive_boxes else boxes
     return {
-        'image': padded_image(resized, settings.image_size),
-        'image_size': np.array(resized.shape[:2], np.int32),
         'scale': np.float32(scale),
         'image_id': np.int32(record.image_id),
         'original_size': np.array(original_size, np.int32),
         'has_instances': np.bool_(record.has_instances),
         'has_panoptic': np.bool_(record.has_panoptic),
         'dropped': np.int32(len(record.instances.id) - len(slots)),
-        **label_maps(indices, scale, record, slots, settings),
+        **(pixel_arrays(record, slots, settings, scale, flip) if pixels else {}),
         **instance_arrays(
             record.instances,
             slots,
@@ -100,6 +95,28 @@ def make_example(
             max_instances=settings.max_instances,
         ),
         **relation_matrices(record, slots, settings.max_instances),
+    }
+
+
+def pixel_arrays(record: Record, slots: np.ndarray, settings: ExampleSettings, scale: float, flip: bool) -> Example:
+    """The image, its size and its label maps.
+
+    Args:
+        record: of the image.
+        slots: indices of the instances that are kept.
+        settings: sizes.
+        scale: resized over original.
+        flip: mirror left and right.
+    """
+    image = record.image()
+    indices = record.segment_indices() if record.has_panoptic else np.zeros(image.shape[:2], np.uint8)
+    if flip:  # before resizing, where the boxes are mirrored: the resized width is rounded
+        image, indices = cv2.flip(image, 1), cv2.flip(indices, 1)
+    resized = resize_image(image, scale)
+    return {
+        'image': padded_image(resized, settings.image_size),
+        'image_size': np.array(resized.shape[:2], np.int32),
+        **label_maps(indices, scale, record, slots, settings),
     }
 
 

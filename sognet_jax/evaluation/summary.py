@@ -34,7 +34,7 @@ def panoptic_metrics(counts: PanopticCounts, categories: CategorySet) -> Metrics
 
 def table(metrics: Mapping[str, float]) -> str:
     """The metrics as aligned text; what was not measured is left out."""
-    parts = [_panoptic_lines(metrics)]
+    parts = [_panoptic_lines(metrics)] if 'PQ' in metrics else []
     if 'mIoU' in metrics:
         parts.append([f'mIoU of the semantic head      {_number(metrics, "mIoU")}'])
     if 'mask_AP' in metrics:
@@ -82,10 +82,28 @@ def _relation_lines(metrics: Mapping[str, float]) -> list[str]:
     for title, name in rows:
         true_name = name.replace('order_accuracy', 'order_accuracy_true') if 'order' in name else f'{name}_true'
         lines.append(f'{title:<30} {_number(metrics, name)}      {_number(metrics, true_name)}')
-    pairs, found = (int(metrics[name]) for name in ('order_pairs', 'order_pairs_predicted'))
-    value = _number(metrics, 'order_accuracy_predicted')
-    lines.append(f'{"order accuracy, found instances":<31}{value}      ({found} of {pairs} pairs)')
+    pairs = int(metrics['order_pairs'])
+    if 'order_accuracy_predicted' in metrics:
+        value, found = _number(metrics, 'order_accuracy_predicted'), int(metrics['order_pairs_predicted'])
+        lines.append(f'{"order accuracy, found instances":<31}{value}      ({found} of {pairs} pairs)')
+    if metrics.get('pairs_related') == 0:
+        lines += ['', f'WARNING: O stays below 0.5 on all of the {pairs} pairs: the relation head has learned no order']
     return lines
+
+
+def verdict(metrics: Mapping[str, float], expected: Mapping[str, float]) -> str:
+    """Whether a run has reached what its config expects of it, in one line; empty where that expects nothing.
+
+    Args:
+        metrics: what was measured.
+        expected: the least value of some of them.
+    """
+    compared = [f'{name} {metrics.get(name, math.nan):.1f} (at least {least:g})' for name, least in expected.items()]
+    if not compared:
+        return ''
+    reached = all(metrics.get(name, math.nan) >= least for name, least in expected.items())
+    says = 'This run reached what its config expects' if reached else 'THIS RUN FELL SHORT of what its config expects'
+    return f'{says}: {", ".join(compared)}'
 
 
 def write_json(path: pathlib.Path, metrics: Mapping[str, float]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.evaluation.instance_ap import SUMMARY_NAMES, Annotations, Detections, InstanceTally
-from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy, overlap_accuracy
+from sognet_jax.evaluation.order_tally import OrderTally
+from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy
 from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments
 from sognet_jax.evaluation.semantic_iou import class_iou, mean_iou
 from sognet_jax.evaluation.summary import Metrics, panoptic_metrics
@@ -89,8 +90,7 @@ class Tally:
         self._confusion: np.ndarray | None = None
         self._instances = InstanceTally(categories.num_things)
         self._num_annotated = 0
-        self._overlap: list[tuple[float, float, float, float]] = []
-        self._order, self._true_order, self._found_order = OrderAccuracy(), OrderAccuracy(), OrderAccuracy()
+        self._order, self._found_order = OrderTally(), OrderAccuracy()
 
     def add(self, truth: ImageTruth, result: ImageResult) -> Matching | None:
         """Counts one image.
@@ -108,7 +108,7 @@ class Tally:
             self._instances.add(truth.image_id, truth.instances, result.detections)
             self._num_annotated += 1
         if result.true_relations is not None:
-            self._relate(truth, result.true_relations)
+            self._order.add(result.true_relations, truth.order, truth.true_order, truth.decided)
         if result.relations is not None and matching is not None:
             self._found_order.add(found_relations(truth, result, matching), truth.order)
         return matching
@@ -123,21 +123,13 @@ class Tally:
             metrics |= {f'IoU/{name}': 100 * value for name, value in zip(names, iou, strict=True)}
         if self._num_annotated:
             metrics |= self._average_precision()
-        if self._overlap:
-            metrics |= self._relations()
+        order = self._order.metrics()
+        if order:
+            metrics |= order | {
+                'order_accuracy_predicted': 100 * self._found_order.value,
+                'order_pairs_predicted': self._found_order.total,
+            }
         return {name: float(value) for name, value in metrics.items()}
-
-    def _relate(self, truth: ImageTruth, relations: np.ndarray) -> None:
-        nothing = np.zeros_like(relations)
-        self._overlap.append(
-            tuple(
-                overlap_accuracy(o, order, counts)
-                for order, counts in ((truth.order, truth.decided), (truth.true_order, None))
-                for o in (relations, nothing)
-            )
-        )
-        self._order.add(relations, truth.order)
-        self._true_order.add(relations, truth.true_order)
 
     def _average_precision(self) -> Metrics:
         metrics: Metrics = {}
@@ -146,22 +138,6 @@ class Tally:
             metrics |= {f'{kind}_{name}': 100 * found.summary[name] for name in SUMMARY_NAMES}
             for category, value in zip(self._categories.things, found.by_category.tolist(), strict=True):
                 metrics[f'{kind}_AP/{category.name}'] = 100 * value
-        return metrics
-
-    def _relations(self) -> Metrics:
-        known = np.array([row for row in self._overlap if not math.isnan(row[0])]).reshape(-1, 4)
-        overlap = 100 * known.mean(axis=0) if len(known) else np.full(4, math.nan)
-        metrics = {'OA': overlap[0], 'OA_zero': overlap[1]}
-        metrics |= {'order_accuracy': 100 * self._order.value, 'order_pairs': self._order.total}
-        # O = 0 names no order, so that it is right on no pair.
-        metrics['order_accuracy_zero'] = 0.0 if self._order.total else math.nan
-        metrics |= {
-            'order_accuracy_predicted': 100 * self._found_order.value,
-            'order_pairs_predicted': self._found_order.total,
-        }
-        if self._true_order.total:
-            metrics |= {'OA_true': overlap[2], 'OA_zero_true': overlap[3]}
-            metrics |= {'order_accuracy_true': 100 * self._true_order.value, 'order_accuracy_true_zero': 0.0}
         return metrics
 
 

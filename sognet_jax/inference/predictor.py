@@ -14,9 +14,8 @@ from kernels.mask_statistics import mask_statistics
 from kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.inference.detections import box_detections, panoptic_detections
 from sognet_jax.models.fpn import STRIDES
-from sognet_jax.models.sognet import MASK_SIZE, Pyramid, SOGNet
+from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
-from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.resize import resize_bilinear
 
@@ -247,14 +246,3 @@ def fuse(
 
     panoptic = jax.vmap(paint)(instances, relations, semantic, jnp.sum(overlap, axis=-1))
     return Prediction(panoptic, semantic_labels(semantic, size), instances, relations)
-
-
-def relate_ground_truth(network: SOGNet, batch: dict[str, jax.Array]) -> jax.Array:
-    """O of the ground truth instances, `[B, N, N]`: what order accuracy is measured on.
-
-    Instances whose masks overlap no other's (R of Eq. 11, a function of the masks alone) take no part, as in training.
-    """
-    masks = batch['masks'].astype(jnp.float32)
-    appearance = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_SIZE))(masks, batch['boxes'])
-    takes_part = jnp.any(batch['overlap'], axis=-1)
-    return network.relate(batch['classes'], batch['boxes'], appearance, takes_part)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,9 +19,13 @@ from sognet_jax.models.resnet import ResNet
 from sognet_jax.models.rpn import RegionProposalNetwork
 from sognet_jax.models.semantic_head import SemanticHead
 from sognet_jax.ops.extent import image_extent, zero_outside
+from sognet_jax.ops.masks import crop_resize_masks
 
 MASK_SIZE = 28
 """Side of the mask logits and of the appearance feature m_i."""
+
+RELATION_HEAD = 'relation_head'
+"""Name of the relation head among the parts of the network that have parameters."""
 
 Pyramid = Sequence[jax.Array]
 
@@ -100,6 +105,11 @@ class SOGNet(nn.Module):
         """The overlap relation matrix O, `[B, N, N]`: see `RelationHead`."""
         return self.relation_head(classes, boxes, masks, takes_part)
 
+    def annotated_potential(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array) -> jax.Array:
+        """The logits of M, `[B, N, N]`, of annotated instances with `[B, N, 112, 112]` masks inside their boxes."""
+        shrink = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_SIZE))
+        return self.relation_head.potential(classes, boxes, shrink(masks.astype(jnp.float32), boxes))
+
     def __call__(self, image: jax.Array, boxes: jax.Array, classes: jax.Array) -> None:
         """Runs every part once, to initialise the parameters."""
         size = jnp.array([image.shape[1:3]] * image.shape[0])
@@ -160,6 +170,13 @@ def initialize(network: SOGNet, seed: int) -> dict[str, Any]:
     return dict(jax.jit(network.init)(key, image, boxes, jnp.zeros((1, 1), jnp.int32)))
 
 
-def variable_shapes(network: SOGNet) -> dict[str, Any]:
-    """Shapes and types of a network's variables, without computing them."""
-    return jax.eval_shape(lambda: initialize(network, 0))
+def initialize_relation_head(network: SOGNet, seed: int) -> dict[str, Any]:
+    """Fresh variables of the relation head alone, the same that `initialize` gives it."""
+    arguments = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1, 4)), jnp.zeros((1, 1, MASK_SIZE, MASK_SIZE))
+    start = jax.jit(functools.partial(network.init, method='annotated_potential'))
+    return dict(start(jax.random.key(seed, impl='rbg'), *arguments))
+
+
+def variable_shapes(network: SOGNet, start: Callable[[SOGNet, int], dict[str, Any]] = initialize) -> dict[str, Any]:
+    """Shapes and types of the variables that `start` gives a network, without computing them."""
+    return jax.eval_shape(lambda: start(network, 0))

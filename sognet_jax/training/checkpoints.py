@@ -88,12 +88,29 @@ def run_folder(path: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
-def restore_variables(path: str | pathlib.Path, variables: Mapping[str, Any]) -> dict[str, Any]:
+def trained_parts(path: str | pathlib.Path) -> set[str]:
+    """The parts of the network (`resnet`, `relation_head`, ...) whose parameters a checkpoint holds.
+
+    Args:
+        path: see `restore_variables`.
+
+    Raises:
+        CheckpointError: there is no checkpoint.
+    """
+    folder = _step_folder(pathlib.Path(path).resolve())
+    with ocp.StandardCheckpointer() as checkpointer:
+        return set(_stored_state(checkpointer, folder)['params'])
+
+
+def restore_variables(
+    path: str | pathlib.Path, variables: Mapping[str, Any], part: str | None = None
+) -> dict[str, Any]:
     """Parameters and frozen normalisation for inference.
 
     Args:
         path: a run's folder, its `checkpoints` folder, or one step's folder.
         variables: variables of the network, as shapes or arrays: what the checkpoint has to fit.
+        part: the one part of the network that is wanted, where `variables` have no other.
 
     Returns:
         Variables like the given ones.
@@ -104,17 +121,29 @@ def restore_variables(path: str | pathlib.Path, variables: Mapping[str, Any]) ->
     """
     folder = _step_folder(pathlib.Path(path).resolve())
     with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            stored = checkpointer.metadata(folder / 'state').item_metadata.tree
-        except (FileNotFoundError, ValueError, AttributeError) as error:
-            raise CheckpointError(f'{folder} holds no readable training state: {error}') from error
-        differences = _differences(stored, variables)
+        stored = _stored_state(checkpointer, folder)
+        params = stored['params'] if part is None else {k: v for k, v in stored['params'].items() if k == part}
+        missing = variables['params'].keys() - params.keys()
+        if missing:
+            raise CheckpointError(f'{folder} is of another network: it has no {", ".join(sorted(missing))}')
+        differences = _differences(stored | {'params': params}, variables)
         if differences:
             listed = '; '.join(differences[:5])
             raise CheckpointError(f'{folder} is of another network ({len(differences)} arrays differ): {listed}')
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored)
         restored = checkpointer.restore(folder / 'state', target)
+    if part is not None:
+        restored['params'] = {part: restored['params'][part]}
     return {name: restored[name] for name in variables}
+
+
+def _stored_state(checkpointer: ocp.StandardCheckpointer, folder: pathlib.Path) -> dict[str, Any]:
+    """What lies in one step's folder: a tree of shapes and types."""
+    try:
+        stored = checkpointer.metadata(folder / 'state').item_metadata.tree
+        return dict(stored) | {'params': stored['params']}
+    except (FileNotFoundError, ValueError, AttributeError, KeyError) as error:
+        raise CheckpointError(f'{folder} holds no readable training state: {error}') from error
 
 
 def _step_folder(path: pathlib.Path) -> pathlib.Path:

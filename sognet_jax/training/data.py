@@ -48,6 +48,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
             augmentation=augmentation(config),
             host=host,
             num_hosts=hosts,
+            pixels=not config.train.only,
         )
         self._iterator = pipeline.iterate(dataset, first_step, config.data.workers)
 

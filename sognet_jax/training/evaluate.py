@@ -13,13 +13,14 @@ from sognet_jax.data.png import encode_image
 from sognet_jax.data.schema import Record
 from sognet_jax.data.storage import RecordSource
 from sognet_jax.evaluation.report import write_report
-from sognet_jax.evaluation.summary import Metrics, table, write_json
+from sognet_jax.evaluation.summary import Metrics, table, verdict, write_json
 from sognet_jax.evaluation.tally import ImageResult, Tally
 from sognet_jax.files import write_whole
 from sognet_jax.training.evaluation_report import Extremes, make_report
 from sognet_jax.training.known_orders import rule_metrics
 from sognet_jax.training.network_results import image_truth, network_results, restore_network
 from sognet_jax.training.pictures import evaluation_picture
+from sognet_jax.training.relation_evaluation import has_relations_alone, relation_metrics
 from sognet_jax.training.saved_results import ResultsWriter, read_results
 
 REPORTED = 12
@@ -39,6 +40,8 @@ def evaluate(
 ) -> Metrics:
     """Evaluates a checkpoint on `data.eval_split`; prints the table, writes `metrics.json` and pictures.
 
+    Of a run with `train.only = 'relation'`, order accuracy on annotated instances is all there is.
+
     Args:
         config: an experiment of `configs/`.
         checkpoint: a run's folder or one step of it.
@@ -53,8 +56,13 @@ def evaluate(
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
         LabelPriorError: the config's file of rules is missing or broken.
+        ValueError: predictions or a report are asked of the relation head alone.
     """
     output, categories = pathlib.Path(output), category_set(config.categories)
+    if has_relations_alone(config, checkpoint):
+        if save_predictions or report:
+            raise ValueError(f'{checkpoint}: of the relation head alone there are no predictions to save or report')
+        return _evaluate_relation(config, checkpoint, output)
     network, variables = restore_network(config, checkpoint)
     source = prepare_split(config, config.data.eval_split)
     results = network_results(config, network, variables, source)
@@ -78,6 +86,19 @@ def evaluate_saved(
     predictions = output / 'predictions'
     results = read_results(predictions, category_set(config.categories), source, config.data.max_instances)
     return _evaluate(config, str(predictions), source, results, output, num_pictures, report, is_saved=True)
+
+
+def _evaluate_relation(
+    config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, output: pathlib.Path
+) -> Metrics:
+    source, train_source = prepare_split(config, config.data.eval_split), _rules_source(config)
+    metrics = relation_metrics(config, checkpoint, source)
+    if train_source is not None:
+        metrics |= rule_metrics(train_source, source)
+    write_json(output / 'metrics.json', metrics)
+    print(table(metrics))
+    print(f'\n{output / "metrics.json"}; the relation head alone, nothing else was evaluated')
+    return metrics
 
 
 def _evaluate(
@@ -110,6 +131,9 @@ def _evaluate(
     print(table(metrics))
     also = ', report.html' if report else ''
     print(f'\n{output / "metrics.json"}{also}, and pictures of {min(num_pictures, len(source))} images beside it')
+    says = verdict(metrics, config.expected)
+    if says:
+        print(f'\n{says}')
     return metrics
 
 

@@ -11,12 +11,19 @@ import jax
 import ml_collections
 
 from sognet_jax.category_files import category_set
-from sognet_jax.models.sognet import build_network, initialize, variable_shapes
+from sognet_jax.models.sognet import (
+    RELATION_HEAD,
+    build_network,
+    initialize,
+    initialize_relation_head,
+    variable_shapes,
+)
 from sognet_jax.training.checkpoints import Checkpoints, latest_step, restore_variables
 from sognet_jax.training.data import TrainBatches
-from sognet_jax.training.objective import build_objective
+from sognet_jax.training.objective import build_objective, relation_training_loss, training_losses
 from sognet_jax.training.optimizer import build_optimizer
 from sognet_jax.training.progress import Progress, check_finite
+from sognet_jax.training.relation_watch import RelationWatch
 from sognet_jax.training.step import TrainState, create_state, parallel_step
 
 
@@ -42,14 +49,28 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
     """
     network = build_network(config.model, category_set(config.categories))
     objective = build_objective(config.objective)
+    only = trained_part(config)
+    start, losses = (initialize_relation_head, relation_training_loss) if only else (initialize, training_losses)
     optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
     if config.train.initialize_from and not resumes:
-        template = variable_shapes(network)
-        variables = restore_variables(config.train.initialize_from, template)
+        variables = restore_variables(config.train.initialize_from, variable_shapes(network, start), only)
     else:
-        variables = initialize(network, config.seed)
-    step = parallel_step(network=network, optimizer=optimizer, objective=objective, seed=config.seed)
+        variables = start(network, config.seed)
+    step = parallel_step(network=network, optimizer=optimizer, objective=objective, losses=losses, seed=config.seed)
     return Run(create_state(variables, optimizer), step, schedule)
+
+
+def trained_part(config: ml_collections.ConfigDict) -> str | None:
+    """The one part of the network that a config trains, as parameters name it; None for the whole network.
+
+    Raises:
+        ValueError: `train.only` is unknown, or asks for the relation head without weight for its loss.
+    """
+    if config.train.only not in ('', 'relation'):
+        raise ValueError(f"config field train.only must be '' or 'relation', not {config.train.only!r}")
+    if config.train.only and not config.objective.weights.relation:
+        raise ValueError("config field objective.weights.relation must not be 0 where train.only = 'relation'")
+    return RELATION_HEAD if config.train.only else None
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> TrainState:
@@ -74,6 +95,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
     first_step = int(state.step)
     batches = TrainBatches(config, first_step)
     progress = Progress(workdir, config.train.steps, first_step, config.batch_size)
+    watch = RelationWatch(config.optimizer.warmup_steps, config.train.silent_lines)
     try:
         for step in range(first_step + 1, config.train.steps + 1):
             state, metrics = run.step(state, next(batches))
@@ -83,11 +105,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
             progress.add(values)
             last = step == config.train.steps
             if step % config.train.log_every == 0 or last:
-                progress.write(step, float(run.schedule(step - 1)))
+                shares = progress.write(step, float(run.schedule(step - 1)))
+                if config.objective.weights.relation:
+                    watch.look(step, shares)
             if step % config.train.checkpoint_every == 0 or last:
                 checkpoints.save(state, config.to_dict())
     finally:
         checkpoints.close()
         progress.close()
         batches.close()
+    watch.conclude()
     return state

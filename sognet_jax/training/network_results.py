@@ -23,10 +23,11 @@ from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.semantic_iou import confusion_matrix
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth
 from sognet_jax.inference.instance_masks import encode_masks, original_boxes
-from sognet_jax.inference.predictor import Inference, Instances, Prediction, predict, relate_ground_truth
+from sognet_jax.inference.predictor import Inference, Instances, Prediction, predict
 from sognet_jax.inference.result import Frame, Segmenter, instance_masks
 from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
 from sognet_jax.training.checkpoints import restore_variables
+from sognet_jax.training.relation import relate_annotated
 
 Example = dict[str, np.ndarray]
 
@@ -87,7 +88,7 @@ def parallel_inference(
 
     def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction, jax.Array | None]:
         prediction = predict(network, batch['image'], batch['image_size'], settings, with_detections=True)
-        return prediction, relate_ground_truth(network, batch) if settings.method == 'relations' else None
+        return prediction, relate_annotated(network, batch).matrix if settings.method == 'relations' else None
 
     return jax.pmap(nn.apply(infer, network), in_axes=(None, 0))
 

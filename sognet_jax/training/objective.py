@@ -12,10 +12,9 @@ import jax.numpy as jnp
 
 from sognet_jax import losses
 from sognet_jax.models.fpn import STRIDES
-from sognet_jax.models.sognet import MASK_SIZE, Pyramid, SOGNet
+from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.extent import image_extent, reduced
-from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.targets.anchors import label_anchors
 from sognet_jax.targets.masks import mask_targets
@@ -23,11 +22,11 @@ from sognet_jax.targets.proposals import SampledProposals, sample_proposals
 from sognet_jax.targets.semantic import semantic_box_targets
 from sognet_jax.targets.void import void_targets
 from sognet_jax.training.pixel_losses import PANOPTIC_STRIDE, ShownInstances, panoptic_losses, semantic_losses
+from sognet_jax.training.relation import RELATION_LOSSES, Batch, count_pairs, relate_annotated, relation_losses
 
-Batch = Mapping[str, jax.Array]
 Losses = dict[str, jax.Array]
+Counts = Mapping[str, jax.Array]
 
-RELATION_LOSSES = ('overlap', 'order')
 LOSS_NAMES = (
     'rpn_score', 'rpn_box', 'box_class', 'box_delta', 'mask', 'semantic', 'semantic_boxes', 'panoptic', 'relation',
 )  # fmt: skip
@@ -47,7 +46,7 @@ class Objective:
         outside: pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`).
         void_fraction: share of the instances that the panoptic head is not shown, at random, and that it has to call
             void; 0 is no void channel. UPSNet has 0.3, SOGNet 0.
-        relation_loss: `overlap` is Eq. (12), `order` Eq. (14).
+        relation_loss: `overlap` is Eq. (12), `order` Eq. (14), `order_cross_entropy` the cross entropy of M and R*.
     """
 
     weights: Mapping[str, float]
@@ -85,6 +84,21 @@ def build_objective(settings: Mapping[str, Any]) -> Objective:
     return Objective(**{**settings, 'weights': dict(settings['weights'])})
 
 
+def relation_training_loss(
+    network: SOGNet, batch: Batch, keys: jax.Array, objective: Objective
+) -> tuple[Losses, Counts]:
+    """What `training_losses` gives of the relation head alone; that head is all of the network that is needed.
+
+    Args:
+        network, batch, keys, objective: as in `training_losses`; the batch needs no images and label maps, and nothing
+            is drawn with the keys.
+    """
+    del keys
+    relations = relate_annotated(network, batch)
+    values = relation_losses(relations, batch, objective.relation_loss)
+    return {'relation': jnp.mean(values * batch['has_instances'])}, count_pairs(relations, batch)
+
+
 class GroundTruth(NamedTuple):
     """The instances that losses are computed on: real, not crowd. `[B, N, ...]` each."""
 
@@ -116,8 +130,8 @@ AnchorPredictions = tuple[list[jax.Array], list[jax.Array]]
 """Per level: objectness logits `[B, n]` and box deltas `[B, n, 4]`."""
 
 
-def training_losses(network: SOGNet, batch: Batch, keys: jax.Array, objective: Objective) -> Losses:
-    """Every loss of the paper (DESIGN section 5.7), each a mean over the images of the batch, unweighted.
+def training_losses(network: SOGNet, batch: Batch, keys: jax.Array, objective: Objective) -> tuple[Losses, Counts]:
+    """Every loss of the paper, each a mean over the images of the batch, unweighted.
 
     Args:
         network: a bound network (see `flax.linen.apply`).
@@ -126,7 +140,8 @@ def training_losses(network: SOGNet, batch: Batch, keys: jax.Array, objective: O
         objective: sampling sizes and choices.
 
     Returns:
-        `{name: scalar}`, float32, for every name in `LOSS_NAMES` (`semantic_boxes` only where it has a weight).
+        `{name: scalar}`, float32, for every name in `LOSS_NAMES` (`semantic_boxes` only where it has a weight), and
+        the counts of `count_pairs`.
     """
     features = network.extract_features(batch['image'], batch['image_size'])
     anchors = network.score_anchors(features)
@@ -192,24 +207,28 @@ def losses_of_assignment(
     batch: Batch,
     assignment: Assignment,
     objective: Objective,
-) -> Losses:
-    """The losses of `training_losses` once it is decided what anchors and boxes are trained towards."""
+) -> tuple[Losses, Counts]:
+    """The result of `training_losses` once it is decided what anchors and boxes are trained towards."""
     truth = ground_truth(batch)
     instances, mask_logits = _instance_losses(network, features, batch['image_size'], truth, assignment)
     instances |= _rpn_losses(anchor_predictions, assignment, objective)
     semantic_logits = network.segment_semantics(features, batch['image_size'])
     semantic = {'semantic': semantic_losses(semantic_logits, batch['semantic'])}
-    overlap = _overlap_losses(network, batch, truth, mask_logits, semantic_logits, objective, assignment.unknown)
+    relations = relate_annotated(network, batch)
     # R needs instance annotations alone; R* of Eq. (14) has no decided pair without the others.
-    instances['relation'] = overlap['relation']
-    both = {'panoptic': overlap['panoptic']}
+    instances['relation'] = relation_losses(relations, batch, objective.relation_loss)
+    shown = ShownInstances(mask_logits, truth.boxes, truth.classes, truth.valid, relations.matrix)
+    both = {
+        'panoptic': _panoptic_losses(shown, semantic_logits, batch, network.num_stuff, objective, assignment.unknown)
+    }
     if objective.weights['semantic_boxes']:
         both |= _semantic_box_losses(network, semantic_logits, batch, truth)
 
     has_instances = batch['has_instances'].astype(jnp.float32)
     has_panoptic = batch['has_panoptic'].astype(jnp.float32)
     by_annotation = [(instances, has_instances), (semantic, has_panoptic), (both, has_instances * has_panoptic)]
-    return {name: jnp.mean(value * on) for group, on in by_annotation for name, value in group.items()}
+    values = {name: jnp.mean(value * on) for group, on in by_annotation for name, value in group.items()}
+    return values, count_pairs(relations, batch)
 
 
 def _rpn_losses(predictions: AnchorPredictions, assignment: Assignment, objective: Objective) -> Losses:
@@ -251,40 +270,28 @@ def _semantic_box_losses(network: SOGNet, logits: jax.Array, batch: Batch, truth
     return {'semantic_boxes': jax.vmap(losses.semantic_box_loss)(pooled, targets, truth.valid)}
 
 
-def _overlap_losses(
-    network: SOGNet,
-    batch: Batch,
-    truth: GroundTruth,
-    mask_logits: jax.Array,
+def _panoptic_losses(
+    instances: ShownInstances,
     semantic_logits: jax.Array,
+    batch: Batch,
+    num_stuff: int,
     objective: Objective,
     unknown: jax.Array | None,
-) -> Losses:
-    """Panoptic and relation losses `[B]`: relations of the ground truth, overlaps resolved on predicted logits."""
-    takes_part = jnp.any(batch['overlap'], axis=-1) & truth.valid
-    appearance = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_SIZE))(
-        truth.masks, truth.boxes
-    )
-    relations = network.relate(truth.classes, truth.boxes, appearance, takes_part)
-    if objective.relation_loss == 'overlap':
-        relation = jax.vmap(losses.overlap_relation_loss)(relations, batch['overlap'], takes_part)
-    else:
-        relation = jax.vmap(losses.order_relation_loss)(relations, batch['order'], batch['decided'], takes_part)
-    labels, shown, between = batch['panoptic'], truth.valid, relations
+) -> jax.Array:
+    """Panoptic losses `[B]`: overlaps of the annotated instances resolved on predicted logits."""
+    labels = batch['panoptic']
     if unknown is not None:
-        shown = truth.valid & ~unknown
         # What the panoptic head is not shown covers nothing, as what is not detected does not.
-        between = jnp.where(unknown[:, :, None] | unknown[:, None, :], 0.0, relations)
-        labels = jax.vmap(functools.partial(void_targets, num_stuff=network.num_stuff))(labels, unknown)
+        between = jnp.where(unknown[:, :, None] | unknown[:, None, :], 0.0, instances.relations)
+        instances = instances._replace(shown=instances.shown & ~unknown, relations=between)
+        labels = jax.vmap(functools.partial(void_targets, num_stuff=num_stuff))(labels, unknown)
     num_pixels = jnp.prod(reduced(image_extent(batch['image_size']), PANOPTIC_STRIDE), axis=-1)
-    panoptic = panoptic_losses(
-        ShownInstances(mask_logits, truth.boxes, truth.classes, shown, between), semantic_logits, labels, num_pixels,
-        num_stuff=network.num_stuff, head=objective.panoptic_head, outside=objective.outside,
-        void_channel=unknown is not None,
+    return panoptic_losses(
+        instances, semantic_logits, labels, num_pixels, num_stuff=num_stuff, head=objective.panoptic_head,
+        outside=objective.outside, void_channel=unknown is not None,
     )  # fmt: skip
-    return {'panoptic': panoptic, 'relation': relation}
 
 
 def weighted_sum(values: Losses, weights: Mapping[str, float]) -> jax.Array:
-    """The total loss."""
+    """The total of the losses that were computed."""
     return sum(weights[name] * value for name, value in values.items())

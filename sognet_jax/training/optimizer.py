@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from sognet_jax.models.resnet import is_frozen
+from sognet_jax.models.sognet import RELATION_HEAD
 
 
 def learning_rate_schedule(
@@ -30,10 +31,16 @@ def learning_rate_schedule(
 
 
 def parameter_labels(params: Any, frozen_stages: int) -> Any:
-    """A tree like `params`: `'frozen'` for the backbone's frozen stages, `'trained'` for everything else."""
+    """A tree like `params`: `'frozen'` for frozen stages, `'relation'` for that head, `'trained'` elsewhere.
+
+    The relation head reads annotations alone and shares no parameter with the rest: clipped by a norm of its own, its
+    loss can have any weight without holding the rest back.
+    """
 
     def label(path: tuple[Any, ...], _: jax.Array) -> str:
         names = [entry.key for entry in path]
+        if names[0] == RELATION_HEAD:
+            return 'relation'
         return 'frozen' if names[0] == 'resnet' and is_frozen(names[1:], frozen_stages) else 'trained'
 
     return jax.tree_util.tree_map_with_path(label, params)
@@ -137,5 +144,6 @@ def build_optimizer(
         drops=settings.drops,
         drop_factor=settings.drop_factor,
     )
-    transforms = {'trained': update_rule(settings, schedule), 'frozen': optax.set_to_zero()}
+    transforms = {name: update_rule(settings, schedule) for name in ('trained', 'relation')}
+    transforms['frozen'] = optax.set_to_zero()
     return optax.partition(transforms, lambda params: parameter_labels(params, frozen_stages)), schedule

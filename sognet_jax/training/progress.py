@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Mapping
 
-import numpy as np
 import tensorboardX
+
+from sognet_jax.training.relation import PAIR_COUNTS
+from sognet_jax.training.relation_watch import PairShares
 
 
 class NotFiniteError(FloatingPointError):
@@ -33,6 +35,8 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
 class Progress:
     """Averages metrics between two lines and writes them to the terminal and to TensorBoard.
 
+    Losses are means over the steps, what is said of pairs is counted over all of their pairs.
+
     Args:
         workdir: the run's folder; scalars go to its `tensorboard/`.
         total_steps: steps of the whole run, for the time left.
@@ -52,26 +56,32 @@ class Progress:
         """Takes the metrics of one step."""
         self._pending.append(metrics)
 
-    def write(self, step: int, learning_rate: float) -> None:
-        """Prints the line of all steps since the last one."""
+    def write(self, step: int, learning_rate: float) -> PairShares:
+        """Prints the line of all steps since the last one, and returns what is to be said of their pairs."""
         now = time.monotonic()
         seconds = (now - self._last_time) / max(step - self._last_step, 1)
-        averages = {name: float(np.mean([m[name] for m in self._pending])) for name in self._pending[0]}
+        sums = {name: math.fsum(metrics[name] for metrics in self._pending) for name in self._pending[0]}
+        shares = PairShares.of({name: sums.pop(name) for name in PAIR_COUNTS})
+        averages = {name: value / len(self._pending) for name, value in sums.items()}
         losses = '  '.join(f'{name} {value:.3f}' for name, value in averages.items())
+        of_pairs = {'order_accuracy': shares.order_accuracy, 'pairs_related': shares.related}
+        pairs = '  '.join(f'{name} {"-" if math.isnan(value) else f"{value:.1f}"}' for name, value in of_pairs.items())
         left = _duration(seconds * (self._total_steps - step))
         print(
-            f'step {step}/{self._total_steps}  {losses}  lr {learning_rate:.2g}  '
+            f'step {step}/{self._total_steps}  {losses}  {pairs}  lr {learning_rate:.2g}  '
             f'{self._batch_size / seconds:.1f} images/s  {left} left',
             file=sys.stderr,
             flush=True,
         )
-        for name, value in averages.items():
+        of_pairs['pairs_saturated'] = shares.saturated
+        for name, value in (averages | {name: v for name, v in of_pairs.items() if not math.isnan(v)}).items():
             self._writer.add_scalar(f'train/{name}', value, step)
         self._writer.add_scalar('train/learning_rate', learning_rate, step)
         self._writer.add_scalar('train/images_per_second', self._batch_size / seconds, step)
         self._writer.flush()
         self._pending.clear()
         self._last_step, self._last_time = step, now
+        return shares
 
     def close(self) -> None:
         """Closes the TensorBoard file."""

@@ -13,11 +13,13 @@ import numpy as np
 import optax
 
 from sognet_jax.models.sognet import SOGNet
-from sognet_jax.training.objective import Batch, Objective, training_losses, weighted_sum
+from sognet_jax.training.objective import Batch, Counts, Losses, Objective, training_losses, weighted_sum
 
 AXIS = 'batch'
 
 Metrics = dict[str, jax.Array]
+
+TrainingPass = Callable[[SOGNet, Batch, jax.Array, Objective], tuple[Losses, Counts]]
 
 
 @flax.struct.dataclass
@@ -59,6 +61,7 @@ def device_step(
     optimizer: optax.GradientTransformation,
     objective: Objective,
     seed: int,
+    losses: TrainingPass = training_losses,
     axis: str | None = AXIS,
 ) -> tuple[TrainState, Metrics]:
     """One update from one device's part of the batch.
@@ -70,24 +73,27 @@ def device_step(
         state: the state before.
         batch: `[B, ...]` examples of the data contract with their `example_index`.
         network, optimizer, objective, seed: what is trained, and how.
+        losses: what is computed of a batch: `training_losses`, or `relation_training_loss`.
         axis: the mapped axis that gradients are averaged over; None for a single device without pmap.
 
     Returns:
-        The state after, and every loss, their weighted `total` and the `gradient_norm`.
+        The state after, and every loss, their weighted `total`, the `gradient_norm`, and the counts of `count_pairs`
+        over the whole batch.
     """
     step_key = jax.random.fold_in(jax.random.key(seed), state.step)
     keys = jax.vmap(lambda index: jax.random.fold_in(step_key, index))(batch['example_index'])
 
-    def loss(params: Any) -> tuple[jax.Array, Metrics]:
+    def total_loss(params: Any) -> tuple[jax.Array, tuple[Losses, Counts]]:
         variables = {'params': params, 'batch_stats': state.batch_stats}
-        values = nn.apply(training_losses, network)(variables, batch, keys, objective)
-        return weighted_sum(values, objective.weights), values
+        values, counts = nn.apply(losses, network)(variables, batch, keys, objective)
+        return weighted_sum(values, objective.weights), (values, counts)
 
-    (total, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-    metrics['total'] = total
+    (total, (values, counts)), gradients = jax.value_and_grad(total_loss, has_aux=True)(state.params)
+    metrics = values | {'total': total}
     if axis is not None:
         gradients, metrics = jax.lax.pmean((gradients, metrics), axis)
-    metrics['gradient_norm'] = optax.tree.norm(gradients)
+        counts = jax.lax.psum(counts, axis)
+    metrics |= {'gradient_norm': optax.tree.norm(gradients)} | counts
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, optimizer=optimizer_state), metrics

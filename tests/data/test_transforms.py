@@ -118,6 +118,7 @@ def test_labels_at_a_quarter_are_those_of_every_fourth_pixel(record, short_side,
     stored = dataclasses.replace(
         record,
         image_bytes=encode_image(record.image()[:, :113]),
+        size=(record.size[0], 113),
         panoptic_bytes=encode_indices(indices),
         segments=segments,
     )
@@ -177,7 +178,10 @@ def test_a_box_under_a_pixel_has_equal_published_corners():
 def test_mirroring_commutes_with_resizing(record, short_side):
     """Whatever the rounding of the resized size is, the mirrored image makes the mirrored example."""
     settings = dataclasses.replace(SETTINGS, short_side=short_side)
-    narrow = dataclasses.replace(record, image_bytes=encode_image(record.image()[:, :113]), has_panoptic=False)
+    size = (record.size[0], 113)
+    narrow = dataclasses.replace(
+        record, image_bytes=encode_image(record.image()[:, :113]), size=size, has_panoptic=False
+    )
     mirrored = dataclasses.replace(narrow, image_bytes=encode_image(record.image()[:, :113][:, ::-1]))
     flipped, expected = make_example(narrow, settings, flip=True), make_example(mirrored, settings)
     np.testing.assert_array_equal(flipped['image'], expected['image'])
@@ -199,7 +203,10 @@ def test_images_are_resized_as_published(golden_path):
     assert resize_image(image, scale).shape == expected.shape
     np.testing.assert_allclose(resize_image(image - means, scale), expected, atol=1e-4)
     bare = dataclasses.replace(
-        draw(ShapesSettings(), 0, 0), image_bytes=encode_image(image[:, :, ::-1]), has_panoptic=False
+        draw(ShapesSettings(), 0, 0),
+        image_bytes=encode_image(image[:, :, ::-1]),
+        size=image.shape[:2],
+        has_panoptic=False,
     )
     example = make_example(bare, settings)
     height, width = example['image_size']

@@ -96,6 +96,7 @@ class Stored:
             'semantic': self.inputs['seg_gt'][0],
             'panoptic': self.panoptic_target(),
             'overlap': overlap,
+            'order': np.zeros((count, count), bool),
             'has_instances': np.array(True),
             'has_panoptic': np.array(True),
         }
@@ -146,7 +147,8 @@ def forward(path):
 
 def losses_of(network, batch, assignment):
     features = network.extract_features(batch['image'], batch['image_size'])
-    return losses_of_assignment(network, features, network.score_anchors(features), batch, assignment, OBJECTIVE)
+    anchors = network.score_anchors(features)
+    return losses_of_assignment(network, features, anchors, batch, assignment, OBJECTIVE)[0]
 
 
 @functools.cache

@@ -123,9 +123,9 @@ def test_overlaps_are_learned_from_instances_alone_but_not_without_them():
     keys = jax.random.split(jax.random.key(0), config.batch_size)
     losses = functools.partial(training_losses, keys=keys, objective=build_objective(config.objective))
     compute, variables = jax.jit(nn.apply(losses, network)), initialize(network, 0)
-    both = compute(variables, batch)
+    both, _ = compute(variables, batch)
     for name, count in (('has_panoptic', 8), ('has_instances', 0)):
-        values = compute(variables, batch | {name: np.zeros(8, bool)})
+        values, _ = compute(variables, batch | {name: np.zeros(8, bool)})
         np.testing.assert_allclose(values['relation'], both['relation'] * count / 8, rtol=1e-6)
     assert both['relation'] > 0
 

@@ -1,0 +1,56 @@
+"""Sums over images of how well O tells who covers whom among annotated instances."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sognet_jax.evaluation.overlap_accuracy import THRESHOLD, OrderAccuracy, overlap_accuracy
+from sognet_jax.evaluation.summary import Metrics
+
+
+class OrderTally:
+    """Overlap accuracy, Eq. (15), and order accuracy, against R* and against the true order."""
+
+    def __init__(self) -> None:
+        self._overlap: list[tuple[float, float, float, float]] = []
+        self._order, self._true_order = OrderAccuracy(), OrderAccuracy()
+        self._related = 0
+
+    def add(self, relations: np.ndarray, order: np.ndarray, true_order: np.ndarray, decided: np.ndarray) -> None:
+        """Counts one image.
+
+        Args:
+            relations: `[n, n]` O of the annotated instances.
+            order, true_order: `[n, n]` bool R*, and the order that a scene was drawn in; i is covered by j.
+            decided: `[n, n]` bool, pairs of which R* is known; those that do not overlap are among them.
+        """
+        nothing = np.zeros_like(relations)
+        self._overlap.append(
+            tuple(
+                overlap_accuracy(o, of, counts)
+                for of, counts in ((order, decided), (true_order, None))
+                for o in (relations, nothing)
+            )
+        )
+        self._order.add(relations, order)
+        self._true_order.add(relations, true_order)
+        self._related += int(np.count_nonzero(order & (np.maximum(relations, relations.T) >= THRESHOLD)))
+
+    def metrics(self) -> Metrics:
+        """In percent; NaN where there is nothing to measure, no true order where none is known."""
+        if not self._overlap:
+            return {}
+        known = np.array([row for row in self._overlap if not math.isnan(row[0])]).reshape(-1, 4)
+        overlap = 100 * known.mean(axis=0) if len(known) else np.full(4, math.nan)
+        pairs = self._order.total
+        metrics = {'OA': overlap[0], 'OA_zero': overlap[1]}
+        metrics |= {'order_accuracy': 100 * self._order.value, 'order_pairs': pairs}
+        # O = 0 names no order, so that it is right on no pair.
+        metrics['order_accuracy_zero'] = 0.0 if pairs else math.nan
+        metrics['pairs_related'] = 100 * self._related / pairs if pairs else math.nan
+        if self._true_order.total:
+            metrics |= {'OA_true': overlap[2], 'OA_zero_true': overlap[3]}
+            metrics |= {'order_accuracy_true': 100 * self._true_order.value, 'order_accuracy_true_zero': 0.0}
+        return metrics

@@ -1,0 +1,96 @@
+"""What a running training says of the relations that it learns, and that they stay silent."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping
+
+SILENT = 1.0
+"""A relation head that relates less than so many percent of the overlapping pairs says nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PairShares:
+    """The counts of `relation.count_pairs` as shares in percent, NaN over nothing.
+
+    Attributes:
+        overlapping: how many pairs have R = 1.
+        related: share of them with O >= 0.5 one way or the other.
+        saturated: share of them whose potentials M have no gradient left.
+        order_accuracy: share of the pairs of known order with O >= 0.5 on the right side.
+    """
+
+    overlapping: int
+    related: float
+    saturated: float
+    order_accuracy: float
+
+    @classmethod
+    def of(cls, counts: Mapping[str, float]) -> PairShares:
+        """The shares of summed counts."""
+
+        def share(part: str, whole: str) -> float:
+            return 100 * counts[part] / counts[whole] if counts[whole] else math.nan
+
+        return cls(
+            overlapping=round(counts['overlapping_pairs']),
+            related=share('related_pairs', 'overlapping_pairs'),
+            saturated=share('saturated_pairs', 'overlapping_pairs'),
+            order_accuracy=share('rightly_ordered_pairs', 'ordered_pairs'),
+        )
+
+
+class RelationWatch:
+    """Warns, on the terminal, of a relation head that stays silent while instances overlap.
+
+    Args:
+        warmup_steps: of the learning rate; nothing is expected before their end.
+        patience: log lines in a row that may be silent; lines without an overlapping pair do not count.
+    """
+
+    def __init__(self, warmup_steps: int, patience: int) -> None:
+        self._warmup_steps = warmup_steps
+        self._patience = patience
+        self._silent_lines = 0
+        self._warning = ''
+
+    def look(self, step: int, shares: PairShares) -> None:
+        """Takes the pairs of one log line, and warns where it is the last that may be silent."""
+        if step <= self._warmup_steps or not shares.overlapping:
+            return
+        if shares.related >= SILENT:
+            self._silent_lines, self._warning = 0, ''
+            return
+        self._silent_lines += 1
+        if self._silent_lines >= self._patience:
+            is_new = not self._warning
+            self._warning = f'step {step}: {_description(shares, self._silent_lines)}'
+            if is_new:
+                self.conclude()
+
+    def conclude(self) -> None:
+        """Says it again at the end of the run, if the head is silent then."""
+        if self._warning:
+            print(f'WARNING: {self._warning}', file=sys.stderr, flush=True)
+
+
+def _description(shares: PairShares, lines: int) -> str:
+    """What is wrong, and the likely cause."""
+    if shares.saturated >= 50:
+        cause = (
+            f"on {shares.saturated:.0f} % of them both potentials are saturated, where 'overlap' and 'order' have no "
+            "gradient: objective.relation_loss = 'order_cross_entropy' has one, a smaller objective.weights.relation "
+            'would have kept them out of there'
+        )
+    else:
+        cause = (
+            f'the two potentials of a pair have not grown apart (saturated: {shares.saturated:.0f} %): '
+            "objective.relation_loss = 'order_cross_entropy', a larger objective.weights.relation or "
+            'model.relation.nonlinear_geometry = True may be missing'
+        )
+    return (
+        f'the relation head says nothing: over {lines} log lines O >= 0.5 on less than {SILENT:g} % of the overlapping '
+        f'pairs, now on {shares.related:.1f} % of {shares.overlapping}; {cause}'
+    )

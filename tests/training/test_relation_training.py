@@ -1,0 +1,121 @@
+"""The relation head by itself: trained without images, evaluated on annotated instances, silent runs said aloud."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from sognet_jax.categories import SHAPES
+from sognet_jax.models.sognet import build_network, initialize, initialize_relation_head
+from sognet_jax.training.checkpoints import CheckpointError, trained_parts
+from sognet_jax.training.evaluate import evaluate
+from sognet_jax.training.loop import build_run, train
+from tests.examples import random_batch, tiny_config
+from tests.training.test_step import first_step
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    config = tiny_config()
+    config.data.dir = str(tmp_path_factory.mktemp('data'))
+    config.data.num_train = 60
+    config.data.num_validation = 20
+    config.data.max_instances = 6
+    config.train.update(only='relation', steps=40, log_every=10, checkpoint_every=40)
+    return config
+
+
+@pytest.fixture(scope='module')
+def finished(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('run')
+    return workdir, train(config, workdir)
+
+
+def whole(config):
+    """The same network, all of which is trained."""
+    config = config.copy_and_resolve_references()
+    config.train.only = ''
+    return config
+
+
+def test_the_order_is_learned_without_an_image(config, finished, tmp_path, capsys):
+    workdir, state = finished
+    assert set(state.params) == {'relation_head'} and trained_parts(workdir) == {'relation_head'}
+    metrics = evaluate(whole(config), workdir, tmp_path)  # the checkpoint knows that it has nothing else
+    assert metrics['order_accuracy_true'] > 20 and 'PQ' not in metrics
+    assert json.loads((tmp_path / 'metrics.json').read_text())['order_pairs'] == metrics['order_pairs'] > 0
+    printed = capsys.readouterr().out
+    assert 'who covers whom' in printed and 'best category-only rule' in printed and 'PQ' not in printed
+    with pytest.raises(ValueError, match='relation head alone'):
+        evaluate(config, workdir, tmp_path, report=True)
+
+
+def test_a_relation_checkpoint_is_no_network_and_a_network_has_relations(config, finished, tmp_path):
+    with pytest.raises(CheckpointError, match='of another network.*resnet'):
+        build_run(started_from(whole(config), finished[0]))
+    network = whole(config)
+    network.train.steps = 1
+    train(network, tmp_path)
+    state = build_run(started_from(config, tmp_path)).state
+    assert set(state.params) == {'relation_head'}
+    metrics = evaluate(config, tmp_path, tmp_path / 'eval')  # train.only asks for the relation head of the network
+    assert 'order_accuracy' in metrics and 'PQ' not in metrics
+
+
+def started_from(config, checkpoint):
+    config = config.copy_and_resolve_references()
+    config.train.initialize_from = str(checkpoint)
+    return config
+
+
+def test_the_head_starts_as_it_does_in_the_network():
+    network = build_network(tiny_config().model, SHAPES)
+    alone, together = initialize_relation_head(network, 3)['params'], initialize(network, 3)['params']
+    jax.tree.map(np.testing.assert_array_equal, alone['relation_head'], together['relation_head'])
+
+
+def test_the_head_alone_makes_the_step_that_it_makes_in_the_network():
+    """Its loss, gradient and counts are the same, so are its parameters where the panoptic loss has no weight."""
+    config = tiny_config()
+    config.objective.weights.panoptic = 0.0
+    batch = random_batch(config)
+    (_, step), alone = first_step(config), config.copy_and_resolve_references()
+    alone.train.only = 'relation'
+    (_, step_alone) = first_step(alone)
+    without_pixels = {name: batch[name] for name in batch.keys() - {'image', 'image_size', 'semantic', 'panoptic'}}
+    (state, metrics), (state_alone, metrics_alone) = step(batch), step_alone(without_pixels)
+    for name in metrics_alone.keys() - {'total', 'gradient_norm'}:
+        np.testing.assert_allclose(metrics_alone[name], metrics[name], rtol=1e-5, err_msg=name)
+    assert metrics_alone['overlapping_pairs'] > 0
+    for one, other in zip(
+        jax.tree.leaves(state_alone.params['relation_head']),
+        jax.tree.leaves(state.params['relation_head']),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('only', 'weight', 'message'), [('mask', 1.0, 'train.only'), ('relation', 0.0, 'relation must')]
+)
+def test_what_cannot_be_trained_alone_is_named(only, weight, message):
+    config = tiny_config()
+    config.train.only = only
+    config.objective.weights.relation = weight
+    with pytest.raises(ValueError, match=message):
+        build_run(config)
+
+
+def test_a_silent_run_says_so(config, finished, tmp_path, capfd):
+    """With the squared error, a head that starts saturated stays so: training and evaluation warn."""
+    config = config.copy_and_resolve_references()
+    config.objective.relation_loss = 'order'
+    config.objective.weights.relation = 2000.0
+    config.optimizer.update(gradient_clip=0.0, learning_rate=0.5)
+    config.train.silent_lines = 2
+    train(config, tmp_path)
+    errors = capfd.readouterr().err
+    assert errors.count('WARNING: ') == 2 and 'step 20' in errors and 'saturated' in errors
+    evaluate(config, tmp_path, tmp_path / 'eval')
+    assert 'WARNING: O stays below 0.5 on all of the' in capfd.readouterr().out
