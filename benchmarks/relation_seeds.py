@@ -219,8 +219,7 @@ def main(_: list[str]) -> None:
     config, output = CONFIG.value, pathlib.Path(OUTPUT.value)
     chosen = {name: candidate for name, candidate in CANDIDATES.items() if not ONLY.value or name in ONLY.value}
     groups = np.split(np.arange(SEEDS.value), range(TOGETHER.value, SEEDS.value, TOGETHER.value))
-    accuracies: dict[str, list] = {name: [] for name in chosen}
-    figures: dict[str, list] = {name: [] for name in chosen}
+    figures: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in chosen}
     for order, seeds in enumerate(groups):
         config.seed = order
         examples = load_examples(config, STEPS.value)
@@ -228,12 +227,16 @@ def main(_: list[str]) -> None:
             start = time.monotonic()
             figures[name].append(measure(train_candidate(config, candidate, examples, seeds), examples.validation))
             print(f'{name}: {len(seeds)} seeds in {time.monotonic() - start:.0f} s', flush=True)
+        write(figures, output)
+
+
+def write(figures: dict[str, list[dict[str, np.ndarray]]], output: pathlib.Path) -> None:
+    """Prints, draws and keeps what the seeds so far have reached."""
     joined = {name: {key: np.concatenate([f[key] for f in rows]) for key in rows[0]} for name, rows in figures.items()}
-    summaries = {name: summarise(figures) for name, figures in joined.items()}
+    summaries = {name: summarise(values) for name, values in joined.items()}
     for name, summary in summaries.items():
-        print(f'{name:<40}', '  '.join(f'{key} {value:g}' for key, value in summary.items()))
-    accuracies = {name: values['order_accuracy_0.5'] for name, values in joined.items()}
-    draw(accuracies, output.with_suffix('.png'))
+        print(f'{name:<40}', '  '.join(f'{key} {value:g}' for key, value in summary.items()), flush=True)
+    draw({name: values['order_accuracy_0.5'] for name, values in joined.items()}, output.with_suffix('.png'))
     result = describe() | {'jax': jax.__version__, 'steps': STEPS.value, 'candidates': summaries}
     output.with_suffix('.json').write_text(json.dumps(result, indent=2) + '\n')
 

@@ -27,6 +27,9 @@ Arrays = dict[str, jax.Array]
 KEYS = ('classes', 'boxes', 'overlap', 'order', 'true_order', 'decided')
 MASKS_AT_ONCE = 2000
 
+SEEDS_AT_ONCE = 4
+"""Few enough that what they compute stays in a cache."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -149,4 +152,8 @@ def train_seeds(
     params = jax.jit(jax.vmap(lambda seed: _start(network, jax.random.key(seed))))(jnp.asarray(seeds))
     fc = params['relation_head']['fc']
     fc['kernel'] = fc['kernel'] * start_scale
-    return jax.jit(jax.vmap(run, in_axes=(0, None, None)))(params, examples.training, examples.validation)
+
+    def run_all(params: Any, training: Arrays, validation: Arrays) -> tuple[jax.Array, Any]:
+        return jax.lax.map(lambda start: run(start, training, validation), params, batch_size=SEEDS_AT_ONCE)
+
+    return jax.jit(run_all)(params, examples.training, examples.validation)
