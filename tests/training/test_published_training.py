@@ -28,6 +28,7 @@ from sognet_jax.targets.semantic import semantic_box_targets
 from sognet_jax.training.objective import Assignment, build_objective, losses_of_assignment, weighted_sum
 from tests import golden_files, published
 from tests.golden_files import SHIFT, close, near, nhwc
+from tests.training.kinks import StoredSides, check_distances
 
 NUM_STUFF = 53
 OURS = {
@@ -153,19 +154,24 @@ def losses_of(network, batch, assignment):
 
 @functools.cache
 def differentiated(path):
-    """Total and single losses of the stored example, and the gradients of the total."""
+    """Total and single losses of the stored example, and the gradients of the total, on the stored sides of kinks."""
 
     @jax.jit
     def differentiate(params, batch_stats, batch, assignment):
         def total(params):
-            variables = {'params': params, 'batch_stats': batch_stats}
-            values = nn.apply(losses_of, published.network())(variables, batch, assignment)
-            return weighted_sum(values, OBJECTIVE.weights), values
+            variables, sides = {'params': params, 'batch_stats': batch_stats}, StoredSides(path.stem)
+            with nn.intercept_methods(sides):
+                values = nn.apply(losses_of, published.network())(variables, batch, assignment)
+            return weighted_sum(values, OBJECTIVE.weights), (values, sides.distances)
 
         return jax.value_and_grad(total, has_aux=True)(params)
 
     stored, variables = stored_example(path), published.variables()
-    return differentiate(variables['params'], variables['batch_stats'], stored.batch(), stored.assignment())
+    (total, (values, distances)), gradients = differentiate(
+        variables['params'], variables['batch_stats'], stored.batch(), stored.assignment()
+    )
+    check_distances(distances, path.stem)
+    return (total, values), gradients
 
 
 @golden_files.parametrize('model_train_*_inputs')
