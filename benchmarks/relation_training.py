@@ -24,7 +24,8 @@ from sognet_jax.training.optimizer import build_optimizer
 
 Arrays = dict[str, jax.Array]
 
-KEYS = ('classes', 'boxes', 'overlap', 'order', 'true_order', 'decided')
+MATRICES = ('overlap', 'order', 'true_order', 'decided')
+KEYS = ('classes', 'boxes', *MATRICES)
 MASKS_AT_ONCE = 2000
 
 SEEDS_AT_ONCE = 4
@@ -62,8 +63,27 @@ def load_examples(config: ml_collections.ConfigDict, steps: int, keys: tuple[str
     images = evaluation_batches(source, example_settings(config), 1, pixels=pixels)
     # One orientation, as all others would be a second set of shapes.
     validation = [_chosen(image, keys) for image in images]
-    training = {name: np.concatenate([batch[name] for batch in training]) for name in training[0]}
-    return Examples(training, {name: np.concatenate([image[name] for image in validation]) for name in validation[0]})
+    training, validation = (
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} for parts in (training, validation)
+    )
+    if not pixels:  # relations are between those that overlap another one: the other slots are left out
+        slots = max(int(part['overlap'].any(axis=-1).sum(axis=-1).max()) for part in (training, validation))
+        training, validation = _with_slots(training, slots), _with_slots(validation, slots)
+    return Examples(training, validation)
+
+
+def _with_slots(examples: dict[str, np.ndarray], slots: int) -> dict[str, np.ndarray]:
+    """The same examples with so many slots, which those that overlap another instance come first in."""
+    chosen = np.argsort(~examples['overlap'].any(axis=-1), axis=-1, kind='stable')[..., :slots]
+    result = {}
+    for name, value in examples.items():
+        value = np.take_along_axis(
+            value, chosen.reshape(*chosen.shape, *[1] * (value.ndim - chosen.ndim)), chosen.ndim - 1
+        )
+        if name in MATRICES:
+            value = np.take_along_axis(value, chosen[..., None, :], chosen.ndim)
+        result[name] = value
+    return result
 
 
 def _chosen(batch: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> dict[str, np.ndarray]:

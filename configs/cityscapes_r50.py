@@ -21,7 +21,7 @@ import ml_collections
 
 from configs import coco_r50
 
-VARIANTS = ('', 'published', 'from_coco')
+VARIANTS = ('', 'paper', 'published', 'from_coco')
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -43,7 +43,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.long_side = 2048
     config.data.train_short_sides = (800, 1024)
     config.train.steps = 24_000
-    if variant:
+    if variant == 'paper':
+        coco_r50.relate_as_in_the_paper(config)
+    if variant in ('published', 'from_coco'):
         coco_r50.publish(config)
         config.objective.weights.semantic_boxes = 0.0
     if variant == 'from_coco':

@@ -32,7 +32,6 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     model.mask.features = 48
     model.semantic.features = (48, 48)
 
-    config.objective.weights.relation = 30.0
     config.objective.rpn_batch_size = 128
     config.objective.proposals_per_level = 400
     config.objective.proposals = 300

@@ -16,7 +16,7 @@ that their checkpoints fit.
 
 import ml_collections
 
-VARIANTS = ('', 'ablation', 'published')
+VARIANTS = ('', 'ablation', 'paper', 'published')
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -39,7 +39,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.optimizer.momentum_holds_rate = False  # published: True, without Nesterov
     config.optimizer.bias_rate = 1.0  # factor on the learning rate of biases; published: 2.0
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.gradient_clip = 0.0  # global norm; 0 is off
+    config.optimizer.gradient_clip = 0.0  # norm of the gradient without the relation head's; 0 is off
+    config.optimizer.relation_clip = 5.0  # norm of the relation head's gradient; 0 is off
     config.optimizer.warmup_steps = 1500
     config.optimizer.warmup_factor = 0.1
     config.optimizer.drops = (120_000, 160_000)
@@ -75,13 +76,24 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     if variant == 'ablation':
         config.train.steps = 45_000
         config.optimizer.drops = (30_000, 40_000)
+    if variant == 'paper':
+        relate_as_in_the_paper(config)
     if variant == 'published':
         publish(config)
     return config
 
 
+def relate_as_in_the_paper(config: ml_collections.ConfigDict) -> None:
+    """Eq. (3) and (12) to the letter."""
+    config.model.relation.nonlinear_geometry = False
+    config.objective.relation_loss = 'overlap'
+    config.objective.weights.relation = 1.0
+    config.optimizer.relation_clip = 0.0
+
+
 def publish(config: ml_collections.ConfigDict) -> None:
     """The choices of the authors' code where it differs from the paper, see docs/differences.md."""
+    relate_as_in_the_paper(config)
     config.model.pyramid.global_average = True
     config.model.relation.form = 'published'
     config.model.relation.appearance = False
@@ -120,7 +132,7 @@ def _model() -> dict:
             'geometry': True,
             'appearance': True,
             'form': 'paper',
-            'nonlinear_geometry': False,
+            'nonlinear_geometry': True,
             'rank': 256,
             'category_features': 128,
             'appearance_features': 128,
@@ -143,7 +155,7 @@ def _objective() -> dict:
             'semantic': 0.2,
             'semantic_boxes': 0.0,
             'panoptic': 0.1,
-            'relation': 1.0,
+            'relation': 80.0,
         },
         'rpn_batch_size': 256,
         'proposals_per_level': 2000,
@@ -153,7 +165,7 @@ def _objective() -> dict:
         'panoptic_head': 2,
         'outside': 'zero',
         'void_fraction': 0.0,  # UPSNet: 0.3, with inference.void_channel; 0: no void channel
-        'relation_loss': 'overlap',
+        'relation_loss': 'order_cross_entropy',
     }
 
 

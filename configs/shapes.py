@@ -38,15 +38,11 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     objective.proposals_per_level = 200
     objective.proposals = 100
     objective.box_batch_size = 32
-    objective.relation_loss = 'order'
     # With 'zero', two coverers wipe an instance out even where they do not reach: ground truth through inference then
     # gives PQ 92.9 instead of 97.8.
     objective.outside = 'absent'
     objective.weights.semantic = 0.5
     objective.weights.panoptic = 0.5
-    # Little but the relation head feels this weight: it is that head's learning rate. With 30 its sigmoids saturate
-    # in one of four runs, and O stays 0.
-    objective.weights.relation = 20.0
 
     inference = config.inference
     inference.proposals_per_level = 200
@@ -106,7 +102,6 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     model.mask.num_convs = 1
     model.semantic.features = (32, 32)
     model.relation.rank = 64
-    model.relation.nonlinear_geometry = True
     model.relation.category_features = 32
     model.relation.appearance_features = 32
     model.relation.geometry_features = 128

@@ -19,9 +19,9 @@ from sognet_jax.training.optimizer import build_optimizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPERIMENTS = [
-    (shapes, ''), (shapes, 'overlap'), (coco_mini, ''), (coco_r50, ''), (coco_r50, 'ablation'), (coco_r50, 'published'),
-    (coco_r101_dcn, ''), (coco_r101_dcn, 'published'), (cityscapes_r50, ''), (cityscapes_r50, 'published'),
-    (cityscapes_r50, 'from_coco'),
+    (shapes, ''), (shapes, 'overlap'), (coco_mini, ''), (coco_r50, ''), (coco_r50, 'ablation'), (coco_r50, 'paper'),
+    (coco_r50, 'published'), (coco_r101_dcn, ''), (coco_r101_dcn, 'published'), (cityscapes_r50, ''),
+    (cityscapes_r50, 'paper'), (cityscapes_r50, 'published'), (cityscapes_r50, 'from_coco'),
 ]  # fmt: skip
 
 

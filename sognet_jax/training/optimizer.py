@@ -33,8 +33,8 @@ def learning_rate_schedule(
 def parameter_labels(params: Any, frozen_stages: int) -> Any:
     """A tree like `params`: `'frozen'` for frozen stages, `'relation'` for that head, `'trained'` elsewhere.
 
-    The relation head reads annotations alone and shares no parameter with the rest: clipped by a norm of its own, its
-    loss can have any weight without holding the rest back.
+    The relation head reads annotations alone and shares no parameter with the rest. Clipped by a norm of its own, it
+    neither diverges nor holds the rest back, whatever weight its loss has.
     """
 
     def label(path: tuple[Any, ...], _: jax.Array) -> str:
@@ -90,13 +90,14 @@ def momentum_with_rate(
     return optax.GradientTransformation(start, update)
 
 
-def update_rule(settings: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
+def update_rule(settings: Any, schedule: optax.Schedule, gradient_clip: float) -> optax.GradientTransformation:
     """SGD with momentum and weight decay as the config's `optimizer` section wants it.
 
     Args:
         settings: the config's `optimizer` section. `momentum_holds_rate` and `bias_rate` = 2 are the published update;
             Nesterov momentum and `bias_rate` = 1 the paper's.
         schedule: learning rate of every step, counted from 0.
+        gradient_clip: largest norm of the gradient; 0 is off.
 
     Raises:
         ValueError: the settings ask for Nesterov momentum and for `momentum_holds_rate`.
@@ -107,8 +108,8 @@ def update_rule(settings: Any, schedule: optax.Schedule) -> optax.GradientTransf
             'the published update has no Nesterov momentum'
         )
     steps = [optax.add_decayed_weights(settings.weight_decay, decays)]
-    if settings.gradient_clip > 0:
-        steps.insert(0, optax.clip_by_global_norm(settings.gradient_clip))
+    if gradient_clip > 0:
+        steps.insert(0, optax.clip_by_global_norm(gradient_clip))
     if settings.bias_rate != 1:
         # A factor on the gradient is one on the rate: momentum is linear, and biases do not decay.
         steps.append(optax.masked(optax.scale(settings.bias_rate), biases))
@@ -144,6 +145,9 @@ def build_optimizer(
         drops=settings.drops,
         drop_factor=settings.drop_factor,
     )
-    transforms = {name: update_rule(settings, schedule) for name in ('trained', 'relation')}
-    transforms['frozen'] = optax.set_to_zero()
+    transforms = {
+        'trained': update_rule(settings, schedule, settings.gradient_clip),
+        'relation': update_rule(settings, schedule, settings.relation_clip),
+        'frozen': optax.set_to_zero(),
+    }
     return optax.partition(transforms, lambda params: parameter_labels(params, frozen_stages)), schedule

@@ -86,7 +86,7 @@ def test_the_published_update_is_the_stored_one(golden_path):
         drops=tuple(golden['momentum_div10_after_step'].tolist()),
     )
     rates = jax.numpy.asarray(golden['lr'])
-    optimizer = update_rule(settings, lambda step: rates[step])
+    optimizer = update_rule(settings, lambda step: rates[step], 0.0)
     params = {'layer': {'kernel': golden['w'][0], 'bias': golden['b'][0]}}
     state, update = optimizer.init(params), jax.jit(optimizer.update)
     for step in range(len(rates)):

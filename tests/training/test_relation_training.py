@@ -112,7 +112,7 @@ def test_a_silent_run_says_so(config, finished, tmp_path, capfd):
     config = config.copy_and_resolve_references()
     config.objective.relation_loss = 'order'
     config.objective.weights.relation = 2000.0
-    config.optimizer.update(gradient_clip=0.0, learning_rate=0.5)
+    config.optimizer.update(relation_clip=0.0, learning_rate=0.5)
     config.train.silent_lines = 2
     train(config, tmp_path)
     errors = capfd.readouterr().err
