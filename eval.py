@@ -7,6 +7,7 @@ results are kept in the formats that the servers of COCO and Cityscapes take, an
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.training.checkpoints import run_folder
 from sognet_jax.training.evaluate import evaluate, evaluate_saved
 
@@ -21,6 +22,7 @@ ONLY_METRICS = flags.DEFINE_bool('only_metrics', False, 'Evaluate the prediction
 
 def main(arguments: list[str]) -> None:
     """Evaluates as the flags say."""
+    choose_eigen()
     logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')

@@ -7,6 +7,7 @@ picture, `panoptic/` the segment ids as a COCO panoptic PNG; `predictions.json` 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.training.predict import predict_images
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
@@ -16,6 +17,7 @@ OUTPUT = flags.DEFINE_string('output', None, 'Folder for the results.')
 
 def main(arguments: list[str]) -> None:
     """Predicts as the flags say."""
+    choose_eigen()
     logging.set_verbosity(logging.ERROR)  # Orbax narrates every step; what fails is raised
     if len(arguments) < 2:
         raise app.UsageError('no images: name files, or folders of images, behind the flags')

@@ -7,6 +7,7 @@ training goes on from the newest checkpoint.
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.training.loop import train
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
@@ -15,6 +16,7 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for checkpoints and Tenso
 
 def main(arguments: list[str]) -> None:
     """Trains as the flags say."""
+    choose_eigen()
     logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')

@@ -29,6 +29,7 @@ from ml_collections import config_flags
 
 from benchmarks.timing import Run, resident_bytes
 from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.images import image_record
 from sognet_jax.data.transforms import make_example
@@ -47,6 +48,7 @@ REPEATS = 3
 
 def main(arguments: list[str]) -> None:
     """Measures as the flags say."""
+    choose_eigen()
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     config = CONFIG.value

@@ -28,6 +28,7 @@ from benchmarks import torch_mask_rcnn, torch_peers
 from benchmarks.machine import describe
 from benchmarks.programs import inference_program, training_program
 from benchmarks.timing import Run, measure
+from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.models.sognet import initialize
 from sognet_jax.training.step import create_state
 from tests.examples import random_batch
@@ -43,6 +44,7 @@ Compiled = tuple[Run, float]
 
 def main(arguments: list[str]) -> None:
     """Measures as the flags say."""
+    choose_eigen()
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     unknown = set(PROGRAMS.value) - set(BUILDERS)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.data.configured import prepare_split
 from sognet_jax.experiments.page import results_page
 from sognet_jax.experiments.rows import ROWS, row_config
@@ -23,6 +24,7 @@ from sognet_jax.training.known_orders import order_agreement
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
+    choose_eigen()
     parser = argparse.ArgumentParser(prog='python -m sognet_jax.experiments', description=__doc__)
     parser.add_argument('--workdir', type=pathlib.Path, default='runs/tables', help='folder for the trained networks')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one network of each kind for each')
