@@ -40,7 +40,7 @@ def test_rows_are_experiments_of_their_own():
     used = [(one.geometry, one.category, one.appearance) for one in features]
     assert used == [(1, 0, 0), (0, 1, 0), (1, 1, 0), (1, 1, 1), (1, 1, 1)]
     losses = [row_config(row, 0, 'p').objective.relation_loss for row in TABLE_1]
-    assert losses == ['order'] * 4 + ['overlap']
+    assert losses == ['order_cross_entropy'] * 4 + ['overlap']
     plain = row_config(TABLE_2[0], 0, 'p').objective.weights
     assert plain.relation == plain.panoptic == 0
 

@@ -96,12 +96,13 @@ def verdict(metrics: Mapping[str, float], expected: Mapping[str, float]) -> str:
 
     Args:
         metrics: what was measured.
-        expected: the least value of some of them.
+        expected: the least value of some; what was not measured does not count.
     """
-    compared = [f'{name} {metrics.get(name, math.nan):.1f} (at least {least:g})' for name, least in expected.items()]
-    if not compared:
+    measured = {name: least for name, least in expected.items() if name in metrics}
+    if not measured:
         return ''
-    reached = all(metrics.get(name, math.nan) >= least for name, least in expected.items())
+    compared = [f'{name} {metrics[name]:.1f} (at least {least:g})' for name, least in measured.items()]
+    reached = all(metrics[name] >= least for name, least in measured.items())
     says = 'This run reached what its config expects' if reached else 'THIS RUN FELL SHORT of what its config expects'
     return f'{says}: {", ".join(compared)}'
 

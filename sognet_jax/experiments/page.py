@@ -62,7 +62,7 @@ CLAIMS = (
     Claim('category and box together tell the order better than boxes', BOTH, BOX, 'order_accuracy_true'),
     Claim('category and box together tell the order better than categories', BOTH, CATEGORY, 'order_accuracy_true'),
     Claim('masks help a little to tell the order', MASK, BOTH, 'order_accuracy_true'),
-    Claim('Eq. (12) tells the order as well as Eq. (14)', OVERLAP, MASK, 'order_accuracy_true'),
+    Claim('Eq. (12) tells the order as well as supervision by R*', OVERLAP, MASK, 'order_accuracy_true'),
 )
 
 
@@ -136,7 +136,8 @@ def _notes_on_order(rules: Metrics, agreement: float) -> list[str]:
         f'right; O may not). R* itself, found from which object shows more pixels, is the true order for '
         f'{agreement:.1f} % of the pairs.',
         '',
-        'In the paper, Eq. (12) is the rule and Eq. (14) a variant. Here it is the other way round: Eq. (12) does not '
+        'In the paper, Eq. (12) is the rule and supervision by R* (Eq. 14) a variant. Here it is the other way round, '
+        'with the cross entropy of M in place of Eq. (14) ([relations.md](relations.md)): Eq. (12) does not '
         'say which of two lies in front, and the panoptic loss that should is nearly as content without relations '
         '([differences.md](differences.md#what-eq-12-can-teach)).',
     ]
