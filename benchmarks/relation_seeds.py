@@ -27,7 +27,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from benchmarks.machine import describe
-from benchmarks.relation_training import Arrays, Examples, load_examples, train_seeds
+from benchmarks.relation_training import Arrays, Examples, load_examples, squared_error, train_seeds
 from sognet_jax import losses
 from sognet_jax.ops.overlap import overlap_relations
 
@@ -65,12 +65,6 @@ class Candidate:
     normalised: bool = False
     clip: float | None = 10.0
     adam: float | None = None
-
-
-def squared_error(potential: jax.Array, order: jax.Array, decided: jax.Array, takes_part: jax.Array) -> jax.Array:
-    """Eq. (14)."""
-    relations = overlap_relations(nn.sigmoid(potential), takes_part)
-    return losses.order_relation_loss(relations, order, decided, takes_part)
 
 
 def three_ways(potential: jax.Array, order: jax.Array, decided: jax.Array, takes_part: jax.Array) -> jax.Array:

@@ -18,8 +18,7 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from benchmarks.relation_seeds import squared_error
-from benchmarks.relation_training import Arrays, load_examples, train_seeds
+from benchmarks.relation_training import Arrays, load_examples, squared_error, train_seeds
 from sognet_jax import losses
 from sognet_jax.training.relation import SATURATED
 

@@ -14,11 +14,13 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from sognet_jax import losses
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import example_settings, prepare_split
 from sognet_jax.data.pipeline import evaluation_batches
 from sognet_jax.models.sognet import MASK_SIZE, SOGNet, build_network
 from sognet_jax.ops.masks import crop_resize_masks
+from sognet_jax.ops.overlap import overlap_relations
 from sognet_jax.training.data import TrainBatches
 from sognet_jax.training.optimizer import build_optimizer
 
@@ -104,6 +106,12 @@ def _shrink(masks: jax.Array, boxes: jax.Array) -> jax.Array:
 def potential(network: SOGNet, batch: Arrays) -> jax.Array:
     """The logits of M of a batch with masks of 28 x 28."""
     return network.relation_head.potential(batch['classes'], batch['boxes'], batch['masks'])
+
+
+def squared_error(potential: jax.Array, order: jax.Array, decided: jax.Array, takes_part: jax.Array) -> jax.Array:
+    """Eq. (14) of one image, from the logits of M."""
+    relations = overlap_relations(nn.sigmoid(potential), takes_part)
+    return losses.order_relation_loss(relations, order, decided, takes_part)
 
 
 def _start(network: SOGNet, key: jax.Array) -> dict[str, Any]:

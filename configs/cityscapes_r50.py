@@ -1,5 +1,8 @@
 r"""SOGNet with ResNet-50 on Cityscapes: the recipe of the paper (24,000 steps, panoptic loss 0.5).
 
+How the order is learned is that of `configs/coco_r50.py`, from the painting order of the polygons, which the paper did
+not use.
+
 What the paper leaves to "following UPSNet": semantic weight 1.0, two deformable layers, 1024 x 2048 in testing, stuff
 under 2048 pixels void. The paper reports PQ 60.0 on the validation set, from a COCO-trained network.
 
@@ -10,7 +13,7 @@ under 2048 pixels void. The paper reports PQ 60.0 on the validation set, from a 
 The shorter side of training images is drawn from 800 to 1024. Which instances overlap, and their order, comes from the
 polygon files. This config has not been trained here.
 
-Variants: `:published` has the choices of the authors' code (docs/differences.md); `:from_coco` has the three deformable
+Variants: `:paper` has Eq. (12) and a linear K; `:published` has the choices of the authors' code (docs/differences.md); `:from_coco` has the three deformable
 layers of the COCO network besides, so that its weights fit:
 
     python -m sognet_jax.convert --config=configs/cityscapes_r50.py:from_coco --source_categories=coco \

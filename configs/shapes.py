@@ -6,13 +6,12 @@
 4 to 10 minutes on two CPU cores. On 200 unseen scenes: PQ 65.6 (things 55.5, stuff 90.8); order accuracy against the
 true order 87.6, where the best rule by category gets 74.0 and the best rule by geometry 73.5.
 
-It differs from the paper in the relation head, which has no time to learn slowly: Eq. (14) in place of Eq. (12), a bias
-and a ReLU behind the geometry of Eq. (3), and a large weight.
+The order is learned as in `configs/coco_r50.py`.
 
 Variants, the rows of the paper's Tables 1 and 2 (docs/results.md has what they reach, `make tables` trains them all):
 
     :box, :category, :both   relations from geometry, from category, from both, in place of both and appearance
-    :overlap                 Eq. (12), which knows overlaps but no order, in place of Eq. (14)
+    :overlap                 Eq. (12), which knows overlaps but no order
     :plain                   PlainNet: no relation and no panoptic loss; evaluated with inference.method
                              `panoptic_head`, `heuristics` or `label_prior`
 """

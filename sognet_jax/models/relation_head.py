@@ -58,8 +58,7 @@ class RelationHead(nn.Module):
     Attributes:
         num_things: T, the length of the one-hot category c_i.
         category, geometry, appearance: which features of Eq. (4) are used.
-        nonlinear_geometry: a bias and a ReLU behind K of Eq. (3), in the paper's form. A linear K cannot say "near":
-            without it O stays small on all pairs, because the head does not know which ones overlap.
+        nonlinear_geometry: a bias and a ReLU behind K of Eq. (3), in the paper's form. A linear K cannot say "near".
         rank: columns of U and V in Eq. (1).
         category_features, appearance_features, geometry_features: d_c, d_m, d_b.
     """
