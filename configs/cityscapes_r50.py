@@ -13,8 +13,8 @@ under 2048 pixels void. The paper reports PQ 60.0 on the validation set, from a 
 The shorter side of training images is drawn from 800 to 1024. Which instances overlap, and their order, comes from the
 polygon files. This config has not been trained here.
 
-Variants: `:paper` has Eq. (12) and a linear K; `:published` has the choices of the authors' code (docs/differences.md); `:from_coco` has the three deformable
-layers of the COCO network besides, so that its weights fit:
+Variants: `:paper` has Eq. (12) and a linear K; `:published` has the choices of the authors' code (docs/differences.md);
+`:from_coco` has the three deformable layers of the COCO network besides, so that its weights fit:
 
     python -m sognet_jax.convert --config=configs/cityscapes_r50.py:from_coco --source_categories=coco \
         --source=sognet_coco.pth --output=checkpoints/from_coco
