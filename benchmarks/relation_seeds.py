@@ -131,7 +131,7 @@ def train_candidate(
 
     logits, _ = train_seeds(
         config, loss, examples, seeds, start_scale=candidate.start_scale, optimizer=optimizer,
-        interceptor=normalise_pairs if candidate.normalised else None,
+        **({'interceptor': normalise_pairs} if candidate.normalised else {}),
     )  # fmt: skip
     return np.asarray(nn.sigmoid(logits))
 

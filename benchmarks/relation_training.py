@@ -131,7 +131,7 @@ def train_seeds(
     seeds: np.ndarray,
     *,
     start_scale: float = 1.0,
-    interceptor: nn.module.Interceptor | None = None,
+    interceptor: nn.module.Interceptor = lambda call, arguments, keywords, _: call(*arguments, **keywords),
     record: Callable[[jax.Array, Arrays], Any] | None = None,
     optimizer: optax.GradientTransformation | None = None,
 ) -> tuple[jax.Array, Any]:
@@ -152,14 +152,11 @@ def train_seeds(
     """
     network = build_network(config.model, category_set(config.categories))
     if optimizer is None:
-        optimizer, _ = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
+        optimizer, _ = build_optimizer(config.optimizer, config.batch_size, frozen_stages=0)
 
     def logits(params: Any, batch: Arrays) -> jax.Array:
-        compute = nn.apply(potential, network)
-        if interceptor is None:
-            return compute({'params': params}, batch)
         with nn.intercept_methods(interceptor):
-            return compute({'params': params}, batch)
+            return nn.apply(potential, network)({'params': params}, batch)
 
     def update(state: tuple[Any, Any], batch: Arrays) -> tuple[tuple[Any, Any], Any]:
         params, optimizer_state = state

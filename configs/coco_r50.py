@@ -37,20 +37,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.model = _model()
     config.objective = _objective()
     config.inference = _inference()
-
-    config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.learning_rate = 0.01  # for 8 images a step; in proportion to batch_size for others
-    config.optimizer.momentum = 0.9
-    config.optimizer.nesterov = True
-    config.optimizer.momentum_holds_rate = False  # published: True, without Nesterov
-    config.optimizer.bias_rate = 1.0  # factor on the learning rate of biases; published: 2.0
-    config.optimizer.weight_decay = 1e-4
-    config.optimizer.gradient_clip = 0.0  # norm of the gradient without the relation head's; 0 is off
-    config.optimizer.relation_clip = 5.0  # norm of the relation head's gradient; 0 is off
-    config.optimizer.warmup_steps = 1500
-    config.optimizer.warmup_factor = 0.1
-    config.optimizer.drops = (120_000, 160_000)
-    config.optimizer.drop_factor = 0.1
+    config.optimizer = _optimizer()
 
     config.data = ml_collections.ConfigDict()
     config.data.name = 'coco'
@@ -172,6 +159,23 @@ def _objective() -> dict:
         'outside': 'zero',
         'void_fraction': 0.0,  # UPSNet: 0.3, with inference.void_channel; 0: no void channel
         'relation_loss': 'order_cross_entropy',
+    }
+
+
+def _optimizer() -> dict:
+    return {
+        'learning_rate': 0.01,  # for 8 images a step; in proportion to batch_size for others
+        'momentum': 0.9,
+        'nesterov': True,
+        'momentum_holds_rate': False,  # published: True, without Nesterov
+        'bias_rate': 1.0,  # factor on the learning rate of biases; published: 2.0
+        'weight_decay': 1e-4,
+        'gradient_clip': 0.0,  # norm of the gradient without the relation head's; 0 is off
+        'relation_clip': 5.0,  # norm of the relation head's gradient; 0 is off
+        'warmup_steps': 1500,
+        'warmup_factor': 0.1,
+        'drops': (120_000, 160_000),
+        'drop_factor': 0.1,
     }
 
 
