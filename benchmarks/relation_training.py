@@ -28,8 +28,6 @@ Arrays = dict[str, jax.Array]
 
 MATRICES = ('overlap', 'order', 'true_order', 'decided')
 KEYS = ('classes', 'boxes', *MATRICES)
-MASKS_AT_ONCE = 2000
-
 SEEDS_AT_ONCE = 4
 """Few enough that what they compute stays in a cache."""
 
@@ -63,7 +61,6 @@ def load_examples(config: ml_collections.ConfigDict, steps: int, keys: tuple[str
     batches.close()
     source = prepare_split(config, config.data.eval_split)
     images = evaluation_batches(source, example_settings(config), 1, pixels=pixels)
-    # One orientation, as all others would be a second set of shapes.
     validation = [_chosen(image, keys) for image in images]
     training, validation = (
         {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} for parts in (training, validation)
@@ -90,11 +87,7 @@ def _with_slots(examples: dict[str, np.ndarray], slots: int) -> dict[str, np.nda
 
 def _chosen(batch: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     masks, boxes = (batch[name].reshape(-1, *batch[name].shape[-n:]) for name, n in (('masks', 2), ('boxes', 1)))
-    parts = [
-        _shrink(masks[start : start + MASKS_AT_ONCE], boxes[start : start + MASKS_AT_ONCE])
-        for start in range(0, len(masks), MASKS_AT_ONCE)
-    ]
-    small = np.concatenate(parts).reshape(*batch['masks'].shape[:-2], MASK_SIZE, MASK_SIZE)
+    small = np.asarray(_shrink(masks, boxes)).reshape(*batch['masks'].shape[:-2], MASK_SIZE, MASK_SIZE)
     return {'masks': small} | {name: batch[name] for name in keys}
 
 
