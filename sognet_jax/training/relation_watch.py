@@ -78,7 +78,12 @@ class RelationWatch:
 
 def _description(shares: PairShares, lines: int) -> str:
     """What is wrong, and the likely cause."""
-    if shares.saturated >= 50:
+    if math.isnan(shares.order_accuracy):
+        cause = (
+            "the data tell the order of no pair, which 'order' and 'order_cross_entropy' learn from; "
+            "objective.relation_loss = 'overlap' does without"
+        )
+    elif shares.saturated >= 50:
         cause = (
             f"on {shares.saturated:.0f} % of them both potentials are saturated, where 'overlap' and 'order' have no "
             "gradient: objective.relation_loss = 'order_cross_entropy' has one, a smaller objective.weights.relation "

@@ -7,10 +7,10 @@ import pytest
 from sognet_jax.training.relation_watch import PairShares, RelationWatch
 
 
-def shares(related, saturated=0, overlapping=100):
+def shares(related, saturated=0, overlapping=100, ordered=50):
     counts = {
         'overlapping_pairs': overlapping, 'related_pairs': related, 'saturated_pairs': saturated,
-        'ordered_pairs': overlapping // 2, 'rightly_ordered_pairs': related // 2,
+        'ordered_pairs': ordered * overlapping // 100, 'rightly_ordered_pairs': related // 2,
     }  # fmt: skip
     return PairShares.of(counts)
 
@@ -54,11 +54,14 @@ def test_silence_is_said_once_and_again_at_the_end(capsys, lines, warned, at_the
     assert steps_of_warnings(capsys, lines) == (warned, at_the_end)
 
 
-@pytest.mark.parametrize(('saturated', 'cause'), [(90, 'both potentials are saturated'), (3, 'not grown apart')])
-def test_the_warning_names_step_and_cause(capsys, saturated, cause):
+@pytest.mark.parametrize(
+    ('saturated', 'ordered', 'cause'),
+    [(90, 50, 'both potentials are saturated'), (3, 50, 'not grown apart'), (3, 0, 'tell the order of no pair')],
+)
+def test_the_warning_names_step_and_cause(capsys, saturated, ordered, cause):
     watch = RelationWatch(0, 2)
-    watch.look(20, shares(0, saturated))
-    watch.look(40, shares(0, saturated))
+    watch.look(20, shares(0, saturated, ordered=ordered))
+    watch.look(40, shares(0, saturated, ordered=ordered))
     message = capsys.readouterr().err
     assert message.startswith('WARNING: step 40: ') and cause in message and 'order_cross_entropy' in message
     assert message.count('\n') == 1
