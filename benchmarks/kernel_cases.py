@@ -13,10 +13,10 @@ import numpy as np
 from benchmarks import torch_peers
 from benchmarks.stepwise_fusion import draw_scene, fuse_stepwise
 from benchmarks.timing import Run
-from kernels.deform_conv import deform_conv2d
-from kernels.mask_statistics import mask_statistics
-from kernels.panoptic_fusion import panoptic_fusion
-from kernels.roi_align import pyramid_level, roi_align
+from sognet_jax.kernels.deform_conv import deform_conv2d
+from sognet_jax.kernels.mask_statistics import mask_statistics
+from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
+from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 
 IMAGE = (800, 1344)
 STRIDES = (4, 8, 16, 32)

@@ -22,7 +22,7 @@ Variants: `:paper` has Eq. (12) and a linear K; `:published` has the choices of 
 
 import ml_collections
 
-from configs import coco_r50
+from sognet_jax.configs import coco_r50
 
 VARIANTS = ('', 'paper', 'published', 'from_coco')
 

@@ -11,7 +11,7 @@ order accuracy against R* 99.0.
 
 import ml_collections
 
-from configs import shapes
+from sognet_jax.configs import shapes
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:

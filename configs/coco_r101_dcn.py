@@ -10,7 +10,7 @@ Variants: those of `configs/coco_r50.py`.
 
 import ml_collections
 
-from configs import coco_r50
+from sognet_jax.configs import coco_r50
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:

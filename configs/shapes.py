@@ -18,7 +18,7 @@ Variants, the rows of the paper's Tables 1 and 2 (docs/results.md has what they 
 
 import ml_collections
 
-from configs import coco_r50
+from sognet_jax.configs import coco_r50
 
 VARIANTS = ('', 'box', 'category', 'both', 'overlap', 'plain')
 

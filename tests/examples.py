@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from configs import shapes
 from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.configs import shapes
 
 
 def tiny_config():

@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 import pytest
 
-from configs import coco_r50
 from sognet_jax.categories import COCO
+from sognet_jax.configs import coco_r50
 from sognet_jax.convert.conversion import convert, recognise
 from sognet_jax.models.sognet import build_network, variable_shapes
 from tests import golden_files

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 
-from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
-from kernels.deform_conv import reference
+from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
+from sognet_jax.kernels.deform_conv import reference
 
 IMPLEMENTATIONS = (XLA, TRITON, INTERPRETED)
 
@@ -62,6 +62,6 @@ def deform_conv2d(
     if chosen == XLA:
         return reference.deform_conv2d(x, offset, weight, bias, mask, **options)
     # Only here: see triton_refusal.
-    from kernels.deform_conv import triton
+    from sognet_jax.kernels.deform_conv import triton
 
     return triton.deform_conv2d(x, offset, weight, bias, mask, **options, interpret=chosen == INTERPRETED)

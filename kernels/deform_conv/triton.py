@@ -16,8 +16,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from kernels.deform_conv.triton_backward import input_gradients, weight_gradient
-from kernels.deform_conv.triton_sampling import (
+from sognet_jax.kernels.deform_conv.triton_backward import input_gradients, weight_gradient
+from sognet_jax.kernels.deform_conv.triton_sampling import (
     SMALLEST_BLOCK,
     Geometry,
     Tiling,

@@ -11,7 +11,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from kernels.deform_conv.triton_sampling import (
+from sognet_jax.kernels.deform_conv.triton_sampling import (
     Geometry,
     Tiling,
     find_corners,
@@ -23,7 +23,7 @@ from kernels.deform_conv.triton_sampling import (
     sample,
     tile_pixels,
 )
-from kernels.triton_atomics import add_rows
+from sognet_jax.kernels.triton_atomics import add_rows
 
 _PARAMETERS = plt.CompilerParams(num_warps=8, num_stages=2)
 

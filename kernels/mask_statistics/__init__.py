@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from kernels.mask_statistics.reference import mask_statistics_xla
+from sognet_jax.kernels.mask_statistics.reference import mask_statistics_xla
 
 
 def mask_statistics(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 
-from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
-from kernels.panoptic_fusion import reference
-from kernels.panoptic_fusion.scene import Options
+from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
+from sognet_jax.kernels.panoptic_fusion import reference
+from sognet_jax.kernels.panoptic_fusion.scene import Options
 
 IMPLEMENTATIONS = (XLA, TRITON, INTERPRETED)
 
@@ -74,7 +74,7 @@ def panoptic_fusion(
     if chosen == XLA:
         return reference.panoptic_fusion(*arguments, partners=partners, options=options)
     # Only here: see triton_refusal.
-    from kernels.panoptic_fusion import triton
+    from sognet_jax.kernels.panoptic_fusion import triton
 
     return triton.panoptic_fusion(*arguments, partners=partners, options=options, interpret=chosen == INTERPRETED)
 

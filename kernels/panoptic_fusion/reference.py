@@ -8,8 +8,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
-from kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
+from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
+from sognet_jax.kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
 from sognet_jax.ops.overlap import presence
 from sognet_jax.ops.resize import interpolation_matrix
 from sognet_jax.ops.tiles import on_tiles, paste_in_tile, with_room

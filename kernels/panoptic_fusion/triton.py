@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE
-from kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
+from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE
+from sognet_jax.kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
 
 SIDE = 8
 """Of a tile, in pixels."""

@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
-from kernels.roi_align import by_platform, matmul, reference, windows
+from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
+from sognet_jax.kernels.roi_align import by_platform, matmul, reference, windows
 from sognet_jax.ops.boxes import area
 
 
 def _run_kernel(*arguments: Any, **options: Any) -> jax.Array:
     # Only here: see triton_refusal.
-    return importlib.import_module('kernels.roi_align.triton').roi_align(*arguments, **options)
+    return importlib.import_module('sognet_jax.kernels.roi_align.triton').roi_align(*arguments, **options)
 
 
 _FUNCTIONS = {

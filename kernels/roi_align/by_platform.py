@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels.roi_align import reference, windows
-from kernels.roi_align.windows import Plan
+from sognet_jax.kernels.roi_align import reference, windows
+from sognet_jax.kernels.roi_align.windows import Plan
 
 Features = tuple[jax.Array, ...]
 

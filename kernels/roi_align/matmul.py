@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from sognet_jax.kernels.roi_align.geometry import clamp, level_limits, sample_positions
 
 
 def roi_align(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from sognet_jax.kernels.roi_align.geometry import clamp, level_limits, sample_positions
 
 BOXES_AT_ONCE = 64
 

@@ -18,8 +18,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from kernels.roi_align.geometry import clamp, level_limits, sample_positions
-from kernels.triton_atomics import add_rows
+from sognet_jax.kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from sognet_jax.kernels.triton_atomics import add_rows
 
 CELLS = 8
 """Cells of a program: 7 x 7 and 14 x 14 cells leave few of them idle."""

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from sognet_jax.kernels.roi_align.geometry import clamp, level_limits, sample_positions
 from sognet_jax.ops.extent import divide_up
 
 TILE = 16

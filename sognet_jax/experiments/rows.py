@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from configs import shapes
+from sognet_jax.configs import shapes
 
 STEPS = 800
 """Training steps of a run: with its evaluation, under five minutes on two cores of a laptop."""

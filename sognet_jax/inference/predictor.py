@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kernels.mask_statistics import mask_statistics
-from kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.inference.detections import box_detections, panoptic_detections
+from sognet_jax.kernels.mask_statistics import mask_statistics
+from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kernels.deform_conv import deform_conv2d
+from sognet_jax.kernels.deform_conv import deform_conv2d
 
 Array = jax.Array
 NORMS = ('frozen_batch', 'group')

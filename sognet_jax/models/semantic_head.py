@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kernels.roi_align import roi_align
+from sognet_jax.kernels.roi_align import roi_align
 from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.layers import DeformableConv
 from sognet_jax.ops.extent import reduced, zero_outside

@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.categories import CategorySet
+from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.models.fpn import STRIDES, FeaturePyramid
 from sognet_jax.models.instance_heads import BoxHead, MaskHead
 from sognet_jax.models.relation_head import RelationHead

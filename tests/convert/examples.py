@@ -6,8 +6,8 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from configs import cityscapes_r50, coco_r50
 from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.configs import cityscapes_r50, coco_r50
 from sognet_jax.convert.names import published_entry, torchvision_entry
 from sognet_jax.models.sognet import build_network, variable_shapes
 

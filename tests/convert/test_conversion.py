@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from configs import coco_r50, coco_r101_dcn
+from sognet_jax.configs import coco_r50, coco_r101_dcn
 from sognet_jax.convert.conversion import convert, find_problems, missing_modules, recognise
 from sognet_jax.convert.sources import ConversionError
 from tests import golden_files, published

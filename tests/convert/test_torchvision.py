@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from configs import coco_r50
+from sognet_jax.configs import coco_r50
 from sognet_jax.convert.conversion import convert, recognise
 from sognet_jax.convert.sources import read_arrays
 from sognet_jax.models.resnet import ResNet

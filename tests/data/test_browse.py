@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from configs import coco_mini, shapes
 from sognet_jax.categories import IGNORE, SHAPES
+from sognet_jax.configs import coco_mini, shapes
 from sognet_jax.data.browse import browse, plain_examples, training_examples
 from sognet_jax.data.configured import prepare_split, training_source
 from sognet_jax.data.example_picture import PANEL, example_picture, paste_masks

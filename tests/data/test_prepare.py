@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from configs import coco_r50, shapes
+from sognet_jax.configs import coco_r50, shapes
 from sognet_jax.data.configured import prepare_split, training_source
 from sognet_jax.data.prepare import found_splits, main
 from sognet_jax.data.storage import RecordSource

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import shapes
 from sognet_jax.categories import SHAPES
+from sognet_jax.configs import shapes
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.shapes.builder import ShapesSettings, draw
 from sognet_jax.data.transforms import make_example

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from configs import shapes
 from sognet_jax.categories import SHAPES
+from sognet_jax.configs import shapes
 from sognet_jax.evaluation.order_rules import PairTable
 from sognet_jax.inference.label_prior import LabelPriorError, read_label_prior
 from sognet_jax.training.rule_mining import find_rules, mine

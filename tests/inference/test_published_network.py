@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import coco_r50
-from kernels.mask_statistics import mask_statistics
-from kernels.panoptic_fusion import panoptic_fusion
+from sognet_jax.configs import coco_r50
 from sognet_jax.inference.detections import box_detections, panoptic_detections
 from sognet_jax.inference.predictor import Inference, predict
+from sognet_jax.kernels.mask_statistics import mask_statistics
+from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
 from sognet_jax.ops.anchors import anchor_grid

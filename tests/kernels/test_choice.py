@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
+from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
 
 ALL = (XLA, TRITON, INTERPRETED)
 

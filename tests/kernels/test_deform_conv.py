@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.deform_conv import deform_conv2d
+from sognet_jax.kernels.deform_conv import deform_conv2d
 from tests import golden_files
 from tests.golden_files import close, nhwc
 

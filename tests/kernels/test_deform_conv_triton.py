@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.deform_conv import deform_conv2d, triton
+from sognet_jax.kernels.deform_conv import deform_conv2d, triton
 from tests.golden_files import close
 from tests.kernels.lowering import lower_for_cuda
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.mask_statistics import mask_statistics
+from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.ops import tiles
 from sognet_jax.ops.masks import paste_masks
 from tests import golden_files

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.stepwise_fusion import draw_scene, fuse_stepwise
-from kernels.panoptic_fusion import panoptic_fusion
+from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.ops import tiles
 from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.panoptic_fusion import triton
-from kernels.panoptic_fusion.scene import Options
+from sognet_jax.kernels.panoptic_fusion import triton
+from sognet_jax.kernels.panoptic_fusion.scene import Options
 from tests.kernels.lowering import lower_for_cuda
 from tests.kernels.test_panoptic_fusion import fuse, naive_fusion, random_scene
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kernels.roi_align
-from kernels.choice import INTERPRETED, TRITON
-from kernels.roi_align import pyramid_level, roi_align
+import sognet_jax.kernels.roi_align
+from sognet_jax.kernels.choice import INTERPRETED, TRITON
+from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from tests import golden_files
 from tests.golden_files import SHIFT
 from tests.kernels.runnable import RUNNABLE
@@ -96,8 +96,8 @@ def test_levels_are_the_published_ones(golden_path):
 @pytest.fixture
 def choice(monkeypatch):
     """Tells which implementation would run for pyramids of a size and type on a kind of device."""
-    for name in kernels.roi_align._FUNCTIONS:
-        monkeypatch.setitem(kernels.roi_align._FUNCTIONS, name, lambda *_, name=name, **__: name)
+    for name in sognet_jax.kernels.roi_align._FUNCTIONS:
+        monkeypatch.setitem(sognet_jax.kernels.roi_align._FUNCTIONS, name, lambda *_, name=name, **__: name)
 
     def choose(device, side, dtype=jnp.float32, implementation=None):
         monkeypatch.setattr(jax, 'default_backend', lambda: device)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.roi_align import roi_align
+from sognet_jax.kernels.roi_align import roi_align
 from tests.kernels.lowering import lower_for_cuda
 from tests.kernels.runnable import RUNNABLE
 
@@ -173,7 +173,7 @@ def test_no_boxes_are_no_error(implementation):
 @pytest.mark.parametrize(('boxes', 'size'), [(512, 7), (100, 14)])
 def test_kernels_lower_for_gpus(boxes, size, dtype):
     pytest.importorskip('jax.experimental.pallas.triton')
-    from kernels.roi_align import triton
+    from sognet_jax.kernels.roi_align import triton
 
     features = [jax.ShapeDtypeStruct((2, 200 >> i, 336 >> i, 256), dtype) for i in range(4)]
     arguments = jax.ShapeDtypeStruct((2, boxes, 4), jnp.float32), jax.ShapeDtypeStruct((2, boxes), jnp.int32)

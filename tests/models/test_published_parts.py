@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.convert.names import torchvision_entry
+from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.models.resnet import BottleneckBlock
 from sognet_jax.ops.resize import resize_bilinear
 from tests import golden_files, published

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.roi_align import roi_align
+from sognet_jax.kernels.roi_align import roi_align
 from sognet_jax.ops.extent import image_extent, is_inside, mean_inside, reduced, zero_outside
 from sognet_jax.ops.resize import resize_bilinear, resize_inside
 from tests.kernels.runnable import RUNNABLE

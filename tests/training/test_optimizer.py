@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from configs import coco_r50
+from sognet_jax.configs import coco_r50
 from sognet_jax.convert.names import published_entry
 from sognet_jax.models.sognet import variable_shapes
 from sognet_jax.training.optimizer import (

@@ -12,8 +12,8 @@ import pytest
 from flax import traverse_util
 from pycocotools import mask as coco_mask
 
-from configs import coco_r50
 from sognet_jax import losses
+from sognet_jax.configs import coco_r50
 from sognet_jax.convert.names import published_entry
 from sognet_jax.data.relations import find_pairs
 from sognet_jax.models.fpn import STRIDES
