@@ -32,12 +32,12 @@ from benchmarks.drawn_coco import draw_folder
 from benchmarks.machine import describe, in_process
 from benchmarks.usual_loader import Stopwatch, UsualLoader
 from sognet_jax.categories import COCO, SHAPES, CategorySet
-from sognet_jax.data import transforms
-from sognet_jax.data.coco import builder as coco
-from sognet_jax.data.pipeline import Augmentation, iterate, train_dataset
-from sognet_jax.data.preparation import store
-from sognet_jax.data.schema import Record
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.examples import transforms
+from sognet_jax.data.examples.pipeline import Augmentation, iterate, train_dataset
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import RecordSource
+from sognet_jax.data.sources.coco import builder as coco
+from sognet_jax.data.sources.preparation import store
 
 SOURCE = flags.DEFINE_string('source', None, 'Folder in the layout of COCO; scenes are drawn without one.')
 SPLIT = flags.DEFINE_string('split', 'val2017', 'Its split.')

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sognet_jax import losses
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import example_settings, prepare_split
-from sognet_jax.data.pipeline import evaluation_batches
+from sognet_jax.data.examples.pipeline import evaluation_batches
 from sognet_jax.models.sognet import MASK_SIZE, SOGNet, build_network
 from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.ops.overlap import overlap_relations

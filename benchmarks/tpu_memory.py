@@ -28,8 +28,8 @@ from jax.experimental import topologies
 from benchmarks.machine import describe
 from benchmarks.programs import inference_program, training_program
 from sognet_jax.data.configured import example_settings
-from sognet_jax.data.images import bare_record
-from sognet_jax.data.transforms import make_example
+from sognet_jax.data.examples.transforms import make_example
+from sognet_jax.data.records.images import bare_record
 from sognet_jax.models.sognet import variable_shapes
 from sognet_jax.training.step import TrainState
 

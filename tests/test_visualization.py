@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.data.png import encode_image
+from sognet_jax.data.records.png import encode_image
 from sognet_jax.files import write_whole
 from sognet_jax.visualization import (
     PanopticPicture,

@@ -19,14 +19,14 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sognet_jax.category_files import category_set
-from sognet_jax.data import pipeline
 from sognet_jax.data.configured import augmentation, example_settings, prepare_split, training_source
 from sognet_jax.data.example_picture import example_picture
-from sognet_jax.data.pipeline import SizedSource
-from sognet_jax.data.png import encode_image
-from sognet_jax.data.statistics import statistics, summary, table
+from sognet_jax.data.examples import pipeline
+from sognet_jax.data.examples.pipeline import SizedSource
+from sognet_jax.data.examples.statistics import statistics, summary, table
+from sognet_jax.data.examples.transforms import Example, make_example
+from sognet_jax.data.records.png import encode_image
 from sognet_jax.data.statistics_plots import statistics_figure
-from sognet_jax.data.transforms import Example, make_example
 from sognet_jax.files import write_whole
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')

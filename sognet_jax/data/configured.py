@@ -8,16 +8,16 @@ import ml_collections
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
-from sognet_jax.data.cityscapes import builder as cityscapes
-from sognet_jax.data.cityscapes.files import annotation_folder
-from sognet_jax.data.coco import builder as coco
-from sognet_jax.data.coco.files import annotation_files
-from sognet_jax.data.pipeline import Augmentation
-from sognet_jax.data.preparation import Preparation, store
-from sognet_jax.data.shapes import builder as shapes
-from sognet_jax.data.shapes.scene import SceneSettings
-from sognet_jax.data.storage import MixedSource, RecordSource
-from sognet_jax.data.transforms import ExampleSettings
+from sognet_jax.data.examples.pipeline import Augmentation
+from sognet_jax.data.examples.transforms import ExampleSettings
+from sognet_jax.data.records.storage import MixedSource, RecordSource
+from sognet_jax.data.sources.cityscapes import builder as cityscapes
+from sognet_jax.data.sources.cityscapes.files import annotation_folder
+from sognet_jax.data.sources.coco import builder as coco
+from sognet_jax.data.sources.coco.files import annotation_files
+from sognet_jax.data.sources.preparation import Preparation, store
+from sognet_jax.data.sources.shapes import builder as shapes
+from sognet_jax.data.sources.shapes.scene import SceneSettings
 
 NAMES = ('shapes', 'coco', 'coco_format', 'cityscapes')
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sognet_jax.categories import IGNORE, CategorySet
-from sognet_jax.data.transforms import MASK_SIDE, PANOPTIC_IGNORE, PANOPTIC_STRIDE, Example
+from sognet_jax.data.examples.transforms import MASK_SIDE, PANOPTIC_IGNORE, PANOPTIC_STRIDE, Example
 from sognet_jax.visualization import (
     FONT,
     INK,

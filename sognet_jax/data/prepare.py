@@ -18,11 +18,11 @@ from absl import logging
 from sognet_jax.categories import COCO, CategorySet
 from sognet_jax.category_files import read_categories
 from sognet_jax.data.configured import preparation_of
-from sognet_jax.data.overlap_file import write_overlaps
-from sognet_jax.data.preparation import Preparation, check, store
-from sognet_jax.data.problems import AnnotationError, Problem, report
-from sognet_jax.data.schema import Record
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.records.overlap_file import write_overlaps
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import RecordSource
+from sognet_jax.data.sources.preparation import Preparation, check, store
+from sognet_jax.data.sources.problems import AnnotationError, Problem, report
 
 USUAL_SPLITS = {'coco': ('train2017', 'val2017', 'test-dev2017'), 'cityscapes': ('train', 'val', 'test')}
 
@@ -120,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--report', help='file for the list of all problems')
     parser.add_argument('--overlaps', help='JSON file for the overlapping pairs of every image')
     parser.add_argument(
-        '--without_relations', action='store_true', help='Cityscapes without polygon files (data.relations = False)'
+        '--without_relations',
+        action='store_true',
+        help='Cityscapes without polygon files (data.relations = False)',
     )
     return parser
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.overlap_file import STATES
-from sognet_jax.data.statistics import MEDIUM, SMALL, Statistics, undecided_by_state
+from sognet_jax.data.examples.statistics import MEDIUM, SMALL, Statistics, undecided_by_state
+from sognet_jax.data.records.overlap_file import STATES
 
 BLUE, RED, GREY = '#266eb4', '#d64541', '#8c8c94'
 

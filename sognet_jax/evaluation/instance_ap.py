@@ -32,7 +32,7 @@ IOU_TYPES = {'mask': 'segm', 'box': 'bbox'}
 
 
 class Annotations(Protocol):
-    """The annotated instances of one image, as `data.schema.Instances` has them.
+    """The annotated instances of one image, as `data.records.schema.Instances` has them.
 
     Attributes:
         category: `[n]` thing class 0..T-1.

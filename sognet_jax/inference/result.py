@@ -30,7 +30,7 @@ class Frame:
 
     @classmethod
     def of(cls, example: dict[str, np.ndarray]) -> Frame:
-        """That of an example (`data.transforms.make_example`)."""
+        """That of an example (`data.examples.transforms.make_example`)."""
         sizes = (tuple(example[name].tolist()) for name in ('image_size', 'original_size'))
         return cls(*sizes, float(example['scale']))
 

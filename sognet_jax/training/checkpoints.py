@@ -1,6 +1,7 @@
 """Orbax checkpoints: the training state and the config, saved together.
 
-The stream of batches is a function of the seed and the step (`data.pipeline`): the state's step says where it was.
+The stream of batches is a function of the seed and the step (`data.examples.pipeline`): the state's step says where it
+was.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from sognet_jax.data import pipeline
 from sognet_jax.data.configured import augmentation, example_settings, training_source
+from sognet_jax.data.examples import pipeline
 
 
 class TrainBatches(Iterator[dict[str, Any]]):

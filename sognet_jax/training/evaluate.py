@@ -9,9 +9,9 @@ import ml_collections
 
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import has_annotations, prepare_split
-from sognet_jax.data.png import encode_image
-from sognet_jax.data.schema import Record
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.records.png import encode_image
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation.report import write_report
 from sognet_jax.evaluation.summary import Metrics, table, verdict, write_json
 from sognet_jax.evaluation.tally import ImageResult, Tally

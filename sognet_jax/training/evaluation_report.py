@@ -12,8 +12,8 @@ import numpy as np
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
-from sognet_jax.data.schema import Record
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation.error_pictures import SegmentErrors, error_picture, order_picture
 from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy
 from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments

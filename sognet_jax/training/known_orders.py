@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.data.schema import Record
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation import order_rules
 from sognet_jax.evaluation.order_rules import PairTable
 from sognet_jax.evaluation.summary import Metrics

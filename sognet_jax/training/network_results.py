@@ -15,10 +15,10 @@ from tqdm import tqdm
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import example_settings
-from sognet_jax.data.pipeline import evaluation_batches
-from sognet_jax.data.schema import Record
-from sognet_jax.data.storage import RecordSource
-from sognet_jax.data.transforms import choose_instances, relation_matrices
+from sognet_jax.data.examples.pipeline import evaluation_batches
+from sognet_jax.data.examples.transforms import choose_instances, relation_matrices
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.semantic_iou import confusion_matrix
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth

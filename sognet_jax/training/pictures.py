@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.schema import Record
+from sognet_jax.data.records.schema import Record
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth
 from sognet_jax.visualization import PanopticPicture, compose, overlap_graph, overlap_matrix, panoptic_overlay
 

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import example_settings
-from sognet_jax.data.images import ImageError, find_images, image_record
-from sognet_jax.data.png import encode_image
-from sognet_jax.data.schema import Record
-from sognet_jax.data.transforms import ExampleSettings, make_example, oriented, resize_factor
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example, oriented, resize_factor
+from sognet_jax.data.records.images import ImageError, find_images, image_record
+from sognet_jax.data.records.png import encode_image
+from sognet_jax.data.records.schema import Record
 from sognet_jax.files import write_whole
 from sognet_jax.id_maps import encode_ids
 from sognet_jax.inference.predictor import Inference, Prediction, predict

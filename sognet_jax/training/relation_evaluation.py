@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import example_settings
-from sognet_jax.data.pipeline import FILLER, evaluation_batches
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.examples.pipeline import FILLER, evaluation_batches
+from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation.order_tally import OrderTally
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.models.sognet import RELATION_HEAD, build_network, initialize_relation_head, variable_shapes

@@ -19,9 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.cityscapes.files import IMAGE_ENDING
-from sognet_jax.data.schema import Record
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import RecordSource
+from sognet_jax.data.sources.cityscapes.files import IMAGE_ENDING
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.tally import ImageResult
 from sognet_jax.files import write_whole

@@ -13,8 +13,8 @@ from sognet_jax.configs import coco_mini, shapes
 from sognet_jax.data.browse import browse, plain_examples, training_examples
 from sognet_jax.data.configured import prepare_split, training_source
 from sognet_jax.data.example_picture import PANEL, example_picture, paste_masks
-from sognet_jax.data.shapes.builder import ShapesSettings, draw
-from sognet_jax.data.transforms import ExampleSettings, make_example, mask_in_box
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example, mask_in_box
+from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 
 SETTINGS = ExampleSettings((128, 160), 128, 160, max_instances=10, num_stuff=SHAPES.num_stuff)
 GAP, HEADER = 12, 22

@@ -10,13 +10,13 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import CITYSCAPES
-from sognet_jax.data.cityscapes.builder import preparation
-from sognet_jax.data.cityscapes.labels import INSTANCE_LABELS, LABEL_IDS
-from sognet_jax.data.cityscapes.polygons import draw_polygon
-from sognet_jax.data.preparation import check, store
-from sognet_jax.data.problems import AnnotationError, report
-from sognet_jax.data.storage import RecordSource
-from sognet_jax.data.transforms import ExampleSettings, make_example
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example
+from sognet_jax.data.records.storage import RecordSource
+from sognet_jax.data.sources.cityscapes.builder import preparation
+from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, LABEL_IDS
+from sognet_jax.data.sources.cityscapes.polygons import draw_polygon
+from sognet_jax.data.sources.preparation import check, store
+from sognet_jax.data.sources.problems import AnnotationError, report
 from sognet_jax.id_maps import decode_ids
 from tests.data.cityscapes_fixture import (
     EMPTY,

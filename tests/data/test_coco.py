@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sognet_jax.categories import COCO
-from sognet_jax.data.coco.builder import preparation
-from sognet_jax.data.preparation import check, store
-from sognet_jax.data.problems import AnnotationError, report
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.records.storage import RecordSource
+from sognet_jax.data.sources.coco.builder import preparation
+from sognet_jax.data.sources.preparation import check, store
+from sognet_jax.data.sources.problems import AnnotationError, report
 from sognet_jax.id_maps import decode_ids, encode_ids
 
 HEIGHT, WIDTH = 40, 60

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sognet_jax.data.images import ImageError, find_images, image_record
-from sognet_jax.data.transforms import ExampleSettings, make_example
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example
+from sognet_jax.data.records.images import ImageError, find_images, image_record
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
 

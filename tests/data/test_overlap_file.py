@@ -7,10 +7,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from sognet_jax.data.coco.builder import preparation
-from sognet_jax.data.overlap_file import overlap_entry, pair_states, write_overlaps
-from sognet_jax.data.preparation import check
-from sognet_jax.data.shapes.builder import ShapesSettings, draw
+from sognet_jax.data.records.overlap_file import overlap_entry, pair_states, write_overlaps
+from sognet_jax.data.sources.coco.builder import preparation
+from sognet_jax.data.sources.preparation import check
+from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 
 COCO_MINI = pathlib.Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'coco_mini'
 

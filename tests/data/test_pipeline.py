@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from sognet_jax.data.images import image_record
-from sognet_jax.data.pipeline import (
+from sognet_jax.data.examples.pipeline import (
     FILLER,
     Augmentation,
     BatchPlan,
@@ -18,9 +17,10 @@ from sognet_jax.data.pipeline import (
     orientations,
     train_dataset,
 )
-from sognet_jax.data.shapes.builder import ShapesSettings, prepare
-from sognet_jax.data.storage import MixedSource, RecordSource
-from sognet_jax.data.transforms import ExampleSettings
+from sognet_jax.data.examples.transforms import ExampleSettings
+from sognet_jax.data.records.images import image_record
+from sognet_jax.data.records.storage import MixedSource, RecordSource
+from sognet_jax.data.sources.shapes.builder import ShapesSettings, prepare
 
 SETTINGS = ExampleSettings((64, 64), 64, 64, 4, 4)
 LONG = dataclasses.replace(SETTINGS, image_size=(64, 96), short_side=64, long_side=96)

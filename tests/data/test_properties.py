@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from sognet_jax.data.pipeline import Augmentation, iterate, train_dataset
-from sognet_jax.data.png import encode_image, encode_indices
-from sognet_jax.data.relations import NO_ROW, decide_pairs, find_pairs, map_rles
-from sognet_jax.data.schema import (
+from sognet_jax.data.examples.pipeline import Augmentation, iterate, train_dataset
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example
+from sognet_jax.data.records.png import encode_image, encode_indices
+from sognet_jax.data.records.relations import NO_ROW, decide_pairs, find_pairs, map_rles
+from sognet_jax.data.records.schema import (
     DECODERS,
     Instances,
     Pairs,
@@ -20,7 +21,6 @@ from sognet_jax.data.schema import (
     encode_record,
     features,
 )
-from sognet_jax.data.transforms import ExampleSettings, make_example
 
 NUM_STUFF, NUM_THINGS = 3, 4
 SETTINGS = ExampleSettings(image_size=(64, 96), short_side=50, long_side=90, max_instances=5, num_stuff=NUM_STUFF)

@@ -8,8 +8,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import COCO, IGNORE
-from sognet_jax.data.png import encode_image, encode_indices, index_ids
-from sognet_jax.data.relations import (
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example, resize_factor, resize_image
+from sognet_jax.data.records.png import encode_image, encode_indices, index_ids
+from sognet_jax.data.records.relations import (
     NO_ROW,
     OVERLAP_RATIO,
     decide_pairs,
@@ -19,8 +20,7 @@ from sognet_jax.data.relations import (
     match_segments_by_box,
     rle_boxes,
 )
-from sognet_jax.data.schema import Instances, Pairs, Record, Segments
-from sognet_jax.data.transforms import ExampleSettings, make_example, resize_factor, resize_image
+from sognet_jax.data.records.schema import Instances, Pairs, Record, Segments
 from tests import golden_files
 
 MEANS = np.array([102.9801, 115.9465, 122.7717], np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sognet_jax.data.relations import (
+from sognet_jax.data.records.relations import (
     NO_ROW,
     decide_pairs,
     find_pairs,

@@ -5,9 +5,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.data.shapes.builder import ShapesSettings, draw, prepare
-from sognet_jax.data.shapes.scene import SceneSettings
-from sognet_jax.data.storage import RecordSource
+from sognet_jax.data.records.storage import RecordSource
+from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw, prepare
+from sognet_jax.data.sources.shapes.scene import SceneSettings
 from sognet_jax.evaluation import order_rules
 
 SETTINGS = ShapesSettings()

@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from sognet_jax.data.images import bare_record
-from sognet_jax.data.problems import AnnotationError, Problem, report
-from sognet_jax.data.staging import CHUNK, Examined, discard, examine_all
+from sognet_jax.data.records.images import bare_record
+from sognet_jax.data.sources.problems import AnnotationError, Problem, report
+from sognet_jax.data.sources.staging import CHUNK, Examined, discard, examine_all
 
 COUNT = 3 * CHUNK + 5
 

@@ -8,12 +8,12 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.data.overlap_file import STATES
-from sognet_jax.data.schema import no_instances, no_pairs, no_segments
-from sognet_jax.data.shapes.builder import ShapesSettings, draw
-from sognet_jax.data.statistics import resize_factors, statistics, summary, table
+from sognet_jax.data.examples.statistics import resize_factors, statistics, summary, table
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example
+from sognet_jax.data.records.overlap_file import STATES
+from sognet_jax.data.records.schema import no_instances, no_pairs, no_segments
+from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.data.statistics_plots import statistics_figure
-from sognet_jax.data.transforms import ExampleSettings, make_example
 
 SETTINGS = ExampleSettings((64, 96), 64, 96, max_instances=4, num_stuff=SHAPES.num_stuff)
 

@@ -9,10 +9,16 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import IGNORE, SHAPES
-from sognet_jax.data.png import encode_image, encode_indices
-from sognet_jax.data.schema import Segments
-from sognet_jax.data.shapes.builder import ShapesSettings, draw
-from sognet_jax.data.transforms import ExampleSettings, make_example, published_frames, resize_factor, resize_image
+from sognet_jax.data.examples.transforms import (
+    ExampleSettings,
+    make_example,
+    published_frames,
+    resize_factor,
+    resize_image,
+)
+from sognet_jax.data.records.png import encode_image, encode_indices
+from sognet_jax.data.records.schema import Segments
+from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from tests import golden_files
 
 SETTINGS = ExampleSettings(

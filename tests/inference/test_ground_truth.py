@@ -7,8 +7,8 @@ import numpy as np
 from sognet_jax.categories import SHAPES
 from sognet_jax.configs import shapes
 from sognet_jax.data.configured import example_settings
-from sognet_jax.data.shapes.builder import ShapesSettings, draw
-from sognet_jax.data.transforms import make_example
+from sognet_jax.data.examples.transforms import make_example
+from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
 from sognet_jax.inference.predictor import Inference, Instances, fuse
 from sognet_jax.inference.segments import panoptic_segments

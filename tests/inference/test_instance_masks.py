@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sognet_jax.data.transforms import published_frames
+from sognet_jax.data.examples.transforms import published_frames
 from sognet_jax.inference.instance_masks import encode_masks, expand_boxes, original_boxes, paste_probabilities
 from tests import golden_files
 from tests.golden_files import SHIFT

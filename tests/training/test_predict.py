@@ -8,8 +8,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from sognet_jax.categories import CATEGORY_SETS, SHAPES
-from sognet_jax.data.images import ImageError
-from sognet_jax.data.shapes.scene import SceneSettings, draw_scene
+from sognet_jax.data.records.images import ImageError
+from sognet_jax.data.sources.shapes.scene import SceneSettings, draw_scene
 from sognet_jax.id_maps import decode_ids
 from sognet_jax.inference.scene import Overlap, Scene, SceneSegment
 from sognet_jax.models.sognet import build_network, initialize

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from sognet_jax import losses
 from sognet_jax.configs import coco_r50
 from sognet_jax.convert.names import published_entry
-from sognet_jax.data.relations import find_pairs
+from sognet_jax.data.records.relations import find_pairs
 from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
 from sognet_jax.ops.anchors import anchor_grid

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from sognet_jax.categories import CITYSCAPES, SHAPES
-from sognet_jax.data.shapes.builder import ShapesSettings, draw
+from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.tally import ImageResult, Tally
 from sognet_jax.training.network_results import image_truth

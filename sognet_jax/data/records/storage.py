@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import categories_from_json, categories_to_json
-from sognet_jax.data.schema import DECODERS, Record, decode_record, encode_record, features
+from sognet_jax.data.records.schema import DECODERS, Record, decode_record, encode_record, features
 
 Splits = Mapping[str, Iterable[Record]]
 

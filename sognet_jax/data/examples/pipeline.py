@@ -13,8 +13,8 @@ from typing import Protocol
 import grain
 import numpy as np
 
-from sognet_jax.data.schema import Record
-from sognet_jax.data.transforms import Example, ExampleSettings, make_example, oriented
+from sognet_jax.data.examples.transforms import Example, ExampleSettings, make_example, oriented
+from sognet_jax.data.records.schema import Record
 
 ENDLESS = 1 << 40
 """More steps, and more epochs, than anybody trains; grain's own endless repetition overflows."""

@@ -13,7 +13,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from sognet_jax.data.problems import AnnotationError, Problem
+from sognet_jax.data.sources.problems import AnnotationError, Problem
 
 IMAGE_ENDING = '_leftImg8bit.png'
 

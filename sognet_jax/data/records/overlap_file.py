@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sognet_jax.data.schema import NO_SEGMENT, Record
+from sognet_jax.data.records.schema import NO_SEGMENT, Record
 from sognet_jax.files import write_whole
 
 STATES = ('one_sided', 'split', 'neither', 'one_absent', 'no_panoptic')

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from sognet_jax.categories import COCO, CategorySet
 from sognet_jax.category_files import categories_to_json
-from sognet_jax.data.coco.annotations import ImageTask, examine, image_tasks
-from sognet_jax.data.coco.files import annotation_files, read_split
-from sognet_jax.data.preparation import Preparation
-from sognet_jax.data.problems import Problem
-from sognet_jax.data.storage import RecordBuilder
+from sognet_jax.data.records.storage import RecordBuilder
+from sognet_jax.data.sources.coco.annotations import ImageTask, examine, image_tasks
+from sognet_jax.data.sources.coco.files import annotation_files, read_split
+from sognet_jax.data.sources.preparation import Preparation
+from sognet_jax.data.sources.problems import Problem
 
 
 class Coco(RecordBuilder):

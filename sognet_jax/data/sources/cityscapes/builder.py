@@ -7,11 +7,11 @@ import pathlib
 from collections.abc import Sequence
 
 from sognet_jax.categories import CITYSCAPES
-from sognet_jax.data.cityscapes.annotations import examine
-from sognet_jax.data.cityscapes.files import WITHOUT_ANNOTATIONS, ImageTask, image_tasks, require_split
-from sognet_jax.data.preparation import Preparation
-from sognet_jax.data.problems import Problem
-from sognet_jax.data.storage import RecordBuilder
+from sognet_jax.data.records.storage import RecordBuilder
+from sognet_jax.data.sources.cityscapes.annotations import examine
+from sognet_jax.data.sources.cityscapes.files import WITHOUT_ANNOTATIONS, ImageTask, image_tasks, require_split
+from sognet_jax.data.sources.preparation import Preparation
+from sognet_jax.data.sources.problems import Problem
 
 
 class Cityscapes(RecordBuilder):

@@ -19,8 +19,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sognet_jax.data.problems import Problem
-from sognet_jax.data.schema import Record
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.sources.problems import Problem
 from sognet_jax.files import write_whole
 
 CHUNK = 32

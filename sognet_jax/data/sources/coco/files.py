@@ -17,7 +17,7 @@ import pathlib
 from typing import Any
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.problems import AnnotationError, Problem
+from sognet_jax.data.sources.problems import AnnotationError, Problem
 
 Entry = dict[str, Any]
 

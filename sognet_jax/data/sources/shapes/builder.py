@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.data import storage
-from sognet_jax.data.schema import Record
-from sognet_jax.data.shapes.scene import SceneSettings, draw_scene
+from sognet_jax.data.records import storage
+from sognet_jax.data.records.schema import Record
+from sognet_jax.data.sources.shapes.scene import SceneSettings, draw_scene
 
 
 @dataclasses.dataclass(frozen=True)

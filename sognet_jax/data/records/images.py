@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from sognet_jax.data.png import encode_indices
-from sognet_jax.data.schema import Record, no_instances, no_pairs, no_segments
+from sognet_jax.data.records.png import encode_indices
+from sognet_jax.data.records.schema import Record, no_instances, no_pairs, no_segments
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Files of a folder that count as images; a file that is named itself may be called anything."""

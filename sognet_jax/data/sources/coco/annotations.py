@@ -10,11 +10,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.coco.files import CocoSplit, Entry, annotation_files
-from sognet_jax.data.images import bare_record, decode_image
-from sognet_jax.data.png import MAX_SEGMENTS, encode_indices, index_ids
-from sognet_jax.data.problems import Problem
-from sognet_jax.data.relations import (
+from sognet_jax.data.records.images import bare_record, decode_image
+from sognet_jax.data.records.png import MAX_SEGMENTS, encode_indices, index_ids
+from sognet_jax.data.records.relations import (
     NO_ROW,
     RLE,
     UNDECIDED,
@@ -25,8 +23,10 @@ from sognet_jax.data.relations import (
     match_segments_by_box,
     rle_boxes,
 )
-from sognet_jax.data.schema import NO_SEGMENT, Instances, Pairs, Record, Segments, no_pairs, no_segments
-from sognet_jax.data.staging import Examined
+from sognet_jax.data.records.schema import NO_SEGMENT, Instances, Pairs, Record, Segments, no_pairs, no_segments
+from sognet_jax.data.sources.coco.files import CocoSplit, Entry, annotation_files
+from sognet_jax.data.sources.problems import Problem
+from sognet_jax.data.sources.staging import Examined
 from sognet_jax.id_maps import NUM_IDS, decode_ids
 
 BOX_TOLERANCE = 1.0

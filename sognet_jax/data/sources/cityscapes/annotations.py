@@ -17,15 +17,15 @@ import cv2
 import numpy as np
 
 from sognet_jax.categories import CITYSCAPES
-from sognet_jax.data.cityscapes.files import ImageTask
-from sognet_jax.data.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABELS
-from sognet_jax.data.cityscapes.polygons import Polygon, draw_polygon, read_polygons
-from sognet_jax.data.images import bare_record, decode_image
-from sognet_jax.data.png import encode_indices
-from sognet_jax.data.problems import Problem
-from sognet_jax.data.relations import RLE, UNDECIDED, decide_pairs, find_pairs, map_rles, rle_boxes
-from sognet_jax.data.schema import Instances, Pairs, Record, Segments, no_pairs
-from sognet_jax.data.staging import Examined
+from sognet_jax.data.records.images import bare_record, decode_image
+from sognet_jax.data.records.png import encode_indices
+from sognet_jax.data.records.relations import RLE, UNDECIDED, decide_pairs, find_pairs, map_rles, rle_boxes
+from sognet_jax.data.records.schema import Instances, Pairs, Record, Segments, no_pairs
+from sognet_jax.data.sources.cityscapes.files import ImageTask
+from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABELS
+from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
+from sognet_jax.data.sources.problems import Problem
+from sognet_jax.data.sources.staging import Examined
 
 MAX_ID = 2**16
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sognet_jax.data.relations import RLE
+from sognet_jax.data.records.relations import RLE
 
 NO_SEGMENT = 0
 """Segment id of unlabelled pixels in a panoptic map, and of instances that have no segment."""

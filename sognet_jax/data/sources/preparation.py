@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data import staging, storage
-from sognet_jax.data.problems import AnnotationError, Problem
-from sognet_jax.data.staging import Examined, Findings
+from sognet_jax.data.records import storage
+from sognet_jax.data.sources import staging
+from sognet_jax.data.sources.problems import AnnotationError, Problem
+from sognet_jax.data.sources.staging import Examined, Findings
 
 HINT = (
     'Nothing was stored. Mend the files, or prepare the data without what is broken: '

@@ -13,10 +13,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.data.png import encode_image, encode_indices, index_ids
-from sognet_jax.data.relations import decide_pairs, find_pairs, map_rles
-from sognet_jax.data.schema import Instances, Pairs, Record, Segments
-from sognet_jax.data.shapes.drawing import outline_mask, paint_object, stuff_texture
+from sognet_jax.data.records.png import encode_image, encode_indices, index_ids
+from sognet_jax.data.records.relations import decide_pairs, find_pairs, map_rles
+from sognet_jax.data.records.schema import Instances, Pairs, Record, Segments
+from sognet_jax.data.sources.shapes.drawing import outline_mask, paint_object, stuff_texture
 
 TIERS = (('tray', 'rug'), ('ball', 'box', 'cone', 'cross', 'egg'), ('star', 'ring', 'leaf'))
 TIER_OF = {name: tier for tier, names in enumerate(TIERS) for name in names}

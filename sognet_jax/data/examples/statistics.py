@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.overlap_file import STATES, pair_states
-from sognet_jax.data.schema import Record
-from sognet_jax.data.transforms import ExampleSettings, oriented, resize_factor
+from sognet_jax.data.examples.transforms import ExampleSettings, oriented, resize_factor
+from sognet_jax.data.records.overlap_file import STATES, pair_states
+from sognet_jax.data.records.schema import Record
 
 SMALL, MEDIUM = 32, 96
 """Square roots of the mask areas, in pixels of the original image, that part small, medium and large (as COCO does)."""

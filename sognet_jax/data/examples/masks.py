@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sognet_jax.data.relations import RLE
+from sognet_jax.data.records.relations import RLE
 
 MASK_SIDE = 112
 

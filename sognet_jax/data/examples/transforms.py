@@ -9,8 +9,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import IGNORE
-from sognet_jax.data.instance_masks import MASK_SIDE, mask_in_box, masks_in_boxes  # noqa: F401
-from sognet_jax.data.schema import Instances, Record, Segments
+from sognet_jax.data.examples.masks import MASK_SIDE, mask_in_box, masks_in_boxes  # noqa: F401
+from sognet_jax.data.records.schema import Instances, Record, Segments
 
 PANOPTIC_STRIDE = 4
 PANOPTIC_IGNORE = -1

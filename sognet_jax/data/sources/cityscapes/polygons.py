@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sognet_jax.data.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, parse_label
-from sognet_jax.data.problems import Problem
-from sognet_jax.data.relations import RLE
+from sognet_jax.data.records.relations import RLE
+from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, parse_label
+from sognet_jax.data.sources.problems import Problem
 
 FURTHEST = 2**15
 """Coordinates beyond this are broken; OpenCV's drawing works up to here."""
