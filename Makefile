@@ -34,7 +34,7 @@ demo:
 	$(VENV)/bin/python eval.py --config=configs/shapes.py --checkpoint=$(RUN)
 
 tables: $(VENV)/.installed
-	$(VENV)/bin/python -m sognet_jax.experiments
+	$(VENV)/bin/python -m sognet_jax.programs.tables
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

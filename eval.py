@@ -7,9 +7,9 @@ results are kept in the formats that the servers of COCO and Cityscapes take, an
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from sognet_jax.checkpoints import run_folder
 from sognet_jax.cpu_convolutions import choose_eigen
-from sognet_jax.training.checkpoints import run_folder
-from sognet_jax.training.evaluate import evaluate, evaluate_saved
+from sognet_jax.programs.evaluate import evaluate, evaluate_saved
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
 CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.')

@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sognet_jax.cpu_convolutions import choose_eigen
-from sognet_jax.training.predict import predict_images
+from sognet_jax.programs.predict import predict_images
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
 CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.')
@@ -21,7 +21,8 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax narrates every step; what fails is raised
     if len(arguments) < 2:
         raise app.UsageError('no images: name files, or folders of images, behind the flags')
-    predict_images(CONFIG.value, CHECKPOINT.value, OUTPUT.value, arguments[1:])
+    count = predict_images(CONFIG.value, CHECKPOINT.value, OUTPUT.value, arguments[1:])
+    print(f'{OUTPUT.value}/predictions.json, and pictures and panoptic PNGs of {count} images beside it')
 
 
 if __name__ == '__main__':

@@ -4,6 +4,9 @@ Fields of the config are overridden as `--config.optimizer.learning_rate=0.02`. 
 training goes on from the newest checkpoint.
 """
 
+import functools
+import sys
+
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -20,7 +23,7 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
-    train(CONFIG.value, WORKDIR.value)
+    train(CONFIG.value, WORKDIR.value, say=functools.partial(print, file=sys.stderr, flush=True))
 
 
 if __name__ == '__main__':

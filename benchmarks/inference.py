@@ -29,13 +29,13 @@ from ml_collections import config_flags
 
 from benchmarks.timing import Run, resident_bytes
 from sognet_jax.categories import CATEGORY_SETS
+from sognet_jax.checkpoints import restore_variables
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import make_example
 from sognet_jax.data.records.images import image_record
-from sognet_jax.inference.predictor import Inference, Instances, detect, fuse, predict, propose
+from sognet_jax.inference.prediction import Inference, Instances, detect, fuse, predict, propose
 from sognet_jax.models.sognet import Pyramid, SOGNet, build_network, initialize, variable_shapes
-from sognet_jax.training.checkpoints import restore_variables
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment.')
 CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Checkpoint of its network; random weights without one.')

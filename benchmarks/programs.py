@@ -11,7 +11,7 @@ import ml_collections
 import optax
 
 from sognet_jax.categories import CATEGORY_SETS
-from sognet_jax.inference.predictor import Inference, predict
+from sognet_jax.inference.prediction import Inference, predict
 from sognet_jax.models.sognet import SOGNet, build_network
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer

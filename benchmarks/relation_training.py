@@ -21,7 +21,7 @@ from sognet_jax.data.examples.pipeline import evaluation_batches
 from sognet_jax.models.sognet import MASK_SIZE, SOGNet, build_network
 from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.ops.overlap import overlap_relations
-from sognet_jax.training.data import TrainBatches
+from sognet_jax.training.batches import TrainBatches
 from sognet_jax.training.optimizer import build_optimizer
 
 Arrays = dict[str, jax.Array]

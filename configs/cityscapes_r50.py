@@ -6,7 +6,7 @@ not use.
 What the paper leaves to "following UPSNet": semantic weight 1.0, two deformable layers, 1024 x 2048 in testing, stuff
 under 2048 pixels void. The paper reports PQ 60.0 on the validation set, from a COCO-trained network.
 
-    python -m sognet_jax.data.prepare cityscapes --source /path/to/cityscapes --data_dir data
+    python -m sognet_jax.programs.prepare cityscapes --source /path/to/cityscapes --data_dir data
     python train.py --config=configs/cityscapes_r50.py --workdir=runs/cityscapes \
         --config.data.source=/path/to/cityscapes
 
@@ -16,7 +16,7 @@ polygon files. This config has not been trained here.
 Variants: `:paper` has Eq. (12) and a linear K; `:published` has the choices of the authors' code (docs/differences.md);
 `:from_coco` has the three deformable layers of the COCO network besides, so that its weights fit:
 
-    python -m sognet_jax.convert --config=configs/cityscapes_r50.py:from_coco --source_categories=coco \
+    python -m sognet_jax.programs.convert --config=configs/cityscapes_r50.py:from_coco --source_categories=coco \
         --source=sognet_coco.pth --output=checkpoints/from_coco
 """
 

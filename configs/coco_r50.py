@@ -6,8 +6,8 @@ The source is the official layout: `annotations/{instances,panoptic}_{train,val}
 `train2017/`, `val2017/`. 180,000 steps at batch 8 (one image on each of 8 GPUs in the paper).
 
 The paper reports PQ 43.7, SQ 78.7, RQ 53.5 on val2017. This config has not been trained to the end here. Without
-`--config.train.initialize_from=...` (an ImageNet backbone, see `python -m sognet_jax.convert --help`) the backbone
-starts from random weights.
+`--config.train.initialize_from=...` (an ImageNet backbone, see `python -m sognet_jax.programs.convert --help`) the
+backbone starts from random weights.
 
 Who covers whom is learned from R*, by the cross entropy of M, with a ReLU behind K (docs/relations.md): the head alone
 learns it on real annotations in 300 steps, from every seed that was tried.
@@ -183,7 +183,7 @@ def _inference() -> dict:
     return {
         # Or what the paper compares with: 'panoptic_head' (without relations), 'heuristics', 'label_prior'.
         'method': 'relations',
-        'label_prior': '',  # the file of the last one, see `python -m sognet_jax.training.label_prior`
+        'label_prior': '',  # the file of the last one, see `python -m sognet_jax.programs.mine_label_prior`
         'free_fraction': 0.7,  # of the last two: what has to be free of an instance's mask
         'proposals_per_level': 1000,
         'proposals': 1000,

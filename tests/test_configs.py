@@ -11,7 +11,7 @@ import pytest
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dcn, shapes
 from sognet_jax.data.configured import example_settings, has_annotations, prepare_split
-from sognet_jax.inference.predictor import Inference
+from sognet_jax.inference.prediction import Inference
 from sognet_jax.models.sognet import build_network, variable_shapes
 from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective

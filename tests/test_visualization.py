@@ -6,7 +6,7 @@ import numpy as np
 from sognet_jax.categories import SHAPES
 from sognet_jax.data.records.png import encode_image
 from sognet_jax.files import write_whole
-from sognet_jax.visualization import (
+from sognet_jax.pictures.drawing import (
     PanopticPicture,
     compose,
     inner_points,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+
+from sognet_jax.categories import CategorySet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +112,24 @@ def fit_combined_rule(table: PairTable) -> Rule:
     rest = ~by_category(table)
     geometry = fit_geometry_rule(PairTable(table.classes[rest], table.boxes[rest], table.covered[rest]))
     return lambda pairs: np.where(by_category(pairs), category(pairs), geometry(pairs))
+
+
+def find_rules(table: PairTable, categories: CategorySet, least_pairs: int, least_share: float) -> list[dict[str, Any]]:
+    """The rules that pairs of known order give, those with the most pairs first; see `inference.label_prior`."""
+    covers = count_covers(table, categories.num_things).T  # [a, b]: a lay on b
+    pairs = covers + covers.T
+    share = covers / np.maximum(pairs, 1)
+    on, under = np.nonzero((pairs >= least_pairs) & (share >= least_share) & (share > 0.5))
+    rules = [
+        {
+            'on': categories.things[a].name,
+            'under': categories.things[b].name,
+            'pairs': int(pairs[a, b]),
+            'share': round(float(share[a, b]), 4),
+        }
+        for a, b in zip(on, under, strict=True)
+    ]
+    return sorted(rules, key=lambda rule: (-rule['pairs'], rule['on'], rule['under']))
 
 
 def _features(boxes: np.ndarray) -> list[np.ndarray]:

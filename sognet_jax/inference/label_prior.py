@@ -2,7 +2,7 @@
 
     {"data": ..., "rules": [{"on": "tie", "under": "person", "pairs": 120, "share": 0.99}, ...]}
 
-`python -m sognet_jax.training.label_prior` makes one from training annotations; it can be written by hand as well.
+`python -m sognet_jax.programs.mine_label_prior` makes one from training annotations; it can be written by hand as well.
 """
 
 from __future__ import annotations

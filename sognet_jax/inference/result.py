@@ -8,9 +8,9 @@ import numpy as np
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.inference.heuristics import heuristic_segments
-from sognet_jax.inference.instance_masks import original_boxes, paste_probabilities
 from sognet_jax.inference.label_prior import read_label_prior
-from sognet_jax.inference.predictor import WITHOUT_PANOPTIC_HEAD, Inference, Instances, Prediction
+from sognet_jax.inference.pasting import original_boxes, paste_probabilities
+from sognet_jax.inference.prediction import WITHOUT_PANOPTIC_HEAD, Inference, Instances, Prediction
 from sognet_jax.inference.segments import Segment, panoptic_segments, restore_labels
 
 

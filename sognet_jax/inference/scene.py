@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sognet_jax.inference.predictor import Prediction
+from sognet_jax.categories import CategorySet
+from sognet_jax.inference.prediction import Prediction
 from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.inference.segments import Segment
 
@@ -80,6 +81,26 @@ def describe_scene(prediction: Prediction, segmenter: Segmenter, frame: Frame) -
     relations = prediction.relations[np.ix_(slots, slots)]
     instance_ids = [segment.id for segment in described if segment.instance >= 0]
     return Scene(ids, described, relations, _overlaps(relations, instance_ids))
+
+
+def scene_entry(scene: Scene, categories: CategorySet) -> dict[str, Any]:
+    """What `predictions.json` says about one image: size, segments and overlap pairs."""
+    return {
+        'height': scene.ids.shape[0],
+        'width': scene.ids.shape[1],
+        'segments': [
+            {
+                'id': segment.id,
+                'class': categories.all[segment.category].name,
+                'thing': segment.instance >= 0,
+                'score': None if segment.score is None else round(segment.score, 4),
+                'area': segment.area,
+                'box': segment.box,
+            }
+            for segment in scene.segments
+        ],
+        'overlaps': [overlap._asdict() | {'strength': round(overlap.strength, 4)} for overlap in scene.overlaps],
+    }
 
 
 def _measure(ids: np.ndarray, segments: list[Segment], scores: np.ndarray) -> list[SceneSegment]:

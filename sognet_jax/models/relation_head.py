@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,20 @@ import jax.numpy as jnp
 from sognet_jax.ops.overlap import overlap_relations
 
 FORMS = ('paper', 'published')
+
+
+class Relations(NamedTuple):
+    """What the relation head says of the instances of a batch.
+
+    Attributes:
+        takes_part: `[B, N]` bool, instances that overlap another one.
+        potential: `[B, N, N]` logits of M.
+        matrix: `[B, N, N]` O, Eq. (5).
+    """
+
+    takes_part: jax.Array
+    potential: jax.Array
+    matrix: jax.Array
 
 
 def relative_geometry(boxes: jax.Array) -> jax.Array:

@@ -14,12 +14,13 @@ from sognet_jax.categories import CategorySet
 from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.models.fpn import STRIDES, FeaturePyramid
 from sognet_jax.models.instance_heads import BoxHead, MaskHead
-from sognet_jax.models.relation_head import RelationHead
+from sognet_jax.models.relation_head import RelationHead, Relations
 from sognet_jax.models.resnet import ResNet
 from sognet_jax.models.rpn import RegionProposalNetwork
 from sognet_jax.models.semantic_head import SemanticHead
 from sognet_jax.ops.extent import image_extent, zero_outside
 from sognet_jax.ops.masks import crop_resize_masks
+from sognet_jax.ops.overlap import overlap_relations
 
 MASK_SIZE = 28
 """Side of the mask logits and of the appearance feature m_i."""
@@ -105,10 +106,17 @@ class SOGNet(nn.Module):
         """The overlap relation matrix O, `[B, N, N]`: see `RelationHead`."""
         return self.relation_head(classes, boxes, masks, takes_part)
 
-    def annotated_potential(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array) -> jax.Array:
-        """The logits of M, `[B, N, N]`, of annotated instances with `[B, N, 112, 112]` masks inside their boxes."""
+    def relate_annotated(self, batch: Mapping[str, jax.Array]) -> Relations:
+        """The relations of the annotated instances of a batch (crowd and empty slots overlap nothing).
+
+        Args:
+            batch: `classes`, `boxes`, `masks` and `overlap` of the data contract.
+        """
         shrink = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_SIZE))
-        return self.relation_head.potential(classes, boxes, shrink(masks.astype(jnp.float32), boxes))
+        takes_part = jnp.any(batch['overlap'], axis=-1)
+        masks = shrink(batch['masks'].astype(jnp.float32), batch['boxes'])
+        potential = self.relation_head.potential(batch['classes'], batch['boxes'], masks)
+        return Relations(takes_part, potential, overlap_relations(nn.sigmoid(potential), takes_part))
 
     def __call__(self, image: jax.Array, boxes: jax.Array, classes: jax.Array) -> None:
         """Runs every part once, to initialise the parameters."""
@@ -172,9 +180,14 @@ def initialize(network: SOGNet, seed: int) -> dict[str, Any]:
 
 def initialize_relation_head(network: SOGNet, seed: int) -> dict[str, Any]:
     """Fresh variables of the relation head alone, the same that `initialize` gives it."""
-    arguments = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1, 4)), jnp.zeros((1, 1, MASK_SIZE, MASK_SIZE))
-    start = jax.jit(functools.partial(network.init, method='annotated_potential'))
-    return dict(start(jax.random.key(seed, impl='rbg'), *arguments))
+    batch = {
+        'classes': jnp.zeros((1, 1), jnp.int32),
+        'boxes': jnp.zeros((1, 1, 4)),
+        'masks': jnp.zeros((1, 1, MASK_SIZE, MASK_SIZE)),
+        'overlap': jnp.zeros((1, 1, 1), bool),
+    }
+    start = jax.jit(functools.partial(network.init, method='relate_annotated'))
+    return dict(start(jax.random.key(seed, impl='rbg'), batch))
 
 
 def variable_shapes(network: SOGNet, start: Callable[[SOGNet, int], dict[str, Any]] = initialize) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 
 from sognet_jax.category_files import category_set
+from sognet_jax.checkpoints import Checkpoints, latest_step, restore_variables
 from sognet_jax.models.sognet import (
     RELATION_HEAD,
     build_network,
@@ -18,8 +19,7 @@ from sognet_jax.models.sognet import (
     initialize_relation_head,
     variable_shapes,
 )
-from sognet_jax.training.checkpoints import Checkpoints, latest_step, restore_variables
-from sognet_jax.training.data import TrainBatches
+from sognet_jax.training.batches import TrainBatches
 from sognet_jax.training.objective import build_objective, relation_training_loss, training_losses
 from sognet_jax.training.optimizer import build_optimizer
 from sognet_jax.training.progress import Progress, check_finite
@@ -73,12 +73,13 @@ def trained_part(config: ml_collections.ConfigDict) -> str | None:
     return RELATION_HEAD if config.train.only else None
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> TrainState:
+def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, say: Callable[[str], None]) -> TrainState:
     """Trains to `config.train.steps`, going on from the newest checkpoint in `workdir`.
 
     Args:
         config: an experiment of `configs/`.
         workdir: gets `checkpoints/` and `tensorboard/`.
+        say: gets lines for the console: one every `train.log_every` steps, and warnings.
 
     Returns:
         The state after the last step.
@@ -105,14 +106,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
             progress.add(values)
             last = step == config.train.steps
             if step % config.train.log_every == 0 or last:
-                shares = progress.write(step, float(run.schedule(step - 1)))
-                if config.objective.weights.relation:
-                    watch.look(step, shares)
+                line, shares = progress.write(step, float(run.schedule(step - 1)))
+                say(line)
+                if config.objective.weights.relation and watch.look(step, shares):
+                    say(watch.warning)
             if step % config.train.checkpoint_every == 0 or last:
                 checkpoints.save(state, config.to_dict())
     finally:
         checkpoints.close()
         progress.close()
         batches.close()
-    watch.conclude()
+    if watch.warning:
+        say(watch.warning)
     return state

@@ -22,7 +22,7 @@ from sognet_jax.targets.proposals import SampledProposals, sample_proposals
 from sognet_jax.targets.semantic import semantic_box_targets
 from sognet_jax.targets.void import void_targets
 from sognet_jax.training.pixel_losses import PANOPTIC_STRIDE, ShownInstances, panoptic_losses, semantic_losses
-from sognet_jax.training.relation import RELATION_LOSSES, Batch, count_pairs, relate_annotated, relation_losses
+from sognet_jax.training.relation import RELATION_LOSSES, Batch, count_pairs, relation_losses
 
 Losses = dict[str, jax.Array]
 Counts = Mapping[str, jax.Array]
@@ -94,7 +94,7 @@ def relation_training_loss(
             is drawn with the keys.
     """
     del keys
-    relations = relate_annotated(network, batch)
+    relations = network.relate_annotated(batch)
     values = relation_losses(relations, batch, objective.relation_loss)
     return {'relation': jnp.mean(values * batch['has_instances'])}, count_pairs(relations, batch)
 
@@ -214,7 +214,7 @@ def losses_of_assignment(
     instances |= _rpn_losses(anchor_predictions, assignment, objective)
     semantic_logits = network.segment_semantics(features, batch['image_size'])
     semantic = {'semantic': semantic_losses(semantic_logits, batch['semantic'])}
-    relations = relate_annotated(network, batch)
+    relations = network.relate_annotated(batch)
     # R needs instance annotations alone; R* of Eq. (14) has no decided pair without the others.
     instances['relation'] = relation_losses(relations, batch, objective.relation_loss)
     shown = ShownInstances(mask_logits, truth.boxes, truth.classes, truth.valid, relations.matrix)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pathlib
-import sys
 import time
 from collections.abc import Mapping
 
@@ -33,7 +32,7 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
 
 
 class Progress:
-    """Averages metrics between two lines and writes them to the terminal and to TensorBoard.
+    """Averages metrics between two lines and gives them as a line of text and to TensorBoard.
 
     Losses are means over the steps, what is said of pairs is counted over all of their pairs.
 
@@ -56,8 +55,8 @@ class Progress:
         """Takes the metrics of one step."""
         self._pending.append(metrics)
 
-    def write(self, step: int, learning_rate: float) -> PairShares:
-        """Prints the line of all steps since the last one, and returns what is to be said of their pairs."""
+    def write(self, step: int, learning_rate: float) -> tuple[str, PairShares]:
+        """The line of all steps since the last one, and what is to be said of their pairs; both go to TensorBoard."""
         now = time.monotonic()
         seconds = (now - self._last_time) / max(step - self._last_step, 1)
         sums = {name: math.fsum(metrics[name] for metrics in self._pending) for name in self._pending[0]}
@@ -67,11 +66,9 @@ class Progress:
         of_pairs = {'order_accuracy': shares.order_accuracy, 'pairs_related': shares.related}
         pairs = '  '.join(f'{name} {"-" if math.isnan(value) else f"{value:.1f}"}' for name, value in of_pairs.items())
         left = _duration(seconds * (self._total_steps - step))
-        print(
+        line = (
             f'step {step}/{self._total_steps}  {losses}  {pairs}  lr {learning_rate:.2g}  '
-            f'{self._batch_size / seconds:.1f} images/s  {left} left',
-            file=sys.stderr,
-            flush=True,
+            f'{self._batch_size / seconds:.1f} images/s  {left} left'
         )
         of_pairs['pairs_saturated'] = shares.saturated
         for name, value in (averages | {name: v for name, v in of_pairs.items() if not math.isnan(v)}).items():
@@ -81,7 +78,7 @@ class Progress:
         self._writer.flush()
         self._pending.clear()
         self._last_step, self._last_time = step, now
-        return shares
+        return line, shares
 
     def close(self) -> None:
         """Closes the TensorBoard file."""

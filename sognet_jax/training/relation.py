@@ -6,15 +6,13 @@ It reads ground truth alone: boxes, classes and masks of instances, and which of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from sognet_jax import losses
-from sognet_jax.models.sognet import SOGNet
-from sognet_jax.ops.overlap import overlap_relations
+from sognet_jax.models.relation_head import Relations
 
 Batch = Mapping[str, jax.Array]
 
@@ -26,27 +24,6 @@ SATURATED = 0.01
 
 
 PAIR_COUNTS = ('overlapping_pairs', 'related_pairs', 'saturated_pairs', 'ordered_pairs', 'rightly_ordered_pairs')
-
-
-class Relations(NamedTuple):
-    """What the relation head says of the instances of a batch.
-
-    Attributes:
-        takes_part: `[B, N]` bool, instances that overlap another one.
-        potential: `[B, N, N]` logits of M.
-        matrix: `[B, N, N]` O, Eq. (5).
-    """
-
-    takes_part: jax.Array
-    potential: jax.Array
-    matrix: jax.Array
-
-
-def relate_annotated(network: SOGNet, batch: Batch) -> Relations:
-    """The relations of the annotated instances of a batch (crowd and empty slots overlap nothing)."""
-    takes_part = jnp.any(batch['overlap'], axis=-1)
-    potential = network.annotated_potential(batch['classes'], batch['boxes'], batch['masks'])
-    return Relations(takes_part, potential, overlap_relations(nn.sigmoid(potential), takes_part))
 
 
 def relation_losses(relations: Relations, batch: Batch, loss: str) -> jax.Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping
 
 SILENT = 1.0
@@ -43,37 +42,35 @@ class PairShares:
 
 
 class RelationWatch:
-    """Warns, on the terminal, of a relation head that stays silent while instances overlap.
+    """Finds a relation head that stays silent while instances overlap.
 
     Args:
         warmup_steps: of the learning rate; nothing is expected before their end.
         patience: log lines in a row that may be silent; lines without an overlapping pair do not count.
+
+    Attributes:
+        warning: what is to be said as long as the head is silent; empty while it is not.
     """
 
     def __init__(self, warmup_steps: int, patience: int) -> None:
         self._warmup_steps = warmup_steps
         self._patience = patience
         self._silent_lines = 0
-        self._warning = ''
+        self.warning = ''
 
-    def look(self, step: int, shares: PairShares) -> None:
-        """Takes the pairs of one log line, and warns where it is the last that may be silent."""
+    def look(self, step: int, shares: PairShares) -> bool:
+        """Takes the pairs of one log line; whether a warning is due: it is the last that may be silent."""
         if step <= self._warmup_steps or not shares.overlapping:
-            return
+            return False
         if shares.related >= SILENT:
-            self._silent_lines, self._warning = 0, ''
-            return
+            self._silent_lines, self.warning = 0, ''
+            return False
         self._silent_lines += 1
-        if self._silent_lines >= self._patience:
-            is_new = not self._warning
-            self._warning = f'step {step}: {_description(shares, self._silent_lines)}'
-            if is_new:
-                self.conclude()
-
-    def conclude(self) -> None:
-        """Says it again at the end of the run, if the head is silent then."""
-        if self._warning:
-            print(f'WARNING: {self._warning}', file=sys.stderr, flush=True)
+        if self._silent_lines < self._patience:
+            return False
+        is_new = not self.warning
+        self.warning = f'WARNING: step {step}: {_description(shares, self._silent_lines)}'
+        return is_new
 
 
 def _description(shares: PairShares, lines: int) -> str:

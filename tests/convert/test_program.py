@@ -12,11 +12,11 @@ import safetensors.numpy
 
 from sognet_jax.categories import CITYSCAPES, COCO
 from sognet_jax.convert.conversion import convert, recognise
-from sognet_jax.convert.program import convert_file
+from sognet_jax.convert.files import convert_file
 from sognet_jax.convert.sources import ConversionError
 from sognet_jax.convert.transfer import transfer_classes
 from sognet_jax.models.sognet import build_network, initialize
-from sognet_jax.training.evaluate import restore_network
+from sognet_jax.predictor.restore import restore_network
 from sognet_jax.training.loop import build_run
 from tests.convert.examples import (
     published_arrays,

@@ -117,7 +117,7 @@ def test_without_torch_the_error_says_what_to_install(tmp_path, monkeypatch):
 def test_torch_is_imported_for_its_own_files_only(tmp_path):
     save(tmp_path / 'x.npz', ARRAYS)
     code = (
-        'import sys; import sognet_jax.convert.__main__; from sognet_jax.convert.sources import read_arrays; '
+        'import sys; import sognet_jax.programs.convert; from sognet_jax.convert.sources import read_arrays; '
         f'read_arrays({str(tmp_path / "x.npz")!r}); print("torch" in sys.modules)'
     )
     result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)

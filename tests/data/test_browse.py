@@ -10,11 +10,11 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import IGNORE, SHAPES
 from sognet_jax.configs import coco_mini, shapes
-from sognet_jax.data.browse import browse, plain_examples, training_examples
 from sognet_jax.data.configured import prepare_split, training_source
-from sognet_jax.data.example_picture import PANEL, example_picture, paste_masks
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example, mask_in_box
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
+from sognet_jax.pictures.example import PANEL, example_picture, paste_masks
+from sognet_jax.programs.browse import browse, plain_examples, training_examples
 
 SETTINGS = ExampleSettings((128, 160), 128, 160, max_instances=10, num_stuff=SHAPES.num_stuff)
 GAP, HEADER = 12, 22

@@ -8,9 +8,9 @@ import pytest
 
 from sognet_jax.configs import coco_r50, shapes
 from sognet_jax.data.configured import prepare_split, training_source
-from sognet_jax.data.prepare import found_splits, main
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.id_maps import encode_ids
+from sognet_jax.programs.prepare import found_splits, main
 
 CATEGORIES = [
     {'id': 5, 'name': 'soil', 'isthing': 0},

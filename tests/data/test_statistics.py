@@ -13,7 +13,7 @@ from sognet_jax.data.examples.transforms import ExampleSettings, make_example
 from sognet_jax.data.records.overlap_file import STATES
 from sognet_jax.data.records.schema import no_instances, no_pairs, no_segments
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
-from sognet_jax.data.statistics_plots import statistics_figure
+from sognet_jax.pictures.statistics import statistics_figure
 
 SETTINGS = ExampleSettings((64, 96), 64, 96, max_instances=4, num_stuff=SHAPES.num_stuff)
 

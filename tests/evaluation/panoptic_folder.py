@@ -6,8 +6,8 @@ import json
 import cv2
 import numpy as np
 
-from sognet_jax.evaluation import panoptic
 from sognet_jax.evaluation.panoptic_json import PanopticFiles
+from sognet_jax.programs import score_files
 from tests.evaluation.test_panoptic_quality import random_image
 
 CATEGORIES = [
@@ -56,7 +56,7 @@ class Folder:
 
     def command(self, *more):
         options = ['--gt_json', str(self.files.truth_json), '--pred_json', str(self.files.predicted_json), *more]
-        return panoptic.main(options)
+        return score_files.main(options)
 
 
 def write_ids(path, id_map):

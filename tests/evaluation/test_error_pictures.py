@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sognet_jax.evaluation.error_pictures import (
+from sognet_jax.pictures.errors import (
     MISNAMED_COLOR,
     MISSED_COLOR,
     RIGHT_COLOR,

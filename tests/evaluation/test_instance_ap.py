@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sognet_jax.evaluation.instance_ap import SUMMARY_NAMES, Detections, InstanceTally
-from sognet_jax.inference.instance_masks import encode_masks
+from sognet_jax.inference.pasting import encode_masks
 from tests import golden_files
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sognet_jax.categories import COCO
-from sognet_jax.evaluation import panoptic
 from sognet_jax.evaluation.panoptic_files import evaluate_files, match_pair, read_ids
 from sognet_jax.evaluation.panoptic_json import read_pairs
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
+from sognet_jax.evaluation.panoptic_summary import panoptic_file_metrics
 from sognet_jax.id_maps import color_ids
 from tests import golden_files
 from tests.evaluation.panoptic_folder import CATEGORIES, IDS, Folder, random_folder, write_ids
@@ -80,7 +80,7 @@ def test_numbers_are_those_of_panopticapi_to_the_last_digit(tmp_path):
     statistics = official.pq_compute_single_core(
         0, pairs, str(files.truth_folder), str(files.predicted_folder), categories
     )
-    metrics = panoptic.panoptic_file_metrics(evaluate_files(files))
+    metrics = panoptic_file_metrics(evaluate_files(files))
     for name, is_thing in (('All', None), ('Things', True), ('Stuff', False)):
         average, by_category = statistics.pq_average(categories, is_thing)
         assert {key.lower(): value for key, value in metrics[name].items()} == average

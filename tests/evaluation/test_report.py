@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.evaluation import error_pictures
 from sognet_jax.evaluation.panoptic_quality import match_segments
-from sognet_jax.evaluation.report import (
+from sognet_jax.pictures import errors as error_pictures
+from sognet_jax.report.page import (
     PANEL_HEIGHT,
     PICTURE_PIXELS,
     ClassRow,

@@ -6,7 +6,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.data.examples.transforms import published_frames
-from sognet_jax.inference.instance_masks import encode_masks, expand_boxes, original_boxes, paste_probabilities
+from sognet_jax.inference.pasting import encode_masks, expand_boxes, original_boxes, paste_probabilities
 from tests import golden_files
 from tests.golden_files import SHIFT
 

@@ -7,9 +7,9 @@ import pytest
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.configs import shapes
-from sognet_jax.evaluation.order_rules import PairTable
+from sognet_jax.evaluation.order_rules import PairTable, find_rules
 from sognet_jax.inference.label_prior import LabelPriorError, read_label_prior
-from sognet_jax.training.rule_mining import find_rules, mine
+from sognet_jax.programs.mine_label_prior import mine
 
 THINGS = [category.name for category in SHAPES.things]
 

@@ -13,7 +13,7 @@ import pytest
 
 from sognet_jax.configs import coco_r50
 from sognet_jax.inference.detections import box_detections, panoptic_detections
-from sognet_jax.inference.predictor import Inference, predict
+from sognet_jax.inference.prediction import Inference, predict
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.models.fpn import STRIDES

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.inference.predictor import Inference, Instances, Prediction
+from sognet_jax.inference.prediction import Inference, Instances, Prediction
 from sognet_jax.inference.result import Frame, Segmenter
 
 THINGS = [category.name for category in SHAPES.things]

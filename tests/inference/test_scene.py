@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from sognet_jax.inference.predictor import Inference, Instances, Prediction
+from sognet_jax.inference.prediction import Inference, Instances, Prediction
 from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.inference.scene import LEAST_STRENGTH, Overlap, describe_scene
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from sognet_jax.training.checkpoints import CheckpointError, Checkpoints, run_folder
-from sognet_jax.training.evaluate import evaluate, evaluate_saved
+from sognet_jax.checkpoints import CheckpointError, Checkpoints, run_folder
+from sognet_jax.programs.evaluate import evaluate, evaluate_saved
 from sognet_jax.training.loop import train
 from sognet_jax.training.progress import NotFiniteError, check_finite
 from tests.examples import tiny_config
@@ -34,28 +34,28 @@ def config(tmp_path_factory):
 def finished(config, tmp_path_factory):
     """The folder and the last state of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp('run')
-    return workdir, train(config, workdir)
+    return workdir, train(config, workdir, say=print)
 
 
 def test_a_resumed_run_ends_with_exactly_the_parameters_of_an_uninterrupted_one(config, finished, tmp_path):
     _, expected = finished
     shorter = config.copy_and_resolve_references()
     shorter.train.steps = 2
-    assert int(train(shorter, tmp_path).step) == 2
-    resumed = train(config, tmp_path)
+    assert int(train(shorter, tmp_path, say=print).step) == 2
+    resumed = train(config, tmp_path, say=print)
     assert int(resumed.step) == 4
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(expected))
 
 
-def test_a_run_writes_progress_checkpoints_and_tensorboard(config, finished, tmp_path, capfd):
+def test_a_run_writes_progress_checkpoints_and_tensorboard(config, finished, tmp_path):
     workdir, _ = finished
     assert sorted(folder.name for folder in (workdir / 'checkpoints').iterdir()) == ['2', '4']
     assert list((workdir / 'tensorboard').glob('events*'))
     shutil.copytree(workdir, tmp_path / 'copy')
     config = config.copy_and_resolve_references()
     config.train.steps = 5
-    train(config, tmp_path / 'copy')
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith('step ')]
+    lines = []
+    train(config, tmp_path / 'copy', say=lines.append)
     assert len(lines) == 1 and lines[0].startswith('step 5/5')
     for word in ('rpn_score', 'box_delta', 'mask', 'semantic', 'panoptic', 'relation', 'total', 'images/s', 'left'):
         assert word in lines[0]
@@ -71,7 +71,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(confi
     longer = config.copy_and_resolve_references()
     longer.train.steps = 8
     with pytest.raises(NotFiniteError, match='step 5: .*total = nan'):
-        train(longer, tmp_path / 'copy')
+        train(longer, tmp_path / 'copy', say=print)
     assert sorted(folder.name for folder in (tmp_path / 'copy' / 'checkpoints').iterdir()) == ['2', '4']
 
 
@@ -84,7 +84,7 @@ def test_another_network_s_checkpoint_is_refused(config, finished):
     other = config.copy_and_resolve_references()
     other.model.box.features = 24
     with pytest.raises(CheckpointError, match='checkpoints/4'):
-        train(other, finished[0])
+        train(other, finished[0], say=print)
     with pytest.raises(CheckpointError, match=r'of another network.*box_head.*checkpoint \(.*16.*network \(.*24'):
         evaluate(other, finished[0], finished[0] / 'eval')
 

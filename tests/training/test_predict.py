@@ -8,14 +8,15 @@ import orbax.checkpoint as ocp
 import pytest
 
 from sognet_jax.categories import CATEGORY_SETS, SHAPES
+from sognet_jax.checkpoints import CheckpointError
 from sognet_jax.data.records.images import ImageError
 from sognet_jax.data.sources.shapes.scene import SceneSettings, draw_scene
 from sognet_jax.id_maps import decode_ids
 from sognet_jax.inference.scene import Overlap, Scene, SceneSegment
 from sognet_jax.models.sognet import build_network, initialize
-from sognet_jax.training import predict
-from sognet_jax.training.checkpoints import CheckpointError
-from sognet_jax.training.predict import predict_images, prediction_picture
+from sognet_jax.pictures.prediction import prediction_picture
+from sognet_jax.predictor import image as image_module
+from sognet_jax.programs.predict import predict_images
 from tests.examples import tiny_config
 
 SIZES = {'across': (90, 150), 'upright': (150, 90), 'square': (64, 64), 'small': (40, 64)}
@@ -62,9 +63,9 @@ def results(config, run, images, tmp_path_factory):
         traced.append(image.shape)
         return original(network, image, *arguments)
 
-    original = predict.predict
+    original = image_module.predict
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, 'predict', counted)
+        patch.setattr(image_module, 'predict', counted)
         predict_images(config, run, output, [images])
     return output, traced
 

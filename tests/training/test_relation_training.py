@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sognet_jax.categories import SHAPES
+from sognet_jax.checkpoints import CheckpointError, trained_parts
 from sognet_jax.models.sognet import build_network, initialize, initialize_relation_head
-from sognet_jax.training.checkpoints import CheckpointError, trained_parts
-from sognet_jax.training.evaluate import evaluate
+from sognet_jax.programs.evaluate import evaluate
 from sognet_jax.training.loop import build_run, train
 from tests.examples import random_batch, tiny_config
 from tests.training.test_step import first_step
@@ -29,7 +29,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope='module')
 def finished(config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('run')
-    return workdir, train(config, workdir)
+    return workdir, train(config, workdir, say=print)
 
 
 def whole(config):
@@ -56,7 +56,7 @@ def test_a_relation_checkpoint_is_no_network_and_a_network_has_relations(config,
         build_run(started_from(whole(config), finished[0]))
     network = whole(config)
     network.train.steps = 1
-    train(network, tmp_path)
+    train(network, tmp_path, say=print)
     state = build_run(started_from(config, tmp_path)).state
     assert set(state.params) == {'relation_head'}
     metrics = evaluate(config, tmp_path, tmp_path / 'eval')  # train.only asks for the relation head of the network
@@ -107,15 +107,16 @@ def test_what_cannot_be_trained_alone_is_named(only, weight, message):
         build_run(config)
 
 
-def test_a_silent_run_says_so(config, finished, tmp_path, capfd):
+def test_a_silent_run_says_so(config, finished, tmp_path):
     """With the squared error, a head that starts saturated stays so: training and evaluation warn."""
     config = config.copy_and_resolve_references()
     config.objective.relation_loss = 'order'
     config.objective.weights.relation = 2000.0
     config.optimizer.update(relation_clip=0.0, learning_rate=0.5)
     config.train.silent_lines = 2
-    train(config, tmp_path)
-    errors = capfd.readouterr().err
-    assert errors.count('WARNING: ') == 2 and 'step 20' in errors and 'saturated' in errors
-    evaluate(config, tmp_path, tmp_path / 'eval')
-    assert 'WARNING: O stays below 0.5 on all of the' in capfd.readouterr().out
+    lines = []
+    train(config, tmp_path, say=lines.append)
+    warnings = [line for line in lines if line.startswith('WARNING: ')]
+    assert len(warnings) == 2 and 'step 20' in warnings[0] and 'saturated' in warnings[0]
+    evaluate(config, tmp_path, tmp_path / 'eval', say=lines.append)
+    assert any('WARNING: O stays below 0.5 on all of the' in line for line in lines)

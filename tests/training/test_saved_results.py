@@ -11,9 +11,9 @@ from pycocotools.coco import COCO
 from sognet_jax.categories import CITYSCAPES, SHAPES
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.evaluation.instance_ap import Detections
+from sognet_jax.evaluation.saved_results import ResultsError, ResultsWriter, public_image_id, read_results
 from sognet_jax.evaluation.tally import ImageResult, Tally
-from sognet_jax.training.network_results import image_truth
-from sognet_jax.training.saved_results import ResultsError, ResultsWriter, public_image_id, read_results
+from sognet_jax.evaluation.truth import image_truth
 
 MAX_INSTANCES = 10
 

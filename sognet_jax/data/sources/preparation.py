@@ -15,7 +15,7 @@ from sognet_jax.data.sources.staging import Examined, Findings
 
 HINT = (
     'Nothing was stored. Mend the files, or prepare the data without what is broken: '
-    'python -m sognet_jax.data.prepare ... --leave_out_broken'
+    'python -m sognet_jax.programs.prepare ... --leave_out_broken'
 )
 
 

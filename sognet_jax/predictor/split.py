@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,30 +15,17 @@ from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.pipeline import evaluation_batches
-from sognet_jax.data.examples.transforms import choose_instances, relation_matrices
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.semantic_iou import confusion_matrix
-from sognet_jax.evaluation.tally import ImageResult, ImageTruth
-from sognet_jax.inference.instance_masks import encode_masks, original_boxes
-from sognet_jax.inference.predictor import Inference, Instances, Prediction, predict
+from sognet_jax.evaluation.tally import ImageResult
+from sognet_jax.inference.pasting import encode_masks, original_boxes
+from sognet_jax.inference.prediction import Inference, Instances, Prediction, predict
 from sognet_jax.inference.result import Frame, Segmenter, instance_masks
-from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
-from sognet_jax.training.checkpoints import restore_variables
-from sognet_jax.training.relation import relate_annotated
+from sognet_jax.models.sognet import SOGNet
 
 Example = dict[str, np.ndarray]
-
-
-def restore_network(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path) -> tuple[SOGNet, dict[str, Any]]:
-    """The network of a config and its variables from a checkpoint.
-
-    Raises:
-        CheckpointError: there is no checkpoint, or it does not fit the config.
-    """
-    network = build_network(config.model, category_set(config.categories))
-    return network, restore_variables(checkpoint, variable_shapes(network))
 
 
 def network_results(
@@ -49,7 +35,7 @@ def network_results(
 
     Args:
         config: an experiment.
-        network, variables: of `restore_network`.
+        network, variables: of `predictor.restore.restore_network`.
         source: the images.
 
     Yields:
@@ -88,7 +74,7 @@ def parallel_inference(
 
     def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction, jax.Array | None]:
         prediction = predict(network, batch['image'], batch['image_size'], settings, with_detections=True)
-        return prediction, relate_annotated(network, batch).matrix if settings.method == 'relations' else None
+        return prediction, network.relate_annotated(batch).matrix if settings.method == 'relations' else None
 
     return jax.pmap(nn.apply(infer, network), in_axes=(None, 0))
 
@@ -96,35 +82,6 @@ def parallel_inference(
 def reshape_leading(tree: Any, shape: tuple[int, ...], axes: int = 1) -> Any:
     """The first `axes` axes of every array get another shape."""
     return jax.tree.map(lambda value: value.reshape(*shape, *value.shape[axes:]), tree)
-
-
-def image_truth(record: Record, max_instances: int) -> ImageTruth:
-    """What is annotated of one image, as evaluation takes it.
-
-    Args:
-        record: of the image.
-        max_instances: instances that a training example has room for; relations are told of them alone.
-    """
-    related = related_instances(record, max_instances)
-    matrices = relation_matrices(record, related, len(related))
-    segments = record.segments
-    return ImageTruth(
-        image_id=record.image_id,
-        ids=record.panoptic_ids() if record.has_panoptic else None,
-        segments=list(zip(segments.id.tolist(), segments.category.tolist(), segments.crowd.tolist(), strict=True)),
-        instances=record.instances if record.has_instances else None,
-        related=related,
-        own_segments=record.instances.segment[related],
-        order=matrices['order'],
-        true_order=matrices['true_order'],
-        decided=matrices['decided'],
-    )
-
-
-def related_instances(record: Record, max_instances: int) -> np.ndarray:
-    """`[n]` the instances that relations are told of: those that have a slot in an example, without crowd."""
-    slots = choose_instances(record.instances, max_instances)
-    return slots[~record.instances.crowd[slots]]
 
 
 def image_result(
@@ -143,7 +100,7 @@ def image_result(
         prediction: of the image, likewise.
         relations: `[N, N]` O of the example's instances; None for a method without relations.
         categories: the classes.
-        inclusive_boxes: how boxes are scaled, see `inference.instance_masks.original_boxes`.
+        inclusive_boxes: how boxes are scaled, see `inference.pasting.original_boxes`.
     """
     frame = Frame.of(example)
     ids, segments = segmenter(prediction, frame)

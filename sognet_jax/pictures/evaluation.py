@@ -7,7 +7,7 @@ import numpy as np
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.records.schema import Record
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth
-from sognet_jax.visualization import PanopticPicture, compose, overlap_graph, overlap_matrix, panoptic_overlay
+from sognet_jax.pictures.drawing import PanopticPicture, compose, overlap_graph, overlap_matrix, panoptic_overlay
 
 PANEL = 360
 """Height of each panel in pixels."""

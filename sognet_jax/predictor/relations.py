@@ -11,15 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from sognet_jax.category_files import category_set
+from sognet_jax.checkpoints import restore_variables, trained_parts
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.pipeline import FILLER, evaluation_batches
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation.order_tally import OrderTally
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.models.sognet import RELATION_HEAD, build_network, initialize_relation_head, variable_shapes
-from sognet_jax.training.checkpoints import restore_variables, trained_parts
-from sognet_jax.training.network_results import reshape_leading
-from sognet_jax.training.relation import relate_annotated
+from sognet_jax.predictor.split import reshape_leading
 
 
 def has_relations_alone(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path) -> bool:
@@ -47,7 +46,7 @@ def relation_metrics(
     network = build_network(config.model, category_set(config.categories))
     variables = restore_variables(checkpoint, variable_shapes(network, initialize_relation_head), RELATION_HEAD)
     relate = jax.pmap(
-        nn.apply(lambda network, batch: relate_annotated(network, batch).matrix, network), in_axes=(None, 0)
+        nn.apply(lambda network, batch: network.relate_annotated(batch).matrix, network), in_axes=(None, 0)
     )
     devices = jax.local_device_count()
     batches = evaluation_batches(

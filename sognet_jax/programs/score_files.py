@@ -1,6 +1,6 @@
 r"""Panoptic quality of anybody's predictions in COCO's panoptic format, as the official panopticapi computes it.
 
-    python -m sognet_jax.evaluation.panoptic --gt_json panoptic_val2017.json --gt_folder panoptic_val2017 \
+    python -m sognet_jax.programs.score_files --gt_json panoptic_val2017.json --gt_folder panoptic_val2017 \
         --pred_json predictions.json --pred_folder predictions --output metrics.json
 
 Categories are those of the ground truth. Cityscapes in this format (cityscapesscripts' createPanopticImgs) works, too.
@@ -15,15 +15,11 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-
-from sognet_jax.evaluation.panoptic_files import FileEvaluation, evaluate_files
+from sognet_jax.evaluation.panoptic_files import evaluate_files
 from sognet_jax.evaluation.panoptic_json import PanopticFileError, PanopticFiles, first_few
+from sognet_jax.evaluation.panoptic_summary import panoptic_file_metrics, panoptic_table
 from sognet_jax.files import write_whole
-
-GROUPS = ('All', 'Things', 'Stuff')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,52 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def panoptic_file_metrics(evaluation: FileEvaluation) -> dict[str, Any]:
-    """All numbers, in 0..1 and not rounded.
-
-    Returns:
-        `All`, `Things`, `Stuff`: `PQ`, `SQ`, `RQ`, and `N`, the number of categories that occur (without one, the
-        others are 0); and `per_class`: by category id, `name`, `isthing`, `PQ`, `SQ`, `RQ`, the sum `iou` of the true
-        positives' IoU, and `tp`, `fp`, `fn`.
-    """
-    categories, counts = evaluation.categories, evaluation.counts
-    is_thing = np.array([category.is_thing for category in categories], bool)
-    metrics: dict[str, Any] = {}
-    for name, chosen in zip(GROUPS, (None, is_thing, ~is_thing), strict=True):
-        summary = counts.summary(chosen)
-        metrics[name] = {key: summary[key] for key in ('PQ', 'SQ', 'RQ')} | {'N': summary['n']}
-    columns = counts.quality() | {
-        'iou': counts.iou,
-        'tp': counts.true_positives,
-        'fp': counts.false_positives,
-        'fn': counts.false_negatives,
-    }
-    values = zip(*(column.tolist() for column in columns.values()), strict=True)
-    metrics['per_class'] = {
-        str(category.id): {'name': category.name, 'isthing': int(category.is_thing)}
-        | dict(zip(columns, row, strict=True))
-        for category, row in zip(categories, values, strict=True)
-    }
-    return metrics
-
-
-def panoptic_table(metrics: dict[str, Any]) -> str:
-    """The metrics in percent as aligned text; of the classes those that occur."""
-    classes = [row for row in metrics['per_class'].values() if row['tp'] + row['fp'] + row['fn']]
-    width = max(len(name) for name in [*GROUPS, *(row['name'] for row in classes)])
-    lines = [f'{"":{width}}     PQ     SQ     RQ      N']
-    lines += [f'{name:{width}}{_percentages(metrics[name])}{metrics[name]["N"]:7d}' for name in GROUPS]
-    lines += ['', f'{"":{width}}     PQ     SQ     RQ     TP     FP     FN']
-    for row in classes:
-        lines.append(f'{row["name"]:{width}}{_percentages(row)}{row["tp"]:7d}{row["fp"]:7d}{row["fn"]:7d}')
-    return '\n'.join(lines)
-
-
-def _percentages(row: dict[str, Any]) -> str:
-    """A dash where no category occurs."""
-    return ''.join(f'{"-":>7}' if row.get('N') == 0 else f'{100 * row[name]:7.1f}' for name in ('PQ', 'SQ', 'RQ'))
-
-
 def _workers(text: str) -> int:
     number = int(text)
     if number < 0:
@@ -110,7 +60,7 @@ def _workers(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='python -m sognet_jax.evaluation.panoptic', description=__doc__.partition('\n')[0]
+        prog='python -m sognet_jax.programs.score_files', description=__doc__.partition('\n')[0]
     )
     parser.add_argument('--gt_json', type=pathlib.Path, required=True, help='ground truth, COCO panoptic JSON')
     parser.add_argument('--gt_folder', type=pathlib.Path, help='its PNGs; by default as the JSON, without .json')

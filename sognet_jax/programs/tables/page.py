@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from sognet_jax.evaluation.summary import Metrics
-from sognet_jax.experiments.rows import (
+from sognet_jax.programs.tables.rows import (
     CHOICES,
     HEURISTICS,
     PLAIN_PH1,

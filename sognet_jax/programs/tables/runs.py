@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
-import io
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 
 import jax
 
+from sognet_jax.checkpoints import latest_step
 from sognet_jax.evaluation.summary import Metrics
-from sognet_jax.experiments.rows import LABEL_PRIOR, ROWS, STEPS, Row, row_config
 from sognet_jax.files import write_whole
-from sognet_jax.training.checkpoints import latest_step
-from sognet_jax.training.evaluate import evaluate
+from sognet_jax.programs.evaluate import evaluate
+from sognet_jax.programs.mine_label_prior import mine
+from sognet_jax.programs.tables.rows import LABEL_PRIOR, ROWS, STEPS, Row, row_config
 from sognet_jax.training.loop import train
-from sognet_jax.training.rule_mining import mine
 
 
 def run_all(workdir: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int], Metrics]:
@@ -67,9 +67,8 @@ def _run(row: Row, seed: int, output: pathlib.Path, prior: str) -> None:
     """Trains the row's network unless that has been done, and evaluates it."""
     config, folder = row_config(row, seed, prior), output.parent
     if latest_step(folder) != STEPS:
-        train(config, folder)
-    with contextlib.redirect_stdout(io.StringIO()):  # the table of every evaluation
-        evaluate(config, folder, output, num_pictures=0)
+        train(config, folder, say=functools.partial(print, file=sys.stderr, flush=True))
+    evaluate(config, folder, output, num_pictures=0, say=lambda table: None)
 
 
 def _require_same_recipe(file: pathlib.Path) -> None:

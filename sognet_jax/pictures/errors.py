@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sognet_jax.evaluation.overlap_accuracy import THRESHOLD
-from sognet_jax.visualization import (
+from sognet_jax.pictures.drawing import (
     NODE_RADIUS,
     PAPER,
     arrow,

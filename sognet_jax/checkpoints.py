@@ -9,12 +9,19 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
-from sognet_jax.training.step import TrainState
+
+class HasStep(Protocol):
+    """A training state: a tree of arrays that knows how many updates it has seen."""
+
+    step: jax.Array
+
+
+State = TypeVar('State', bound=HasStep)
 
 
 class CheckpointError(ValueError):
@@ -38,7 +45,7 @@ class Checkpoints:
         """The newest complete checkpoint's step."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, config: Mapping[str, Any]) -> None:
+    def save(self, state: HasStep, config: Mapping[str, Any]) -> None:
         """Starts saving; a save of a step that is already there is left out."""
         step = int(state.step)
         if step == self.latest_step():
@@ -49,7 +56,7 @@ class Checkpoints:
         )
         self._manager.save(step, args=arguments)
 
-    def restore(self, state: TrainState) -> TrainState:
+    def restore(self, state: State) -> State:
         """The newest checkpoint, or `state` itself where there is none.
 
         Raises:

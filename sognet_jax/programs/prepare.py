@@ -1,4 +1,4 @@
-"""Checks and prepares a data set: `python -m sognet_jax.data.prepare coco --source DIR --data_dir DIR`.
+"""Checks and prepares a data set: `python -m sognet_jax.programs.prepare coco --source DIR --data_dir DIR`.
 
 Every image and annotation is checked first; whatever is wrong comes in one report. Then the images are stored with
 their overlap relations, as array_record files that `train.py`, `eval.py` and tfds read. An interrupted run goes on
@@ -108,7 +108,7 @@ def _left_out(too_small: int) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m sognet_jax.data.prepare', description=__doc__)
+    parser = argparse.ArgumentParser(prog='python -m sognet_jax.programs.prepare', description=__doc__)
     parser.add_argument('name', choices=('coco', 'coco_format', 'cityscapes'), help='format of the source')
     parser.add_argument('--source', type=pathlib.Path, required=True, help='folder in the official layout')
     parser.add_argument('--data_dir', default='data', help='where prepared data sets go (config field data.dir)')

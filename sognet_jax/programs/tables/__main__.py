@@ -1,4 +1,4 @@
-"""The paper's Tables 1 and 2 on the drawn shapes: `python -m sognet_jax.experiments`, or `make tables`.
+"""The paper's Tables 1 and 2 on the drawn shapes: `python -m sognet_jax.programs.tables`, or `make tables`.
 
 Trains every network in sequence, evaluates it, and writes a page of results. An interrupted run goes on where it was.
 """
@@ -15,17 +15,17 @@ from absl import logging
 
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.data.configured import prepare_split
-from sognet_jax.experiments.page import results_page
-from sognet_jax.experiments.rows import ROWS, row_config
-from sognet_jax.experiments.runs import run_all
+from sognet_jax.evaluation.known_orders import order_agreement
 from sognet_jax.files import write_whole
-from sognet_jax.training.known_orders import order_agreement
+from sognet_jax.programs.tables.page import results_page
+from sognet_jax.programs.tables.rows import ROWS, row_config
+from sognet_jax.programs.tables.runs import run_all
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
     choose_eigen()
-    parser = argparse.ArgumentParser(prog='python -m sognet_jax.experiments', description=__doc__)
+    parser = argparse.ArgumentParser(prog='python -m sognet_jax.programs.tables', description=__doc__)
     parser.add_argument('--workdir', type=pathlib.Path, default='runs/tables', help='folder for the trained networks')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one network of each kind for each')
     parser.add_argument('--output', type=pathlib.Path, default='docs/results.md', help='the page of results')

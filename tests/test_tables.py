@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from sognet_jax.experiments import runs
-from sognet_jax.experiments.page import CLAIMS, Claim, results_page, verdict
-from sognet_jax.experiments.rows import CHOICES, ROWS, STEPS, TABLE_1, TABLE_2, row_config
-from sognet_jax.inference.predictor import Inference
+from sognet_jax.inference.prediction import Inference
+from sognet_jax.programs.tables import runs
+from sognet_jax.programs.tables.page import CLAIMS, Claim, results_page, verdict
+from sognet_jax.programs.tables.rows import CHOICES, ROWS, STEPS, TABLE_1, TABLE_2, row_config
 from sognet_jax.training.objective import build_objective
 
 NAMES = [
@@ -50,11 +50,11 @@ def fake(monkeypatch):
     """Training and evaluation that only take notes."""
     notes = {'trained': [], 'evaluated': [], 'steps': {}}
 
-    def train(config, folder):
+    def train(config, folder, say):
         notes['trained'].append(folder.name)
         notes['steps'][folder] = config.train.steps
 
-    def evaluate(config, folder, output, num_pictures):
+    def evaluate(config, folder, output, num_pictures, say):
         notes['evaluated'].append(f'{folder.name}/{output.name}')
         if notes.get('interrupted') == len(notes['evaluated']):
             raise KeyboardInterrupt

@@ -24,9 +24,9 @@ from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.cityscapes.files import IMAGE_ENDING
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.tally import ImageResult
+from sognet_jax.evaluation.truth import related_instances
 from sognet_jax.files import write_whole
 from sognet_jax.id_maps import decode_ids, encode_ids
-from sognet_jax.training.network_results import related_instances
 
 PANOPTIC, MASKS, BOXES, OVERLAPS = 'panoptic.json', 'masks.json', 'boxes.json', 'overlaps.json'
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sognet_jax.categories import IGNORE, CategorySet
 from sognet_jax.data.examples.transforms import MASK_SIDE, PANOPTIC_IGNORE, PANOPTIC_STRIDE, Example
-from sognet_jax.visualization import (
+from sognet_jax.pictures.drawing import (
     FONT,
     INK,
     PAPER,

@@ -1,6 +1,7 @@
-"""Converts a checkpoint of another program:
+r"""Converts a checkpoint of another program:
 
-    python -m sognet_jax.convert --config=configs/coco_r50.py:published --source=sognet.pth --output=checkpoints/sognet
+    python -m sognet_jax.programs.convert --config=configs/coco_r50.py:published --source=sognet.pth \
+        --output=checkpoints/sognet
 
 The result is a checkpoint of the config's network for `eval.py`, `predict.py`, and, as
 `--config.train.initialize_from=checkpoints/sognet`, for `train.py`.
@@ -9,7 +10,7 @@ The result is a checkpoint of the config's network for `eval.py`, `predict.py`, 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sognet_jax.convert.program import ConversionError, convert_file
+from sognet_jax.convert.files import ConversionError, convert_file
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment whose network the checkpoint is for.')
 SOURCE = flags.DEFINE_string('source', None, 'A .pth (needs torch), .safetensors or .npz file.')

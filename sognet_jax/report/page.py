@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.evaluation import error_pictures
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts
-from sognet_jax.evaluation.report_numbers import count, percent, quality_tiles, relation_blocks, track
 from sognet_jax.files import write_whole
+from sognet_jax.pictures import errors as error_pictures
+from sognet_jax.report.numbers import count, percent, quality_tiles, relation_blocks, track
 
-PAGE = pathlib.Path(__file__).with_name('report_page.html')
+PAGE = pathlib.Path(__file__).with_name('page.html')
 """The page around what is filled in; its `${names}` are places for that."""
 
 PANEL_HEIGHT = 320

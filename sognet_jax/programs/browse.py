@@ -1,4 +1,4 @@
-"""Shows a data set: `python -m sognet_jax.data.browse --config=configs/coco_r50.py --output=DIR`.
+"""Shows a data set: `python -m sognet_jax.programs.browse --config=configs/coco_r50.py --output=DIR`.
 
 Writes pictures of training examples, as the network gets them (`examples/*.png`), and statistics of the data set
 (`statistics.json`, `statistics.png`, and a table on the console). With `--split`, examples of another split than the
@@ -20,14 +20,14 @@ from ml_collections import config_flags
 
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import augmentation, example_settings, prepare_split, training_source
-from sognet_jax.data.example_picture import example_picture
 from sognet_jax.data.examples import pipeline
 from sognet_jax.data.examples.pipeline import SizedSource
 from sognet_jax.data.examples.statistics import statistics, summary, table
 from sognet_jax.data.examples.transforms import Example, make_example
 from sognet_jax.data.records.png import encode_image
-from sognet_jax.data.statistics_plots import statistics_figure
 from sognet_jax.files import write_whole
+from sognet_jax.pictures.example import example_picture
+from sognet_jax.pictures.statistics import statistics_figure
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
 OUTPUT = flags.DEFINE_string('output', None, 'Folder for pictures and statistics.')

@@ -14,15 +14,15 @@ from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
-from sognet_jax.evaluation.error_pictures import SegmentErrors, error_picture, order_picture
 from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy
 from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments
-from sognet_jax.evaluation.report import PANEL_HEIGHT, ImageCard, Report, class_rows
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth
-from sognet_jax.inference.predictor import WITHOUT_PANOPTIC_HEAD
-from sognet_jax.training.pictures import annotated_segments, predicted_segments
-from sognet_jax.visualization import panoptic_overlay, write_names
+from sognet_jax.inference.prediction import WITHOUT_PANOPTIC_HEAD
+from sognet_jax.pictures.drawing import panoptic_overlay, write_names
+from sognet_jax.pictures.errors import SegmentErrors, error_picture, order_picture
+from sognet_jax.pictures.evaluation import annotated_segments, predicted_segments
+from sognet_jax.report.page import PANEL_HEIGHT, ImageCard, Report, class_rows
 
 PACKAGES = ('jax', 'flax', 'numpy')
 

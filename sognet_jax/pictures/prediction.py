@@ -1,0 +1,85 @@
+"""The picture of one predicted image: its segments, and who covers whom as a graph and as the matrix O."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from sognet_jax.categories import CategorySet
+from sognet_jax.inference.scene import Scene
+from sognet_jax.pictures.drawing import (
+    PanopticPicture,
+    compose,
+    inner_points,
+    overlap_graph,
+    overlap_matrix,
+    panoptic_overlay,
+    write_names,
+)
+from sognet_jax.pictures.evaluation import PREDICTED
+
+PANEL = (600, 720)
+"""Largest height and width of a panel in pixels."""
+
+MATRIX_ROW = 14
+"""Pixels that a row of the matrix needs for its name to be readable."""
+
+
+def prediction_picture(image: np.ndarray, scene: Scene, categories: CategorySet) -> np.ndarray:
+    """The image and its segments above; who covers whom as a graph and as the matrix O below.
+
+    Args:
+        image: `[h, w, 3]` uint8 RGB.
+        scene: the result for it.
+        categories: names and colours.
+    """
+    names = [categories.all[segment.category].name for segment in scene.instances]
+    label_length = max([13, *(len(f'{index} {name}') for index, name in enumerate(names))])
+    panoptic = PanopticPicture(scene.ids, {s.id: (s.category, s.instance) for s in scene.segments})
+    height = min(PANEL[0], round(PANEL[1] * image.shape[0] / image.shape[1]))
+    plain = _reduced(image, height)
+    overlay = write_names(panoptic_overlay(plain, panoptic, categories, height=height), panoptic, categories)
+    # A matrix of many rows, and the graph beside it, are larger.
+    side = max(height, PANEL[0] // 2, 2 * MATRIX_ROW + len(names) * MATRIX_ROW + 6 * label_length)
+    matrix = overlap_matrix(scene.relations, names, size=side, color=PREDICTED, label_length=label_length)
+    return compose(
+        [
+            [
+                ('image', panoptic_overlay(plain, _nothing(image), categories, height=height, opacity=0.0)),
+                ('segments', overlay),
+            ],
+            [
+                ('who covers whom: arrows point to what is covered', _graph(image, scene, side)),
+                ('O: row is covered by column', matrix),
+            ],
+        ]
+    )
+
+
+def _graph(image: np.ndarray, scene: Scene, height: int) -> np.ndarray:
+    """The overlap graph with its nodes on what is visible of the instances, on white paper of this height."""
+    image_height, image_width = image.shape[:2]
+    graph_height = min(height, round(2 * PANEL[1] * image_height / image_width))
+    picture = _reduced(image, graph_height)
+    scale = np.array([picture.shape[1] / image_width, picture.shape[0] / image_height])
+    boxes = np.array([segment.box for segment in scene.instances], np.float64).reshape(-1, 2, 2) * scale
+    points = inner_points(cv2.resize(scene.ids, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST))
+    # What is too small to be seen in the picture has its node in the middle of its box.
+    nodes = [
+        points.get(segment.id, tuple(box.mean(axis=0))) for segment, box in zip(scene.instances, boxes, strict=True)
+    ]
+    nodes = np.array(nodes, np.float64).reshape(-1, 2)
+    graph = overlap_graph(picture, boxes.reshape(-1, 4), scene.relations, height=graph_height, nodes=nodes)
+    return np.pad(graph, ((0, height - graph_height), (0, 0), (0, 0)), constant_values=255)
+
+
+def _reduced(image: np.ndarray, height: int) -> np.ndarray:
+    """The image at this height if it is higher, without the noise of leaving pixels out."""
+    if image.shape[0] <= height:
+        return image
+    width = max(round(image.shape[1] * height / image.shape[0]), 1)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _nothing(image: np.ndarray) -> PanopticPicture:
+    return PanopticPicture(np.zeros(image.shape[:2], np.int32), {})

@@ -1,0 +1,75 @@
+r"""Finds out which categories lie on which.
+
+    python -m sognet_jax.programs.mine_label_prior --config=configs/coco_r50.py --output=label_prior.json
+
+Looks at every overlapping pair of the training annotations whose order is known (R*), and writes a rule for each pair
+of categories of which one is nearly always in front. `--config.inference.method=label_prior` reads the file.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+
+import ml_collections
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from sognet_jax.category_files import category_set
+from sognet_jax.data.configured import prepare_split
+from sognet_jax.evaluation.known_orders import known_pairs
+from sognet_jax.evaluation.order_rules import find_rules
+from sognet_jax.files import write_whole
+
+
+def mine(
+    config: ml_collections.ConfigDict, output: str | pathlib.Path, *, least_pairs: int = 10, least_share: float = 0.9
+) -> tuple[int, int]:
+    """Writes the rules that hold on `data.train_split` of a config.
+
+    Args:
+        config: an experiment.
+        output: JSON file.
+        least_pairs, least_share: how many overlaps, and in which share of them one side has to be in front.
+
+    Returns:
+        How many rules there are, and of how many pairs.
+
+    Raises:
+        ValueError: no overlapping pair has a known order, or a field of the config cannot be used.
+        AnnotationError: the data are missing or broken.
+    """
+    categories = category_set(config.categories)
+    table, _ = known_pairs(prepare_split(config, config.data.train_split), 'training')
+    if not len(table.covered):
+        raise ValueError(f'{config.data.train_split}: of no overlapping pair is it known which lies in front')
+    rules = find_rules(table, categories, least_pairs, least_share)
+    lines = ',\n'.join(f'  {json.dumps(rule)}' for rule in rules)
+    header = f'"data": {json.dumps(f"{config.data.name} {config.data.train_split}")}, "pairs": {len(table.covered)}'
+    write_whole(output, f'{{{header}, "rules": [\n{lines}\n]}}\n')
+    return len(rules), len(table.covered)
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the file as the flags say."""
+    given = flags.FLAGS
+    logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
+    if len(arguments) > 1:
+        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
+    try:
+        rules, pairs = mine(
+            given.config, given.output, least_pairs=given.least_pairs, least_share=given.least_share
+        )  # fmt: skip
+    except (ValueError, OSError) as error:
+        sys.exit(f'{error}')
+    print(f'{given.output}: {rules} rules, from {pairs} overlapping pairs')
+
+
+if __name__ == '__main__':
+    config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
+    flags.DEFINE_string('output', None, 'JSON file for the rules.')
+    flags.DEFINE_integer('least_pairs', 10, 'A rule needs so many overlaps of its two categories.')
+    flags.DEFINE_float('least_share', 0.9, 'In this share of them the same category lies in front.', 0.5, 1)
+    flags.mark_flags_as_required(['config', 'output'])
+    app.run(main)

@@ -1,0 +1,88 @@
+"""Prediction for images without annotations: pictures, panoptic PNGs, and a description of all of them as JSON."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import ml_collections
+from tqdm import tqdm
+
+from sognet_jax.category_files import category_set
+from sognet_jax.data.configured import example_settings
+from sognet_jax.data.examples.transforms import ExampleSettings, oriented, resize_factor
+from sognet_jax.data.records.images import ImageError, find_images, image_record
+from sognet_jax.data.records.png import encode_image
+from sognet_jax.files import write_whole
+from sognet_jax.id_maps import encode_ids
+from sognet_jax.inference.scene import scene_entry
+from sognet_jax.pictures.prediction import prediction_picture
+from sognet_jax.predictor.image import image_describer
+from sognet_jax.predictor.restore import restore_network
+
+SHORTEST_SIDE = 8
+"""Images with a shorter side, in pixels of the network input, cannot be segmented."""
+
+
+def predict_images(
+    config: ml_collections.ConfigDict,
+    checkpoint: str | pathlib.Path,
+    output: str | pathlib.Path,
+    paths: Sequence[str | pathlib.Path],
+) -> int:
+    """Segments images; writes `predictions.json`, and for each image `pictures/NAME.png` and `panoptic/NAME.png`.
+
+    Nothing is written before all images and the checkpoint have been found to be readable; `predictions.json` comes
+    last, and no file is ever there in part.
+
+    Args:
+        config: an experiment of `configs/`.
+        checkpoint: a run's folder or one step of it.
+        output: folder for the results.
+        paths: images, and folders of images.
+
+    Returns:
+        How many images there were.
+
+    Raises:
+        ImageError: an image is missing or broken, a folder has none, or two images would have results of one name.
+        CheckpointError: there is no checkpoint, or it does not fit the config.
+        NotADirectoryError: `output` is a file.
+    """
+    output = pathlib.Path(output)
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f'{output}: the results need a folder, this is a file')
+    categories = category_set(config.categories)
+    images = find_images(paths)
+    _check(images, example_settings(config))
+    describe = image_describer(config, *restore_network(config, checkpoint))
+    entries = []
+    for index, path in enumerate(tqdm(images, desc='predict', unit='image')):
+        record = image_record(path, index)
+        scene = describe(record)
+        picture = prediction_picture(record.image(), scene, categories)
+        files = {'panoptic': f'panoptic/{path.stem}.png', 'picture': f'pictures/{path.stem}.png'}
+        write_whole(output / files['panoptic'], encode_ids(scene.ids))
+        write_whole(output / files['picture'], encode_image(picture))
+        entries.append({'file': str(path)} | files | scene_entry(scene, categories))
+    lines = ',\n'.join(json.dumps(entry) for entry in entries)
+    write_whole(output / 'predictions.json', f'{{"images": [\n{lines}\n]}}\n')
+    return len(images)
+
+
+def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:
+    """Reads every image once, so that a broken one is known before anything is written.
+
+    Raises:
+        ImageError: an image is broken or far too narrow, or two images would have results of one name.
+    """
+    stems: dict[str, pathlib.Path] = {}
+    for path in images:
+        other = stems.setdefault(path.stem, path)
+        if other is not path:
+            raise ImageError(f'{other} and {path} would have results of one name: {path.stem}.png')
+    for index, path in enumerate(tqdm(images, desc='check', unit='image', delay=2)):
+        size = image_record(path, index).image().shape[:2]
+        if min(size) * resize_factor(size, oriented(settings, size)) < SHORTEST_SIDE:
+            raise ImageError(f'{path}: an image of {size[1]} x {size[0]} pixels is too narrow for the network')
