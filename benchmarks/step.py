@@ -31,7 +31,7 @@ from benchmarks.timing import Run, measure
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.models.sognet import initialize
 from sognet_jax.training.step import create_state
-from tests.examples import random_batch
+from tests.support.examples import random_batch
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment; batch_size images are worked on at a time.')
 PROGRAMS = flags.DEFINE_list('programs', ['inference', 'training step'], 'What is measured.')

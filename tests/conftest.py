@@ -12,6 +12,8 @@ import tempfile
 import jax
 import pytest
 
+pytest.register_assert_rewrite('tests.support')
+
 CACHE = 'JAX_COMPILATION_CACHE_DIR'
 MOST_MAPS = 20_000
 

@@ -1,7 +1,6 @@
 """Every config builds; what is wrong in one is said with the field's name."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -16,8 +15,8 @@ from sognet_jax.models.sognet import build_network, variable_shapes
 from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
+from tests.support.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPERIMENTS = [
     (shapes, ''), (shapes, 'overlap'), (coco_mini, ''), (coco_r50, ''), (coco_r50, 'ablation'), (coco_r50, 'paper'),
     (coco_r50, 'published'), (coco_r101_dcn, ''), (coco_r101_dcn, 'published'), (cityscapes_r50, ''),

@@ -2,15 +2,14 @@
 
 import importlib.metadata
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from sognet_jax.cpu_convolutions import FLAG, WITHOUT_CONVOLUTIONS, choose_eigen
+from tests.support.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONVOLUTION_AND_PRODUCT = """
 import jax, jax.numpy as jnp
 from sognet_jax.cpu_convolutions import choose_eigen

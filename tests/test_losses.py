@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sognet_jax import losses
 from sognet_jax.ops.overlap import overlap_relations
-from tests import golden_files
+from tests.support import golden_files
 
 STRIDES = (4, 8, 16, 32, 64)
 

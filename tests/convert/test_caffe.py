@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from sognet_jax.convert.caffe import caffe_entries, detectron_entry
 from sognet_jax.convert.conversion import convert, find_problems, recognise
-from tests.convert.examples import template, tiny_config, torchvision_arrays
+from tests.support.state_dicts import template, tiny_config, torchvision_arrays
 
 BRANCH = {'conv1': '2a', 'conv2': '2b', 'conv3': '2c', 'bn1': '2a', 'bn2': '2b', 'bn3': '2c', 'downsample': '1'}
 

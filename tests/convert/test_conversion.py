@@ -11,8 +11,8 @@ from flax import traverse_util
 from sognet_jax.configs import coco_r50, coco_r101_dcn
 from sognet_jax.convert.conversion import convert, find_problems, missing_modules, recognise
 from sognet_jax.convert.sources import ConversionError
-from tests import golden_files, published
-from tests.convert.examples import (
+from tests.support import golden_files, published
+from tests.support.state_dicts import (
     published_arrays,
     template,
     tiny_cityscapes_config,

@@ -1,7 +1,6 @@
 """Reading checkpoint files: what is in them, and one clear error for each that cannot be read."""
 
 import json
-import pathlib
 import struct
 import subprocess
 import sys
@@ -13,8 +12,8 @@ import pytest
 import safetensors.numpy
 
 from sognet_jax.convert.sources import ConversionError, read_arrays
+from tests.support.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 ARRAYS = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'a.bias': np.float32([1, 2])}
 
 

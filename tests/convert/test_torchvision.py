@@ -9,8 +9,8 @@ from sognet_jax.configs import coco_r50
 from sognet_jax.convert.conversion import convert, recognise
 from sognet_jax.convert.sources import read_arrays
 from sognet_jax.models.resnet import ResNet
-from tests.convert.examples import template
-from tests.golden_files import near, nhwc
+from tests.support.golden_files import near, nhwc
+from tests.support.state_dicts import template
 
 torch = pytest.importorskip('torch', reason='torch is not installed')
 models = pytest.importorskip('torchvision.models', reason='torchvision is not installed')

@@ -7,7 +7,7 @@ import pytest
 
 from sognet_jax.evaluation.instance_ap import SUMMARY_NAMES, Detections, InstanceTally
 from sognet_jax.inference.pasting import encode_masks
-from tests import golden_files
+from tests.support import golden_files
 
 
 def half_open(corner_and_size):

@@ -12,9 +12,9 @@ from sognet_jax.evaluation.panoptic_json import read_pairs
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
 from sognet_jax.evaluation.panoptic_summary import panoptic_file_metrics
 from sognet_jax.id_maps import color_ids
-from tests import golden_files
-from tests.evaluation.panoptic_folder import CATEGORIES, IDS, Folder, random_folder, write_ids
-from tests.evaluation.test_panoptic_quality import OFFICIAL_ORDER, AddedInParts, columns, segments
+from tests.support import golden_files
+from tests.support.panoptic_folder import CATEGORIES, IDS, Folder, random_folder, write_ids
+from tests.support.panoptic_quality import OFFICIAL_ORDER, AddedInParts, columns, segments
 
 
 def counted_in_memory(images, num_categories):

@@ -6,8 +6,8 @@ import pytest
 from sognet_jax.inference.detections import box_detections, panoptic_detections
 from sognet_jax.ops.boxes import clip, decode, iou
 from sognet_jax.ops.proposals import BOX_WEIGHTS
-from tests import golden_files
-from tests.golden_files import SHIFT
+from tests.support import golden_files
+from tests.support.golden_files import SHIFT
 
 
 @golden_files.parametrize('mask_roi')

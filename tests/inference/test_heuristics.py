@@ -6,7 +6,7 @@ import pytest
 from sognet_jax.categories import COCO
 from sognet_jax.inference.heuristics import heuristic_segments
 from sognet_jax.inference.segments import Segment
-from tests import golden_files
+from tests.support import golden_files
 
 
 def two_channels(ids, segments, scores):

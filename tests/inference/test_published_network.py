@@ -23,8 +23,8 @@ from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.resize import resize_bilinear
-from tests import golden_files, published
-from tests.golden_files import SHIFT, near, nhwc
+from tests.support import golden_files, published
+from tests.support.golden_files import SHIFT, near, nhwc
 
 NUM_STUFF = 53
 SAME_PIXELS = 0.9995

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sognet_jax.inference.segments import Segment, panoptic_segments
-from tests import golden_files
+from tests.support import golden_files
 
 
 def test_padding_is_cut_and_small_stuff_becomes_void():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sognet_jax.kernels.deform_conv import deform_conv2d
-from tests import golden_files
-from tests.golden_files import close, nhwc
+from tests.support import golden_files
+from tests.support.golden_files import close, nhwc
 
 
 def hwio(array):

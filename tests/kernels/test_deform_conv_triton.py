@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from sognet_jax.kernels.deform_conv import deform_conv2d, triton
-from tests.golden_files import close
-from tests.kernels.lowering import lower_for_cuda
+from tests.support.golden_files import close
+from tests.support.lowering import lower_for_cuda
 
 QUICKLY_COMPILED = {'xla_backend_optimization_level': 0}
 """Small inputs: compiling takes a hundred times as long as running."""

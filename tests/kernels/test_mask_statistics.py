@@ -8,8 +8,8 @@ import pytest
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.ops import tiles
 from sognet_jax.ops.masks import paste_masks
-from tests import golden_files
-from tests.golden_files import SHIFT
+from tests.support import golden_files
+from tests.support.golden_files import SHIFT
 
 
 def select(*arrays, **options):

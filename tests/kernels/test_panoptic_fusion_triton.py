@@ -9,8 +9,8 @@ import pytest
 
 from sognet_jax.kernels.panoptic_fusion import triton
 from sognet_jax.kernels.panoptic_fusion.scene import Options
-from tests.kernels.lowering import lower_for_cuda
-from tests.kernels.test_panoptic_fusion import fuse, naive_fusion, random_scene
+from tests.support.lowering import lower_for_cuda
+from tests.support.panoptic_fusion import fuse, naive_fusion, random_scene
 
 INTERPRETED = 'triton_interpreted'
 

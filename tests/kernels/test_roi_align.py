@@ -10,9 +10,9 @@ import pytest
 import sognet_jax.kernels.roi_align
 from sognet_jax.kernels.choice import INTERPRETED, TRITON
 from sognet_jax.kernels.roi_align import pyramid_level, roi_align
-from tests import golden_files
-from tests.golden_files import SHIFT
-from tests.kernels.runnable import RUNNABLE
+from tests.support import golden_files
+from tests.support.golden_files import SHIFT
+from tests.support.roi_align import RUNNABLE
 
 
 def pool_golden(golden, features, ratio, implementation):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sognet_jax.kernels.roi_align import roi_align
-from tests.kernels.lowering import lower_for_cuda
-from tests.kernels.runnable import RUNNABLE
+from tests.support.lowering import lower_for_cuda
+from tests.support.roi_align import RUNNABLE
 
 STRIDES = (4, 8)
 SIZES = ((21, 37), (11, 19))

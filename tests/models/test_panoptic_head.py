@@ -10,9 +10,9 @@ from sognet_jax.models.panoptic_head import ABSENT, combine, panoptic_logits, se
 from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps
 from sognet_jax.ops.void import void_logits
-from tests import golden_files
-from tests.golden_files import close
-from tests.models.test_relation_head import PUBLISHED, half_open, published_params
+from tests.support import golden_files
+from tests.support.golden_files import close
+from tests.support.published_relations import PUBLISHED, half_open, published_params
 
 NUM_STUFF = 53
 STRIDE = 4

@@ -9,8 +9,8 @@ from sognet_jax.convert.names import torchvision_entry
 from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.models.resnet import BottleneckBlock
 from sognet_jax.ops.resize import resize_bilinear
-from tests import golden_files, published
-from tests.golden_files import SHIFT, near, nhwc
+from tests.support import golden_files, published
+from tests.support.golden_files import SHIFT, near, nhwc
 
 CHANNELS = (256, 512, 1024, 2048)
 STAGES = ('res2', 'res3', 'res4', 'res5')

@@ -8,22 +8,9 @@ import pytest
 from sognet_jax import losses
 from sognet_jax.models.relation_head import RelationHead, relative_geometry
 from sognet_jax.ops.overlap import resolve_overlaps
-from tests import golden_files
-from tests.golden_files import SHIFT, close
-
-PUBLISHED = RelationHead(num_things=80, appearance=False, form='published', rank=256, geometry_features=128)
-
-
-def published_params(golden):
-    return {
-        'category_embedding': {'U': {'kernel': golden['weight_U'].T}, 'V': {'kernel': golden['weight_V'].T}},
-        'K': {'kernel': golden['weight_W'][:, :, 0, 0].T},
-        'fc': {'kernel': golden['weight_P'][:, :, 0, 0].T},
-    }
-
-
-def half_open(rois):
-    return rois[:, 1:] + SHIFT
+from tests.support import golden_files
+from tests.support.golden_files import close
+from tests.support.published_relations import PUBLISHED, half_open, published_params
 
 
 @golden_files.parametrize('relation_head_')

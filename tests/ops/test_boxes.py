@@ -6,8 +6,8 @@ import pytest
 
 from sognet_jax.ops import boxes
 from sognet_jax.ops.anchors import anchor_grid
-from tests import golden_files
-from tests.golden_files import SHIFT
+from tests.support import golden_files
+from tests.support.golden_files import SHIFT
 
 
 def half_open(inclusive):

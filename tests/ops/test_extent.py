@@ -9,7 +9,7 @@ import numpy as np
 from sognet_jax.kernels.roi_align import roi_align
 from sognet_jax.ops.extent import image_extent, is_inside, mean_inside, reduced, zero_outside
 from sognet_jax.ops.resize import resize_bilinear, resize_inside
-from tests.kernels.runnable import RUNNABLE
+from tests.support.roi_align import RUNNABLE
 
 EXTENT = jnp.array([[5, 7], [8, 3]])
 

@@ -8,8 +8,8 @@ import pytest
 from jax.test_util import check_grads
 
 from sognet_jax.ops.masks import crop_resize_masks, paste_masks, semantic_crop
-from tests import golden_files
-from tests.golden_files import SHIFT
+from tests.support import golden_files
+from tests.support.golden_files import SHIFT
 
 
 @golden_files.parametrize('panoptic_train_')

@@ -6,8 +6,8 @@ import pytest
 
 from sognet_jax.ops.nms import nms
 from sognet_jax.ops.sampling import sample
-from tests import golden_files
-from tests.golden_files import SHIFT
+from tests.support import golden_files
+from tests.support.golden_files import SHIFT
 
 
 def kept(boxes, scores, threshold, **options):

@@ -5,8 +5,8 @@ import pytest
 
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.proposals import propose_boxes
-from tests import golden_files
-from tests.golden_files import SHIFT
+from tests.support import golden_files
+from tests.support.golden_files import SHIFT
 
 STRIDES = (4, 8, 16, 32, 64)
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from sognet_jax.ops.resize import resize_bilinear, upsample_nearest
-from tests import golden_files
-from tests.golden_files import nhwc
+from tests.support import golden_files
+from tests.support.golden_files import nhwc
 
 
 @golden_files.parametrize('ops_interp_')

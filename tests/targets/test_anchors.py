@@ -6,7 +6,7 @@ import pytest
 from sognet_jax import losses
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.targets.anchors import label_anchors
-from tests import golden_files
+from tests.support import golden_files
 
 STRIDES = (4, 8, 16, 32, 64)
 

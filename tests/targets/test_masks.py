@@ -6,8 +6,8 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.ops.boxes import iou
 from sognet_jax.targets.masks import mask_targets
-from tests import golden_files
-from tests.targets.published import INCLUSIVE_TO_HALF_OPEN, sampled_proposals
+from tests.support import golden_files
+from tests.support.published_targets import INCLUSIVE_TO_HALF_OPEN, sampled_proposals
 
 STORED = 112
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sognet_jax.targets.proposals import sample_proposals
-from tests import golden_files
-from tests.targets.published import INCLUSIVE_TO_HALF_OPEN, sampled_proposals
+from tests.support import golden_files
+from tests.support.published_targets import INCLUSIVE_TO_HALF_OPEN, sampled_proposals
 
 
 @golden_files.parametrize('proposal_target')

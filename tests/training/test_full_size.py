@@ -1,19 +1,18 @@
 """The network of the paper at its full size, for one training step on the CPU."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
 
 ONE_STEP = """
 import importlib, resource, sys
 import numpy as np
 from sognet_jax.training.loop import build_run
-from tests.examples import random_batch
+from tests.support.examples import random_batch
 config = importlib.import_module(f'configs.{sys.argv[1]}').get_config()
 config.batch_size = 1
 config.data.image_size = (800, 1344)

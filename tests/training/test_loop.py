@@ -1,18 +1,15 @@
-"""Whole runs on a few scenes: resume, stop on what is not finite, refuse checkpoints that do not fit, evaluate."""
+"""Whole runs on a few scenes: resume, stop on what is not finite."""
 
-import json
 import shutil
 
-import cv2
 import jax
 import numpy as np
 import pytest
 
-from sognet_jax.checkpoints import CheckpointError, Checkpoints, run_folder
-from sognet_jax.programs.evaluate import evaluate, evaluate_saved
+from sognet_jax.checkpoints import CheckpointError, Checkpoints
 from sognet_jax.training.loop import train
 from sognet_jax.training.progress import NotFiniteError, check_finite
-from tests.examples import tiny_config
+from tests.support.examples import tiny_config
 
 
 @pytest.fixture(scope='module')
@@ -21,12 +18,9 @@ def config(tmp_path_factory):
     config.batch_size = 4
     config.data.dir = str(tmp_path_factory.mktemp('data'))
     config.data.num_train = 14
-    config.data.num_validation = 6
-    config.eval_batch_size = 4
+    config.data.num_validation = 1
     config.optimizer.learning_rate = 0.002
     config.train.update(steps=4, log_every=2, checkpoint_every=2)
-    config.inference.score_threshold = 0.02  # so that a network of four steps finds something
-    config.inference.stuff_area_limit = 4
     return config
 
 
@@ -80,66 +74,8 @@ def test_the_error_names_the_loss():
         check_finite(7, {'mask': 0.5, 'box_delta': float('inf')})
 
 
-def test_another_network_s_checkpoint_is_refused(config, finished):
+def test_a_run_of_another_network_is_refused(config, finished):
     other = config.copy_and_resolve_references()
     other.model.box.features = 24
     with pytest.raises(CheckpointError, match='checkpoints/4'):
         train(other, finished[0], say=print)
-    with pytest.raises(CheckpointError, match=r'of another network.*box_head.*checkpoint \(.*16.*network \(.*24'):
-        evaluate(other, finished[0], finished[0] / 'eval')
-
-
-def test_a_missing_or_broken_checkpoint_is_named(config, finished, tmp_path):
-    with pytest.raises(CheckpointError, match='no checkpoint in'):
-        evaluate(config, tmp_path, tmp_path / 'eval')
-    shutil.copytree(finished[0], tmp_path / 'copy')
-    for path in (tmp_path / 'copy' / 'checkpoints' / '4' / 'state').rglob('_METADATA'):
-        path.write_text('{')
-    with pytest.raises(CheckpointError, match='checkpoints/4'):
-        evaluate(config, tmp_path / 'copy', tmp_path / 'eval')
-
-
-def test_results_go_to_the_run_whatever_part_of_it_is_named(tmp_path):
-    for path in (tmp_path, tmp_path / 'checkpoints', tmp_path / 'checkpoints' / '4'):
-        assert run_folder(path) == tmp_path
-
-
-def test_evaluation_writes_the_metrics_and_the_pictures(config, finished, tmp_path, capsys):
-    metrics = evaluate(config, finished[0], tmp_path / 'eval', num_pictures=3)
-    stored = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
-    wanted = (
-        'PQ SQ RQ PQ_things SQ_things RQ_things PQ_stuff SQ_stuff RQ_stuff OA OA_true order_accuracy '
-        'order_accuracy_true order_accuracy_category_rule order_accuracy_geometry_rule mIoU'
-    )
-    for name in wanted.split():
-        assert 0 <= stored[name] <= 100 and stored[name] == pytest.approx(metrics[name], abs=1e-3), name
-    pictures = sorted((tmp_path / 'eval').glob('*.png'))
-    assert len(pictures) == 3 and all(cv2.imread(str(path)) is not None for path in pictures)
-    printed = capsys.readouterr().out
-    assert 'order accuracy' in printed and 'best category-only rule' in printed
-
-
-def test_saved_predictions_evaluate_to_the_same_metrics(config, finished, tmp_path):
-    metrics = evaluate(config, finished[0], tmp_path, num_pictures=0, save_predictions=True, report=True)
-    page = (tmp_path / 'report.html').read_text()
-    assert page.count('scene overlap graph') >= 6 and '<script' in page
-    (tmp_path / 'report.html').unlink()
-    again = evaluate_saved(config, tmp_path, num_pictures=1, report=True)
-    assert (tmp_path / 'report.html').is_file() and len(list(tmp_path.glob('*.png'))) == 1
-    missing = metrics.keys() - again.keys()
-    assert missing == {name for name in metrics if 'IoU' in name}
-    for name, value in again.items():
-        np.testing.assert_equal(value, metrics[name], err_msg=name)
-    assert metrics['order_pairs'] > 0
-    saved = json.loads((tmp_path / 'predictions' / 'panoptic.json').read_text())['annotations']
-    assert len(saved) == 6 and any(entry['segments_info'] for entry in saved)
-
-
-@pytest.mark.parametrize('method', ['heuristics', 'label_prior'])
-def test_methods_without_a_panoptic_head(config, finished, tmp_path, method):
-    (tmp_path / 'rules.json').write_text('{"rules": [{"on": "star", "under": "box"}]}')
-    config = config.copy_and_resolve_references()
-    config.inference.update(method=method, label_prior=str(tmp_path / 'rules.json'))
-    metrics = evaluate(config, finished[0], tmp_path, num_pictures=1)
-    assert 0 <= metrics['PQ'] <= 100 and 'OA' not in metrics and 'mask_AP' in metrics
-    assert len(list(tmp_path.glob('*.png'))) == 1

@@ -20,7 +20,7 @@ from sognet_jax.training.optimizer import (
     parameter_labels,
     update_rule,
 )
-from tests import golden_files, published
+from tests.support import golden_files, published
 
 
 @golden_files.parametrize('lr_schedule')

@@ -26,9 +26,9 @@ from sognet_jax.targets.anchors import label_anchors
 from sognet_jax.targets.proposals import SampledProposals, sample_proposals
 from sognet_jax.targets.semantic import semantic_box_targets
 from sognet_jax.training.objective import Assignment, build_objective, losses_of_assignment, weighted_sum
-from tests import golden_files, published
-from tests.golden_files import SHIFT, close, near, nhwc
-from tests.training.kinks import StoredSides, check_distances
+from tests.support import golden_files, published
+from tests.support.golden_files import SHIFT, close, near, nhwc
+from tests.support.kinks import StoredSides, check_distances
 
 NUM_STUFF = 53
 OURS = {

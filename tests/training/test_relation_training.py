@@ -11,8 +11,8 @@ from sognet_jax.checkpoints import CheckpointError, trained_parts
 from sognet_jax.models.sognet import build_network, initialize, initialize_relation_head
 from sognet_jax.programs.evaluate import evaluate
 from sognet_jax.training.loop import build_run, train
-from tests.examples import random_batch, tiny_config
-from tests.training.test_step import first_step
+from tests.support.examples import random_batch, tiny_config
+from tests.support.training import first_step
 
 
 @pytest.fixture(scope='module')

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 import pickle
 import subprocess
 import sys
@@ -16,23 +15,9 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective, training_losses
-from tests.examples import random_batch, tiny_config
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def to_devices(batch, devices):
-    return {name: value.reshape(devices, -1, *value.shape[1:]) for name, value in batch.items()}
-
-
-def first_step(config, devices=1):
-    """The state before training, and a function from a batch to state and metrics after one step: compiled once.
-
-    One step, because a second one would amplify the rounding of another order of sums.
-    """
-    run = build_run(config)
-    before = jax.device_get(run.state)
-    return before, lambda batch: jax.device_get(run.step(before, to_devices(batch, devices)))
+from tests.support.examples import random_batch, tiny_config
+from tests.support.paths import ROOT
+from tests.support.training import first_step
 
 
 @pytest.fixture(scope='module')
@@ -44,8 +29,8 @@ def tiny():
 
 ON_MANY_DEVICES = """
 import pickle, sys
-from tests.examples import random_batch, tiny_config
-from tests.training.test_step import first_step
+from tests.support.examples import random_batch, tiny_config
+from tests.support.training import first_step
 config = tiny_config()
 state, metrics = first_step(config, devices=8)[1](random_batch(config))
 pickle.dump((state.params, metrics), open(sys.argv[1], 'wb'))

@@ -21,7 +21,7 @@ from sognet_jax.data.records.relations import (
     rle_boxes,
 )
 from sognet_jax.data.records.schema import Instances, Pairs, Record, Segments
-from tests import golden_files
+from tests.support import golden_files
 
 MEANS = np.array([102.9801, 115.9465, 122.7717], np.float32)
 """Subtracted from BGR in the published input."""

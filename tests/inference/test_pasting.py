@@ -7,8 +7,8 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.data.examples.transforms import published_frames
 from sognet_jax.inference.pasting import encode_masks, expand_boxes, original_boxes, paste_probabilities
-from tests import golden_files
-from tests.golden_files import SHIFT
+from tests.support import golden_files
+from tests.support.golden_files import SHIFT
 
 
 @golden_files.parametrize('mask_paste')

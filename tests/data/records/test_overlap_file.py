@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from sognet_jax.data.records.overlap_file import overlap_entry, pair_states, wri
 from sognet_jax.data.sources.coco.builder import preparation
 from sognet_jax.data.sources.preparation import check
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
+from tests.support import golden_files
 
-COCO_MINI = pathlib.Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'coco_mini'
+COCO_MINI = golden_files.real_data() / 'coco_mini'
 
 
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason=f'no sample images in {COCO_MINI}')

@@ -1,7 +1,6 @@
 """Whole conversions: the checkpoint that is written, where it loads, and that errors leave nothing behind."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -18,7 +17,9 @@ from sognet_jax.convert.transfer import transfer_classes
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.predictor.restore import restore_network
 from sognet_jax.training.loop import build_run
-from tests.convert.examples import (
+from tests.support.examples import tiny_config as group_norm_config
+from tests.support.paths import ROOT
+from tests.support.state_dicts import (
     published_arrays,
     template,
     tiny_cityscapes_config,
@@ -26,9 +27,6 @@ from tests.convert.examples import (
     torchvision_arrays,
     upsnet_arrays,
 )
-from tests.examples import tiny_config as group_norm_config
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')

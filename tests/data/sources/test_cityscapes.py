@@ -18,7 +18,7 @@ from sognet_jax.data.sources.cityscapes.polygons import draw_polygon
 from sognet_jax.data.sources.preparation import check, store
 from sognet_jax.data.sources.problems import AnnotationError, report
 from sognet_jax.id_maps import decode_ids
-from tests.data.cityscapes_fixture import (
+from tests.support.cityscapes import (
     EMPTY,
     NAME,
     SIZE,

@@ -4,20 +4,19 @@ import json
 
 import cv2
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
-from sognet_jax.categories import CATEGORY_SETS, SHAPES
+from sognet_jax.categories import SHAPES
 from sognet_jax.checkpoints import CheckpointError
 from sognet_jax.data.records.images import ImageError
 from sognet_jax.data.sources.shapes.scene import SceneSettings, draw_scene
 from sognet_jax.id_maps import decode_ids
 from sognet_jax.inference.scene import Overlap, Scene, SceneSegment
-from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.pictures.prediction import prediction_picture
 from sognet_jax.predictor import image as image_module
 from sognet_jax.programs.predict import predict_images
-from tests.examples import tiny_config
+from tests.support.examples import tiny_config
+from tests.support.runs import save_fresh_run
 
 SIZES = {'across': (90, 150), 'upright': (150, 90), 'square': (64, 64), 'small': (40, 64)}
 
@@ -35,11 +34,7 @@ def config():
 @pytest.fixture(scope='module')
 def run(config, tmp_path_factory):
     """The folder of a run with a checkpoint of fresh parameters."""
-    workdir = tmp_path_factory.mktemp('run')
-    with ocp.StandardCheckpointer() as checkpointer:
-        network = build_network(config.model, CATEGORY_SETS[config.categories])
-        checkpointer.save(workdir / 'checkpoints' / '3' / 'state', initialize(network, 0))
-    return workdir
+    return save_fresh_run(config, tmp_path_factory.mktemp('run'))
 
 
 @pytest.fixture(scope='module')

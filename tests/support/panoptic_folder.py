@@ -8,7 +8,7 @@ import numpy as np
 
 from sognet_jax.evaluation.panoptic_json import PanopticFiles
 from sognet_jax.programs import score_files
-from tests.evaluation.test_panoptic_quality import random_image
+from tests.support.panoptic_quality import random_image
 
 CATEGORIES = [
     {'id': 7, 'name': 'ball', 'isthing': 1, 'color': [1, 2, 3]},

@@ -11,7 +11,7 @@ from sognet_jax.categories import COCO
 from sognet_jax.configs import coco_r50
 from sognet_jax.convert.conversion import convert, recognise
 from sognet_jax.models.sognet import build_network, variable_shapes
-from tests import golden_files
+from tests.support import golden_files
 
 needs_weights = pytest.mark.skipif(
     not (golden_files.folder() / 'weights_bn_override.npz').exists(), reason='no weights_bn_override.npz'

@@ -19,7 +19,7 @@ from sognet_jax.data.examples.transforms import (
 from sognet_jax.data.records.png import encode_image, encode_indices
 from sognet_jax.data.records.schema import Segments
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
-from tests import golden_files
+from tests.support import golden_files
 
 SETTINGS = ExampleSettings(
     image_size=(128, 160), short_side=128, long_side=160, max_instances=12, num_stuff=SHAPES.num_stuff

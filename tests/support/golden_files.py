@@ -1,8 +1,7 @@
 """Where the reference numbers are, and how a test runs on every file of a group.
 
-The folder comes from the environment variable `SOGNET_GOLDEN`; without it from `../shared/golden` beside the
-repository, else `tests/golden` (a small copy of the operator files). More files of a group may be dropped in: tests
-find them by prefix.
+The folder is what the environment variable `SOGNET_GOLDEN` names, else `tests/golden` (a small copy of the operator
+files). More files of a group may be dropped in: tests find them by prefix.
 """
 
 import os
@@ -13,18 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.paths import ROOT
+
 SHIFT = np.array([0, 0, 1, 1], np.float32)
 """From the inclusive corners of the published code to half-open boxes."""
-
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def folder() -> pathlib.Path:
     """The folder of golden files."""
-    if 'SOGNET_GOLDEN' in os.environ:
-        return pathlib.Path(os.environ['SOGNET_GOLDEN'])
-    beside = _ROOT.parent / 'shared' / 'golden'
-    return beside if beside.is_dir() else _ROOT / 'tests' / 'golden'
+    return pathlib.Path(os.environ.get('SOGNET_GOLDEN', ROOT / 'tests' / 'golden')).resolve()
+
+
+def real_data() -> pathlib.Path:
+    """The folder of small samples of real data sets that lies beside the full set of golden files; may be missing."""
+    return folder().parent / 'data'
 
 
 def parametrize(prefix: str, argument: str = 'golden_path', quick: str = ''):

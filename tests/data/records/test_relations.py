@@ -12,7 +12,7 @@ from sognet_jax.data.records.relations import (
     match_segments,
     match_segments_by_box,
 )
-from tests import golden_files
+from tests.support import golden_files
 
 
 def encode(masks):

@@ -1,0 +1,69 @@
+"""Evaluation of a few scenes: metrics, pictures, report, saved predictions, methods without a panoptic head."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from sognet_jax.programs.evaluate import evaluate, evaluate_saved
+from tests.support.examples import tiny_config
+from tests.support.runs import save_fresh_run
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    config = tiny_config()
+    config.data.dir = str(tmp_path_factory.mktemp('data'))
+    config.data.num_train = 14
+    config.data.num_validation = 6
+    config.eval_batch_size = 4
+    config.inference.score_threshold = 0.02  # so that fresh parameters find something
+    config.inference.stuff_area_limit = 4
+    return config
+
+
+@pytest.fixture(scope='module')
+def run(config, tmp_path_factory):
+    return save_fresh_run(config, tmp_path_factory.mktemp('run'))
+
+
+def test_evaluation_writes_the_metrics_and_the_pictures(config, run, tmp_path, capsys):
+    metrics = evaluate(config, run, tmp_path / 'eval', num_pictures=3)
+    stored = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
+    wanted = (
+        'PQ SQ RQ PQ_things SQ_things RQ_things PQ_stuff SQ_stuff RQ_stuff OA OA_true order_accuracy '
+        'order_accuracy_true order_accuracy_category_rule order_accuracy_geometry_rule mIoU'
+    )
+    for name in wanted.split():
+        assert 0 <= stored[name] <= 100 and stored[name] == pytest.approx(metrics[name], abs=1e-3), name
+    pictures = sorted((tmp_path / 'eval').glob('*.png'))
+    assert len(pictures) == 3 and all(cv2.imread(str(path)) is not None for path in pictures)
+    printed = capsys.readouterr().out
+    assert 'order accuracy' in printed and 'best category-only rule' in printed
+
+
+def test_saved_predictions_evaluate_to_the_same_metrics(config, run, tmp_path):
+    metrics = evaluate(config, run, tmp_path, num_pictures=0, save_predictions=True, report=True)
+    page = (tmp_path / 'report.html').read_text()
+    assert page.count('scene overlap graph') >= 6 and '<script' in page
+    (tmp_path / 'report.html').unlink()
+    again = evaluate_saved(config, tmp_path, num_pictures=1, report=True)
+    assert (tmp_path / 'report.html').is_file() and len(list(tmp_path.glob('*.png'))) == 1
+    missing = metrics.keys() - again.keys()
+    assert missing == {name for name in metrics if 'IoU' in name}
+    for name, value in again.items():
+        np.testing.assert_equal(value, metrics[name], err_msg=name)
+    assert metrics['order_pairs'] > 0
+    saved = json.loads((tmp_path / 'predictions' / 'panoptic.json').read_text())['annotations']
+    assert len(saved) == 6 and any(entry['segments_info'] for entry in saved)
+
+
+@pytest.mark.parametrize('method', ['heuristics', 'label_prior'])
+def test_methods_without_a_panoptic_head(config, run, tmp_path, method):
+    (tmp_path / 'rules.json').write_text('{"rules": [{"on": "star", "under": "box"}]}')
+    config = config.copy_and_resolve_references()
+    config.inference.update(method=method, label_prior=str(tmp_path / 'rules.json'))
+    metrics = evaluate(config, run, tmp_path, num_pictures=1)
+    assert 0 <= metrics['PQ'] <= 100 and 'OA' not in metrics and 'mask_AP' in metrics
+    assert len(list(tmp_path.glob('*.png'))) == 1
