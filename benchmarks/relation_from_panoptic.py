@@ -27,9 +27,10 @@ from benchmarks.machine import describe
 from benchmarks.relation_training import KEYS, Arrays, Examples, load_examples, train_seeds
 from sognet_jax import losses
 from sognet_jax.category_files import category_set
+from sognet_jax.contract import PANOPTIC_STRIDE
 from sognet_jax.ops.extent import image_extent, reduced
 from sognet_jax.ops.overlap import overlap_relations
-from sognet_jax.training.pixel_losses import PANOPTIC_STRIDE, ShownInstances, panoptic_losses
+from sognet_jax.training.pixel_losses import ShownInstances, panoptic_losses
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from sognet_jax import losses
 from sognet_jax.category_files import category_set
+from sognet_jax.contract import MASK_LOGITS_SIDE
 from sognet_jax.data.configured import example_settings, prepare_split
 from sognet_jax.data.examples.pipeline import evaluation_batches
-from sognet_jax.models.sognet import MASK_SIZE, SOGNet, build_network
+from sognet_jax.models.sognet import SOGNet, build_network
 from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.ops.overlap import overlap_relations
 from sognet_jax.training.batches import TrainBatches
@@ -87,13 +88,13 @@ def _with_slots(examples: dict[str, np.ndarray], slots: int) -> dict[str, np.nda
 
 def _chosen(batch: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     masks, boxes = (batch[name].reshape(-1, *batch[name].shape[-n:]) for name, n in (('masks', 2), ('boxes', 1)))
-    small = np.asarray(_shrink(masks, boxes)).reshape(*batch['masks'].shape[:-2], MASK_SIZE, MASK_SIZE)
+    small = np.asarray(_shrink(masks, boxes)).reshape(*batch['masks'].shape[:-2], MASK_LOGITS_SIDE, MASK_LOGITS_SIDE)
     return {'masks': small} | {name: batch[name] for name in keys}
 
 
 @jax.jit
 def _shrink(masks: jax.Array, boxes: jax.Array) -> jax.Array:
-    return crop_resize_masks(masks.astype(jnp.float32), boxes, boxes, MASK_SIZE)
+    return crop_resize_masks(masks.astype(jnp.float32), boxes, boxes, MASK_LOGITS_SIDE)
 
 
 def potential(network: SOGNet, batch: Arrays) -> jax.Array:
@@ -109,7 +110,7 @@ def squared_error(potential: jax.Array, order: jax.Array, decided: jax.Array, ta
 
 def _start(network: SOGNet, key: jax.Array) -> dict[str, Any]:
     example = {'classes': jnp.zeros((1, 1), jnp.int32), 'boxes': jnp.zeros((1, 1, 4))}
-    example['masks'] = jnp.zeros((1, 1, MASK_SIZE, MASK_SIZE))
+    example['masks'] = jnp.zeros((1, 1, MASK_LOGITS_SIDE, MASK_LOGITS_SIDE))
     return network.init(key, example, method=potential)['params']
 
 

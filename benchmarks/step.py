@@ -26,12 +26,12 @@ from ml_collections import config_flags
 
 from benchmarks import torch_mask_rcnn, torch_peers
 from benchmarks.machine import describe
+from benchmarks.made_up_batch import random_batch
 from benchmarks.programs import inference_program, training_program
 from benchmarks.timing import Run, measure
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.models.sognet import initialize
 from sognet_jax.training.step import create_state
-from tests.support.examples import random_batch
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment; batch_size images are worked on at a time.')
 PROGRAMS = flags.DEFINE_list('programs', ['inference', 'training step'], 'What is measured.')

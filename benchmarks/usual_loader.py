@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO as CocoAnnotations
 
-from sognet_jax.categories import IGNORE, CategorySet
+from sognet_jax.categories import CategorySet
+from sognet_jax.contract import SEMANTIC_IGNORE
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
@@ -120,7 +121,7 @@ class UsualLoader:
             return {
                 'image': _pad(image.transpose(2, 0, 1), shape, 0),
                 'masks': _pad(resized_masks, shape, 0),
-                'semantic': _pad(semantic, shape, IGNORE),
+                'semantic': _pad(semantic, shape, SEMANTIC_IGNORE),
                 'panoptic': _pad(targets[::4, ::4], (shape[0] // 4, shape[1] // 4), -1),
                 'boxes': boxes * np.float32(scale),
                 'classes': classes - self._num_stuff,
@@ -133,7 +134,7 @@ class UsualLoader:
         """Semantic train ids and panoptic targets in the original size."""
         rgb = png.astype(np.int32)
         ids = rgb[:, :, 0] + 256 * rgb[:, :, 1] + 256 * 256 * rgb[:, :, 2]
-        semantic, targets = np.full(ids.shape, IGNORE, np.uint8), np.full(ids.shape, -1, np.int16)
+        semantic, targets = np.full(ids.shape, SEMANTIC_IGNORE, np.uint8), np.full(ids.shape, -1, np.int16)
         for segment in segments:
             pixels = ids == segment['id']
             train_id = self._train_ids[segment['category_id']]

@@ -15,9 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-IGNORE = 255
-"""Semantic train id of pixels that no loss and no metric looks at."""
-
 
 class Category(NamedTuple):
     """One class: its id in the data set, its name and an RGB colour for pictures."""

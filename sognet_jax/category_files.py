@@ -7,7 +7,8 @@ import json
 import pathlib
 from typing import Any
 
-from sognet_jax.categories import CATEGORY_SETS, IGNORE, Category, CategorySet
+from sognet_jax.categories import CATEGORY_SETS, Category, CategorySet
+from sognet_jax.contract import SEMANTIC_IGNORE
 
 
 def category_set(name: str, field: str = 'config field categories') -> CategorySet:
@@ -70,8 +71,8 @@ def categories_from_json(entries: Any, where: str) -> CategorySet:
             raise ValueError(f'{where}: two categories have the {field} {doubled!r}')
     if not categories.things or not categories.stuff:
         raise ValueError(f'{where}: expected stuff and things, found {len(found[False])} and {len(found[True])}')
-    if categories.num_classes > IGNORE:
-        raise ValueError(f'{where}: {categories.num_classes} categories, at most {IGNORE} can be told apart')
+    if categories.num_classes > SEMANTIC_IGNORE:
+        raise ValueError(f'{where}: {categories.num_classes} categories, at most {SEMANTIC_IGNORE} can be told apart')
     return categories
 
 

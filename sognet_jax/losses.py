@@ -9,11 +9,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from sognet_jax.contract import SEMANTIC_IGNORE
+
 TEMPERATURE = 2.0
 """Of `order_cross_entropy_loss`."""
-
-IGNORE = 255
-"""Semantic label of pixels without a known class."""
 
 
 def rpn_score_loss(scores: jax.Array, labels: jax.Array, batch_size: int) -> jax.Array:
@@ -85,11 +84,11 @@ def semantic_loss(logits: jax.Array, labels: jax.Array, num_known: jax.Array | N
 
     Args:
         logits: `[..., S + T]` semantic logits.
-        labels: `[...]` train ids, `IGNORE` where there is none.
+        labels: `[...]` train ids, `SEMANTIC_IGNORE` where there is none.
         num_known: pixels of the image that have a label, where this is a part of it, whose share in the image's loss
             is wanted; None: those of `labels`.
     """
-    known = labels != IGNORE
+    known = labels != SEMANTIC_IGNORE
     denominator = _at_least_one(known) if num_known is None else jnp.maximum(num_known, 1)
     return _masked_sum(cross_entropy(logits, labels), known) / denominator
 
@@ -99,10 +98,10 @@ def semantic_box_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) ->
 
     Args:
         logits: `[N, M, M, S + T]` semantic logits pooled from the boxes.
-        labels: `[N, M, M]` train ids, `IGNORE` where there is none.
+        labels: `[N, M, M]` train ids, `SEMANTIC_IGNORE` where there is none.
         valid: `[N]` bool, the boxes that count.
     """
-    known = (labels != IGNORE) & valid[:, None, None]
+    known = (labels != SEMANTIC_IGNORE) & valid[:, None, None]
     pixels = labels.shape[-1] * labels.shape[-2]
     return _masked_sum(cross_entropy(logits, labels), known) / (pixels * _at_least_one(valid))
 

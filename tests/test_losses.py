@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sognet_jax import losses
+from sognet_jax.contract import SEMANTIC_IGNORE
 from sognet_jax.ops.overlap import overlap_relations
 from tests.support import golden_files
 
@@ -189,14 +190,14 @@ def test_semantic_loss_is_a_mean_over_labelled_pixels():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(4, 5, 7)).astype(np.float32)
     labels = rng.integers(0, 7, (4, 5)).astype(np.uint8)
-    labels[1:3, 2] = losses.IGNORE
+    labels[1:3, 2] = SEMANTIC_IGNORE
     errors = []
-    for y, x in np.argwhere(labels != losses.IGNORE):
+    for y, x in np.argwhere(labels != SEMANTIC_IGNORE):
         values = logits[y, x].astype(np.float64)
         errors.append(np.log(np.exp(values).sum()) - values[labels[y, x]])
     loss, gradient = value_and_gradient(losses.semantic_loss, jnp.array(logits), labels)
     np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-6)
-    assert not np.any(gradient[labels == losses.IGNORE])
+    assert not np.any(gradient[labels == SEMANTIC_IGNORE])
 
 
 def empty_losses():
@@ -208,7 +209,7 @@ def empty_losses():
         'box_class': (losses.box_class_loss, (jnp.ones((3, 3)), labels, none)),
         'box_delta': (losses.box_delta_loss, (jnp.ones((3, 2, 4)), jnp.ones((3, 4)), labels, none)),
         'mask': (losses.mask_loss, (jnp.ones((3, 2, 2)), jnp.ones((3, 2, 2)), none)),
-        'semantic': (losses.semantic_loss, (jnp.ones((3, 3)), jnp.full(3, losses.IGNORE))),
+        'semantic': (losses.semantic_loss, (jnp.ones((3, 3)), jnp.full(3, SEMANTIC_IGNORE))),
         'panoptic': (losses.panoptic_loss, (jnp.ones((3, 3)), jnp.full(3, -1))),
         'overlap': (losses.overlap_relation_loss, (jnp.ones((3, 3)), jnp.ones((3, 3), bool), none)),
         'order_cross_entropy': (

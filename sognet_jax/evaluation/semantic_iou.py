@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from sognet_jax.categories import IGNORE
+from sognet_jax.contract import SEMANTIC_IGNORE
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
     """`[C, C]` pixels by true and predicted class; ignored pixels are left out.
 
     Args:
-        truth: train ids, `IGNORE` where unknown.
+        truth: train ids, `SEMANTIC_IGNORE` where unknown.
         prediction: train ids, same shape.
         num_classes: C.
     """
-    known = truth != IGNORE
+    known = truth != SEMANTIC_IGNORE
     index = truth[known].astype(np.int64) * num_classes + prediction[known]
     return np.bincount(index, minlength=num_classes**2).reshape(num_classes, num_classes)
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax.categories import CategorySet
+from sognet_jax.contract import MASK_LOGITS_SIDE
 from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.models.fpn import STRIDES, FeaturePyramid
 from sognet_jax.models.instance_heads import BoxHead, MaskHead
@@ -21,9 +22,6 @@ from sognet_jax.models.semantic_head import SemanticHead
 from sognet_jax.ops.extent import image_extent, zero_outside
 from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.ops.overlap import overlap_relations
-
-MASK_SIZE = 28
-"""Side of the mask logits and of the appearance feature m_i."""
 
 RELATION_HEAD = 'relation_head'
 """Name of the relation head among the parts of the network that have parameters."""
@@ -100,7 +98,7 @@ class SOGNet(nn.Module):
 
     def segment_semantics_in_boxes(self, logits: jax.Array, boxes: jax.Array, image_size: jax.Array) -> jax.Array:
         """Semantic logits and `[B, R, 4]` boxes -> `[B, R, 28, 28, S + T]`: see `SemanticHead.inside_boxes`."""
-        return self.semantic_head.inside_boxes(logits, boxes, MASK_SIZE, image_extent(image_size))
+        return self.semantic_head.inside_boxes(logits, boxes, MASK_LOGITS_SIDE, image_extent(image_size))
 
     def relate(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array, takes_part: jax.Array) -> jax.Array:
         """The overlap relation matrix O, `[B, N, N]`: see `RelationHead`."""
@@ -112,7 +110,7 @@ class SOGNet(nn.Module):
         Args:
             batch: `classes`, `boxes`, `masks` and `overlap` of the data contract.
         """
-        shrink = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_SIZE))
+        shrink = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_LOGITS_SIDE))
         takes_part = jnp.any(batch['overlap'], axis=-1)
         masks = shrink(batch['masks'].astype(jnp.float32), batch['boxes'])
         potential = self.relation_head.potential(batch['classes'], batch['boxes'], masks)
@@ -183,7 +181,7 @@ def initialize_relation_head(network: SOGNet, seed: int) -> dict[str, Any]:
     batch = {
         'classes': jnp.zeros((1, 1), jnp.int32),
         'boxes': jnp.zeros((1, 1, 4)),
-        'masks': jnp.zeros((1, 1, MASK_SIZE, MASK_SIZE)),
+        'masks': jnp.zeros((1, 1, MASK_LOGITS_SIDE, MASK_LOGITS_SIDE)),
         'overlap': jnp.zeros((1, 1, 1), bool),
     }
     start = jax.jit(functools.partial(network.init, method='relate_annotated'))

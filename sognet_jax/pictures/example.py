@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from sognet_jax.categories import IGNORE, CategorySet
-from sognet_jax.data.examples.transforms import MASK_SIDE, PANOPTIC_IGNORE, PANOPTIC_STRIDE, Example
+from sognet_jax.categories import CategorySet
+from sognet_jax.contract import MASK_SIDE, PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE, Example
 from sognet_jax.pictures.drawing import (
     FONT,
     INK,
@@ -50,13 +50,12 @@ CROWD_COLOR = (90, 90, 96)
 STRIPE_COLORS = ((150, 150, 156), (190, 190, 196))
 
 
-def example_picture(example: Example, categories: CategorySet, *, mirrored: bool | None = None) -> np.ndarray:
+def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
     """The arrays of one example: image and boxes, masks, both label maps, the overlap graph, and the numbers.
 
     Args:
         example: of `transforms.make_example`; the padding of its image is left out.
         categories: names and colours.
-        mirrored: whether the image was, where that is known.
 
     Returns:
         `[h, w, 3]` uint8 RGB.
@@ -82,7 +81,7 @@ def example_picture(example: Example, categories: CategorySet, *, mirrored: bool
             [
                 (titles['panoptic'], _extended(_panoptic_panel(image, example, categories), lower)),
                 (titles['graph'], _extended(_graph_panel(image, example, slots, boxes, masks), lower)),
-                ('the other fields', _facts_panel(example, categories, (lower, max(width, FACTS[1])), mirrored)),
+                ('the other fields', _facts_panel(example, categories, (lower, max(width, FACTS[1])))),
             ],
         ]
     )
@@ -196,7 +195,7 @@ def _masks_panel(
 def _semantic_panel(image: np.ndarray, example: Example, categories: CategorySet) -> np.ndarray:
     height, width = example['image_size']
     semantic = example['semantic'][:height, :width].astype(np.int32)
-    ids = np.where(semantic == IGNORE, 0, semantic + 1)
+    ids = np.where(semantic == SEMANTIC_IGNORE, 0, semantic + 1)
     segments = {train_id + 1: (train_id, -1) for train_id in range(categories.num_classes)}
     names = {train_id + 1: category.name for train_id, category in enumerate(categories.all)}
     return _label_panel(image, PanopticPicture(ids, segments), categories, names, NAMED_AREA)
@@ -251,10 +250,10 @@ def _graph_panel(
     )
 
 
-def _facts_panel(example: Example, categories: CategorySet, size: tuple[int, int], mirrored: bool | None) -> np.ndarray:
+def _facts_panel(example: Example, categories: CategorySet, size: tuple[int, int]) -> np.ndarray:
     """The numbers, what the lines mean, and as many of the instances as there is room for."""
     panel = np.full((*size, 3), 255, np.uint8)
-    lines = _facts(example, mirrored)
+    lines = _facts(example)
     for row, line in enumerate(lines):
         _write(panel, line, (MARGIN, row))
     row = len(lines)
@@ -270,7 +269,7 @@ def _facts_panel(example: Example, categories: CategorySet, size: tuple[int, int
     return panel
 
 
-def _facts(example: Example, mirrored: bool | None) -> list[str]:
+def _facts(example: Example) -> list[str]:
     height, width = example['image_size']
     original = ' x '.join(map(str, example['original_size']))
     bucket = ' x '.join(map(str, example['image'].shape[:2]))
@@ -278,9 +277,9 @@ def _facts(example: Example, mirrored: bool | None) -> list[str]:
     crowd, dropped = np.count_nonzero(example['crowd']), int(example['dropped'])
     overlap, order = np.triu(example['overlap']), example['order']
     decided = np.count_nonzero(overlap & example['decided'])
-    state = {None: '', True: ', mirrored', False: ', not mirrored'}[mirrored]
+    state = 'mirrored' if example['mirrored'] else 'not mirrored'
     lines = [
-        f'image {int(example["image_id"])}{state}',
+        f'image {int(example["image_id"])}, {state}',
         f'original {original} (height x width), scale {float(example["scale"]):.3f}',
         f'network input {height} x {width}, padded to {bucket}',
         f'annotations: {" and ".join(has) or "none"}',

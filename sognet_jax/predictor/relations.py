@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from sognet_jax.category_files import category_set
 from sognet_jax.checkpoints import restore_variables, trained_parts
+from sognet_jax.contract import FILLER
 from sognet_jax.data.configured import example_settings
-from sognet_jax.data.examples.pipeline import FILLER, evaluation_batches
+from sognet_jax.data.examples.pipeline import evaluation_batches
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation.order_tally import OrderTally
 from sognet_jax.evaluation.summary import Metrics

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
+from sognet_jax.contract import FILLER, Example
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.pipeline import evaluation_batches
 from sognet_jax.data.records.schema import Record
@@ -24,8 +25,6 @@ from sognet_jax.inference.pasting import encode_masks, original_boxes
 from sognet_jax.inference.prediction import Inference, Instances, Prediction, predict
 from sognet_jax.inference.result import Frame, Segmenter, instance_masks
 from sognet_jax.models.sognet import SOGNet
-
-Example = dict[str, np.ndarray]
 
 
 def network_results(
@@ -56,7 +55,7 @@ def network_results(
         for batch in batches:
             results = jax.device_get(run(variables, reshape_leading(batch, (devices, -1))))
             prediction, relations = reshape_leading(results, (-1,), axes=2)
-            for row in np.flatnonzero(batch['record_index'] >= 0):
+            for row in np.flatnonzero(batch['record_index'] != FILLER):
                 example, predicted, related = jax.tree.map(lambda x: x[row], (batch, prediction, relations))  # noqa: B023
                 result = image_result(segmenter, example, predicted, related, categories, inclusive_boxes)
                 index = int(example['record_index'])

@@ -7,41 +7,35 @@ one that is trained on are not augmented.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 import sys
 from collections.abc import Iterator
 
 import ml_collections
-import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sognet_jax.category_files import category_set
+from sognet_jax.contract import Example
 from sognet_jax.data.configured import augmentation, example_settings, prepare_split, training_source
-from sognet_jax.data.examples import pipeline
-from sognet_jax.data.examples.pipeline import SizedSource
+from sognet_jax.data.examples.pipeline import SizedSource, train_dataset
 from sognet_jax.data.examples.statistics import statistics, summary, table
-from sognet_jax.data.examples.transforms import Example, make_example
+from sognet_jax.data.examples.transforms import make_example
 from sognet_jax.data.records.png import encode_image
 from sognet_jax.files import write_whole
 from sognet_jax.pictures.example import example_picture
 from sognet_jax.pictures.statistics import statistics_figure
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
-OUTPUT = flags.DEFINE_string('output', None, 'Folder for pictures and statistics.')
-COUNT = flags.DEFINE_integer('count', 8, 'Number of examples that are drawn.', lower_bound=0)
-SPLIT = flags.DEFINE_string('split', None, 'A split of the data; what the config trains on if not given.')
-
 
 def main(arguments: list[str]) -> None:
     """Draws and counts as the flags say."""
+    given = flags.FLAGS
     logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     try:
-        browse(CONFIG.value, OUTPUT.value, count=COUNT.value, split=SPLIT.value)
+        browse(given.config, given.output, count=given.count, split=given.split)
     except (ValueError, OSError) as error:
         sys.exit(f'{error}')
 
@@ -72,9 +66,9 @@ def browse(
     source = training_source(config) if trains else prepare_split(config, split)
     examples = training_examples(config, source) if trains else plain_examples(config, source)
     (output / 'examples').mkdir(parents=True, exist_ok=True)
-    for number, (example, mirrored) in zip(range(count), examples, strict=False):
+    for number, example in zip(range(count), examples, strict=False):
         path = output / 'examples' / f'{number:03d}_{int(example["image_id"])}.png'
-        write_whole(path, encode_image(example_picture(example, categories, mirrored=mirrored)))
+        write_whole(path, encode_image(example_picture(example, categories)))
     found = statistics(source)
     numbers = summary(found, categories, settings)
     write_whole(output / 'statistics.json', json.dumps(numbers, indent=2) + '\n')
@@ -83,32 +77,27 @@ def browse(
     print(f'\n{output}: statistics.json, statistics.png, and pictures of examples in {output / "examples"}')
 
 
-def training_examples(config: ml_collections.ConfigDict, source: SizedSource) -> Iterator[tuple[Example, bool]]:
-    """The first training examples of a config, and whether each is mirrored.
-
-    An example does not say so itself; it is, if it would have been another one without mirroring.
-    """
-    random = augmentation(config)
-    batches, unmirrored = (
-        pipeline.train_dataset(
-            source, example_settings(config), batch_size=config.batch_size, seed=config.seed, augmentation=chosen
-        )
-        for chosen in (random, dataclasses.replace(random, flip=False))
-    )
+def training_examples(config: ml_collections.ConfigDict, source: SizedSource) -> Iterator[Example]:
+    """The first training examples of a config."""
+    settings, random = example_settings(config), augmentation(config)
+    batches = train_dataset(source, settings, batch_size=config.batch_size, seed=config.seed, augmentation=random)
     for step in range(len(batches)):
-        batch, plain = batches[step], unmirrored[step] if random.flip else batches[step]
+        batch = batches[step]
         for row in range(config.batch_size):
-            mirrored = not np.array_equal(batch['image'][row], plain['image'][row])
-            yield {name: values[row] for name, values in batch.items()}, mirrored
+            yield {name: values[row] for name, values in batch.items()}
 
 
-def plain_examples(config: ml_collections.ConfigDict, source: SizedSource) -> Iterator[tuple[Example, bool]]:
+def plain_examples(config: ml_collections.ConfigDict, source: SizedSource) -> Iterator[Example]:
     """The examples of a split in its order, not augmented."""
     settings = example_settings(config)
     for index in range(len(source)):
-        yield make_example(source[index], settings, either_orientation=True), False
+        yield make_example(source[index], settings, either_orientation=True)
 
 
 if __name__ == '__main__':
+    config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
+    flags.DEFINE_string('output', None, 'Folder for pictures and statistics.')
+    flags.DEFINE_integer('count', 8, 'Number of examples that are drawn.', lower_bound=0)
+    flags.DEFINE_string('split', None, 'A split of the data; what the config trains on if not given.')
     flags.mark_flags_as_required(['config', 'output'])
     app.run(main)

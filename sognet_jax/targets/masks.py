@@ -5,10 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from sognet_jax.contract import MASK_LOGITS_SIDE
 from sognet_jax.ops.boxes import inclusive_corners
 from sognet_jax.ops.masks import crop_resize_masks
-
-MASK_SIZE = 28
 
 
 def mask_targets(masks: jax.Array, boxes: jax.Array, sampled: jax.Array, matched: jax.Array) -> jax.Array:
@@ -28,5 +27,5 @@ def mask_targets(masks: jax.Array, boxes: jax.Array, sampled: jax.Array, matched
     """
     corners = inclusive_corners(sampled)
     frame = jnp.concatenate([corners[:, :2], jnp.maximum(corners[:, 2:], corners[:, :2] + 1)], axis=-1)
-    values = crop_resize_masks(masks[matched].astype(jnp.float32), boxes[matched], frame, MASK_SIZE)
+    values = crop_resize_masks(masks[matched].astype(jnp.float32), boxes[matched], frame, MASK_LOGITS_SIDE)
     return (values >= 0.5).astype(jnp.float32)

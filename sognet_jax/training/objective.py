@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax import losses
+from sognet_jax.contract import PANOPTIC_STRIDE
 from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
@@ -21,7 +22,7 @@ from sognet_jax.targets.masks import mask_targets
 from sognet_jax.targets.proposals import SampledProposals, sample_proposals
 from sognet_jax.targets.semantic import semantic_box_targets
 from sognet_jax.targets.void import void_targets
-from sognet_jax.training.pixel_losses import PANOPTIC_STRIDE, ShownInstances, panoptic_losses, semantic_losses
+from sognet_jax.training.pixel_losses import ShownInstances, panoptic_losses, semantic_losses
 from sognet_jax.training.relation import RELATION_LOSSES, Batch, count_pairs, relation_losses
 
 Losses = dict[str, jax.Array]

@@ -12,16 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax import losses
+from sognet_jax.contract import PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE
 from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
 from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps
 from sognet_jax.ops.strips import cut_rows, cut_rows_with_neighbours, enlarge_strip, strip_height, sum_over_strips
 from sognet_jax.ops.void import void_logits
-
-PANOPTIC_STRIDE = 4
-"""The panoptic loss is computed at 1/4 of the image, where the semantic head has its output."""
-
-PANOPTIC_IGNORE = -1
 
 
 def semantic_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -29,7 +25,7 @@ def semantic_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
         logits: `[B, h, w, S + T]` semantic logits.
-        labels: `[B, H, W]` train ids, `losses.IGNORE` where there is none; H, W are a multiple of h, w.
+        labels: `[B, H, W]` train ids, `SEMANTIC_IGNORE` where there is none; H, W are a multiple of h, w.
 
     Returns:
         `[B]` float32.
@@ -41,14 +37,14 @@ def semantic_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
     factor = labels.shape[1] // height
     if labels.shape[1:] != (factor * height, factor * width):
         raise ValueError(f'labels of size {labels.shape[1:]} for logits of size {(height, width)}: not a multiple')
-    num_known = jnp.sum(labels != losses.IGNORE, axis=(1, 2))
+    num_known = jnp.sum(labels != SEMANTIC_IGNORE, axis=(1, 2))
     strip = strip_height(height, factor * batch * labels.shape[2] * classes)
 
     def of_strip(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
         low, labels = rows
         return jax.vmap(losses.semantic_loss)(enlarge_strip(low, factor), labels, num_known)
 
-    rows = cut_rows_with_neighbours(logits, strip), cut_rows(labels, factor * strip, losses.IGNORE)
+    rows = cut_rows_with_neighbours(logits, strip), cut_rows(labels, factor * strip, SEMANTIC_IGNORE)
     return sum_over_strips(of_strip, rows)
 
 

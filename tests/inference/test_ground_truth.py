@@ -6,13 +6,13 @@ import numpy as np
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.configs import shapes
+from sognet_jax.contract import MASK_LOGITS_SIDE
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import make_example
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
 from sognet_jax.inference.prediction import Inference, Instances, fuse
 from sognet_jax.inference.segments import panoptic_segments
-from sognet_jax.models.sognet import MASK_SIZE
 from sognet_jax.ops.masks import crop_resize_masks
 
 CONFIDENCE = 8.0
@@ -33,7 +33,9 @@ class TrueOrder:
 
 @jax.jit
 def infer(example):
-    masks = crop_resize_masks(example['masks'].astype(jnp.float32), example['boxes'], example['boxes'], MASK_SIZE)
+    masks = crop_resize_masks(
+        example['masks'].astype(jnp.float32), example['boxes'], example['boxes'], MASK_LOGITS_SIDE
+    )
     instances = Instances(
         example['boxes'], example['classes'], jnp.ones(len(masks)), example['valid'], (2 * masks - 1) * CONFIDENCE
     )

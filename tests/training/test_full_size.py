@@ -12,7 +12,7 @@ ONE_STEP = """
 import importlib, resource, sys
 import numpy as np
 from sognet_jax.training.loop import build_run
-from tests.support.examples import random_batch
+from benchmarks.made_up_batch import random_batch
 config = importlib.import_module(f'configs.{sys.argv[1]}').get_config()
 config.batch_size = 1
 config.data.image_size = (800, 1344)

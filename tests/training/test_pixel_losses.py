@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.scipy.ndimage import map_coordinates
 
-from sognet_jax.losses import IGNORE
+from sognet_jax.contract import SEMANTIC_IGNORE
 from sognet_jax.training.pixel_losses import ShownInstances, panoptic_losses, semantic_losses
 
 NUM_STUFF, NUM_THINGS, COUNT, MASK = 4, 3, 5, 28
@@ -25,7 +25,7 @@ def rows_per_strip(request, monkeypatch):
 def plain_semantic_loss(logits, labels):
     """One image at full resolution at once."""
     full = jax.image.resize(logits, (*labels.shape, logits.shape[-1]), 'linear', antialias=False)
-    known = labels != IGNORE
+    known = labels != SEMANTIC_IGNORE
     own = jnp.take_along_axis(jax.nn.log_softmax(full), jnp.where(known, labels, 0)[..., None], axis=-1)[..., 0]
     return -jnp.sum(own * known) / jnp.maximum(jnp.sum(known), 1)
 
@@ -99,7 +99,7 @@ def test_semantic_loss_and_gradient(rows_per_strip):
     rng = np.random.default_rng(1)
     logits = jnp.array(2 * rng.normal(size=(2, HEIGHT, WIDTH, 7)), jnp.float32)
     labels = rng.integers(0, 7, (2, 4 * HEIGHT, 4 * WIDTH)).astype(np.uint8)
-    labels[0, 10:30, 5:] = IGNORE
+    labels[0, 10:30, 5:] = SEMANTIC_IGNORE
 
     def ours(logits):
         values = semantic_losses(logits, jnp.array(labels))
@@ -114,7 +114,7 @@ def test_semantic_loss_and_gradient(rows_per_strip):
 
 
 def test_an_image_without_labels_has_no_semantic_loss(rows_per_strip):
-    labels = jnp.full((1, 4 * HEIGHT, 4 * WIDTH), IGNORE, jnp.uint8)
+    labels = jnp.full((1, 4 * HEIGHT, 4 * WIDTH), SEMANTIC_IGNORE, jnp.uint8)
     logits = jnp.ones((1, HEIGHT, WIDTH, 3))
     loss, gradient = jax.jit(jax.value_and_grad(lambda x: semantic_losses(x, labels)[0]))(logits)
     assert loss == 0 and np.all(np.asarray(gradient) == 0)

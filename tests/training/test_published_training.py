@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax import losses
 from sognet_jax.configs import coco_r50
+from sognet_jax.contract import SEMANTIC_IGNORE
 from sognet_jax.convert.names import published_entry
 from sognet_jax.data.records.relations import find_pairs
 from sognet_jax.models.fpn import STRIDES
@@ -298,7 +299,7 @@ def test_padding_of_the_batch_does_not_change_the_losses(golden_path):
 
     padded = batch | {
         'image': pad(batch['image'], 1, 77),
-        'semantic': pad(batch['semantic'], 1, losses.IGNORE),
+        'semantic': pad(batch['semantic'], 1, SEMANTIC_IGNORE),
         'panoptic': pad(batch['panoptic'], 4, -1),
     }
     labels, targets, start = [], [], 0

@@ -6,12 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.made_up_batch import random_batch
 from sognet_jax.categories import SHAPES
 from sognet_jax.checkpoints import CheckpointError, trained_parts
 from sognet_jax.models.sognet import build_network, initialize, initialize_relation_head
 from sognet_jax.programs.evaluate import evaluate
 from sognet_jax.training.loop import build_run, train
-from tests.support.examples import random_batch, tiny_config
+from tests.support.examples import tiny_config
 from tests.support.training import first_step
 
 

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.made_up_batch import random_batch
 from sognet_jax.categories import SHAPES
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective, training_losses
-from tests.support.examples import random_batch, tiny_config
+from tests.support.examples import tiny_config
 from tests.support.paths import ROOT
 from tests.support.training import first_step
 
@@ -29,7 +30,8 @@ def tiny():
 
 ON_MANY_DEVICES = """
 import pickle, sys
-from tests.support.examples import random_batch, tiny_config
+from benchmarks.made_up_batch import random_batch
+from tests.support.examples import tiny_config
 from tests.support.training import first_step
 config = tiny_config()
 state, metrics = first_step(config, devices=8)[1](random_batch(config))

@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from sognet_jax.contract import MASK_SIDE
 from sognet_jax.data.records.relations import RLE
-
-MASK_SIDE = 112
 
 
 def masks_in_boxes(rles: Sequence[RLE], boxes: np.ndarray) -> np.ndarray:

@@ -13,14 +13,12 @@ from typing import Protocol
 import grain
 import numpy as np
 
-from sognet_jax.data.examples.transforms import Example, ExampleSettings, make_example, oriented
+from sognet_jax.contract import FILLER, Example
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example, oriented
 from sognet_jax.data.records.schema import Record
 
 ENDLESS = 1 << 40
 """More steps, and more epochs, than anybody trains; grain's own endless repetition overflows."""
-
-FILLER = -1
-"""`record_index` of what only fills a batch."""
 
 
 class SizedSource(Protocol):

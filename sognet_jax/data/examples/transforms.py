@@ -1,4 +1,4 @@
-"""From a stored record to the static arrays of one training example (DESIGN: the data contract)."""
+"""From a stored record to the static arrays of one training example (`sognet_jax.contract`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sognet_jax.categories import IGNORE
-from sognet_jax.data.examples.masks import MASK_SIDE, mask_in_box, masks_in_boxes  # noqa: F401
+from sognet_jax.contract import PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE, Example
+from sognet_jax.data.examples.masks import masks_in_boxes
 from sognet_jax.data.records.schema import Instances, Record, Segments
-
-PANOPTIC_STRIDE = 4
-PANOPTIC_IGNORE = -1
-
-Example = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +61,7 @@ def make_example(
         pixels: with `image`, `image_size`, `semantic` and `panoptic`; the relation head is trained without them.
 
     Returns:
-        The contract's arrays, and `dropped`, the number of instances that found no slot.
+        The contract's arrays.
     """
     original_size = record.size
     if short_side is not None:
@@ -81,6 +76,7 @@ def make_example(
         'scale': np.float32(scale),
         'image_id': np.int32(record.image_id),
         'original_size': np.array(original_size, np.int32),
+        'mirrored': np.bool_(flip),
         'has_instances': np.bool_(record.has_instances),
         'has_panoptic': np.bool_(record.has_panoptic),
         'dropped': np.int32(len(record.instances.id) - len(slots)),
@@ -210,7 +206,7 @@ def label_tables(segments: Segments, slot_segments: np.ndarray, num_stuff: int) 
     Returns:
         `[1 + s]` uint8 semantic (255 ignored) and `[1 + s]` int16 panoptic (S + i is slot i, -1 ignored).
     """
-    semantic = np.concatenate([[IGNORE], segments.category]).astype(np.uint8)
+    semantic = np.concatenate([[SEMANTIC_IGNORE], segments.category]).astype(np.uint8)
     panoptic = np.where(semantic < num_stuff, semantic.astype(np.int16), np.int16(PANOPTIC_IGNORE))
     rows, slots = np.nonzero(segments.id[:, None] == slot_segments)
     panoptic[rows + 1] = num_stuff + slots

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sognet_jax.categories import COCO, IGNORE
+from sognet_jax.categories import COCO
+from sognet_jax.contract import SEMANTIC_IGNORE
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example, resize_factor, resize_image
 from sognet_jax.data.records.png import encode_image, encode_indices, index_ids
 from sognet_jax.data.records.relations import (
@@ -67,7 +68,7 @@ def record_of(annotation):
     """The stored annotation as a record whose instances have the segments that the published rule finds."""
     rles = polygon_rles(annotation)
     semantic, categories = annotation['semantic'], annotation['classes'] - 1
-    ids = np.where(semantic == IGNORE, 0, semantic.astype(np.int64) + 1)
+    ids = np.where(semantic == SEMANTIC_IGNORE, 0, semantic.astype(np.int64) + 1)
     for index, mask in enumerate(annotation['panoptic_masks']):
         ids[mask] = FIRST_INSTANCE + index
     present = np.unique(ids[ids > 0])
@@ -148,7 +149,7 @@ def test_image_is_the_published_one(case):
 def test_semantic_labels_are_the_published_ones(case):
     _, quarter = valid_part(case)
     np.testing.assert_array_equal(case.example['semantic'], case.inputs['seg_gt'][0])
-    small = np.full_like(case.inputs['seg_gt_4x'][0], IGNORE)
+    small = np.full_like(case.inputs['seg_gt_4x'][0], SEMANTIC_IGNORE)
     small[quarter] = case.example['semantic'][::4, ::4][quarter]
     np.testing.assert_array_equal(small, case.inputs['seg_gt_4x'][0])
 

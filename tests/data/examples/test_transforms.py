@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sognet_jax.categories import IGNORE, SHAPES
+from sognet_jax.categories import SHAPES
+from sognet_jax.contract import SEMANTIC_IGNORE
 from sognet_jax.data.examples.transforms import (
     ExampleSettings,
     make_example,
@@ -37,19 +38,6 @@ def example(record):
     return make_example(record, SETTINGS)
 
 
-def test_everything_has_the_contract_s_shape_and_type(example):
-    expected = {
-        'image': ((128, 160, 3), np.uint8), 'image_size': ((2,), np.int32), 'scale': ((), np.float32),
-        'image_id': ((), np.int32), 'original_size': ((2,), np.int32), 'boxes': ((12, 4), np.float32),
-        'classes': ((12,), np.int32), 'valid': ((12,), np.bool_), 'crowd': ((12,), np.bool_),
-        'masks': ((12, 112, 112), np.uint8), 'semantic': ((128, 160), np.uint8), 'panoptic': ((32, 40), np.int16),
-        'overlap': ((12, 12), np.bool_), 'order': ((12, 12), np.bool_), 'decided': ((12, 12), np.bool_),
-        'true_order': ((12, 12), np.bool_), 'has_instances': ((), np.bool_), 'has_panoptic': ((), np.bool_),
-        'dropped': ((), np.int32),
-    }  # fmt: skip
-    assert {name: (value.shape, value.dtype.type) for name, value in example.items()} == expected
-
-
 def test_labels_are_those_of_the_panoptic_annotation(record, example):
     ids = record.panoptic_ids()
     category = dict(zip(record.segments.id.tolist(), record.segments.category.tolist(), strict=True))
@@ -58,7 +46,7 @@ def test_labels_are_those_of_the_panoptic_annotation(record, example):
     panoptic = np.vectorize(lambda i: SHAPES.num_stuff + slot[i] if i in slot else category[i])(ids)
     np.testing.assert_array_equal(example['semantic'][:, :128], semantic)
     np.testing.assert_array_equal(example['panoptic'][:, :32], panoptic[::4, ::4])
-    assert np.all(example['semantic'][:, 128:] == IGNORE) and np.all(example['panoptic'][:, 32:] == -1)
+    assert np.all(example['semantic'][:, 128:] == SEMANTIC_IGNORE) and np.all(example['panoptic'][:, 32:] == -1)
     assert np.all(example['image'][:, 128:] == 0)
 
 
@@ -260,5 +248,5 @@ def test_the_smallest_instances_are_dropped_and_counted(record):
 def test_without_annotations_nothing_is_known(record):
     bare = dataclasses.replace(record, has_panoptic=False)
     example = make_example(bare, SETTINGS)
-    assert np.all(example['semantic'] == IGNORE) and np.all(example['panoptic'] == -1)
+    assert np.all(example['semantic'] == SEMANTIC_IGNORE) and np.all(example['panoptic'] == -1)
     assert not example['decided'].any() and not example['has_panoptic']

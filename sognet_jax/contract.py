@@ -1,0 +1,86 @@
+"""The data contract: what one training example is. Everything that makes or reads examples takes it from here.
+
+`H, W` is a bucket (landscape or portrait, divisible by 32), `N` the number of instance slots, `S` and `T` the number of
+stuff and thing classes. A batch has the same arrays with an axis in front.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple, TypedDict
+
+import numpy as np
+
+SEMANTIC_IGNORE = 255
+"""Semantic train id of pixels that no loss and no metric looks at."""
+
+PANOPTIC_IGNORE = -1
+"""Panoptic target of such pixels."""
+
+PANOPTIC_STRIDE = 4
+"""Pixels of the image to one of the panoptic target, which has the resolution of the semantic logits."""
+
+MASK_SIDE = 112
+"""Height and width of an annotated mask inside its box."""
+
+MASK_LOGITS_SIDE = 28
+"""Height and width of the mask head's logits, of its targets, and of the appearance m_i of the relation head."""
+
+FILLER = -1
+"""`record_index` of what only fills a batch."""
+
+
+class Layout(NamedTuple):
+    """Shape and type of an array."""
+
+    shape: str
+    dtype: type[np.generic]
+
+
+class Example(TypedDict, total=False):
+    """The arrays of one example, or of a batch of them.
+
+    The relation head alone is trained without `image`, `image_size`, `semantic` and `panoptic`. Rows and columns of
+    crowd and of empty slots are 0 in `overlap`, `order` and `true_order`.
+    """
+
+    image: Annotated[np.ndarray, Layout('H W 3', np.uint8)]
+    """RGB, resized, padded at the right and bottom; normalised on the device."""
+    image_size: Annotated[np.ndarray, Layout('2', np.int32)]
+    """Height and width of the valid part."""
+    scale: Annotated[np.ndarray, Layout('', np.float32)]
+    """Resized over original."""
+    image_id: Annotated[np.ndarray, Layout('', np.int32)]
+    original_size: Annotated[np.ndarray, Layout('2', np.int32)]
+    mirrored: Annotated[np.ndarray, Layout('', np.bool_)]
+    """Left and right are exchanged."""
+    boxes: Annotated[np.ndarray, Layout('N 4', np.float32)]
+    """Half open x1, y1, x2, y2 in pixels of `image`."""
+    classes: Annotated[np.ndarray, Layout('N', np.int32)]
+    """Thing class 0 .. T-1."""
+    valid: Annotated[np.ndarray, Layout('N', np.bool_)]
+    """Which slots hold an instance."""
+    crowd: Annotated[np.ndarray, Layout('N', np.bool_)]
+    """Crowd regions: ignored, never trained on."""
+    masks: Annotated[np.ndarray, Layout('N 112 112', np.uint8)]
+    """The annotation of the instance inside its box, in {0, 1}; instances may overlap."""
+    semantic: Annotated[np.ndarray, Layout('H W', np.uint8)]
+    """Train id, stuff 0 .. S-1, things S .. S+T-1, or `SEMANTIC_IGNORE`."""
+    panoptic: Annotated[np.ndarray, Layout('H/4 W/4', np.int16)]
+    """0 .. S-1 stuff, S + i instance slot i, or `PANOPTIC_IGNORE`."""
+    overlap: Annotated[np.ndarray, Layout('N N', np.bool_)]
+    """R of Eq. (11), computed on the annotation at its own resolution."""
+    order: Annotated[np.ndarray, Layout('N N', np.bool_)]
+    """R*: i is covered by j, from the instance and the panoptic annotation."""
+    decided: Annotated[np.ndarray, Layout('N N', np.bool_)]
+    """Symmetric: the order of the pair is known; of pairs that do not overlap it is."""
+    true_order: Annotated[np.ndarray, Layout('N N', np.bool_)]
+    """i is covered by j in a scene that was drawn; all 0 where nobody knows."""
+    has_instances: Annotated[np.ndarray, Layout('', np.bool_)]
+    has_panoptic: Annotated[np.ndarray, Layout('', np.bool_)]
+    """Which annotations the image has: a loss whose annotation is missing is off for it."""
+    dropped: Annotated[np.ndarray, Layout('', np.int32)]
+    """Instances that found no slot."""
+    record_index: Annotated[np.ndarray, Layout('', np.int32)]
+    """In evaluation: the image's place in its split, or `FILLER`."""
+    example_index: Annotated[np.ndarray, Layout('', np.int32)]
+    """In training: the place in the batch over all devices, which random choices depend on."""
