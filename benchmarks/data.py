@@ -37,7 +37,7 @@ from sognet_jax.data.examples.pipeline import Augmentation, iterate, train_datas
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.coco import builder as coco
-from sognet_jax.data.sources.preparation import store
+from sognet_jax.data.sources.preparation import prepare
 
 SOURCE = flags.DEFINE_string('source', None, 'Folder in the layout of COCO; scenes are drawn without one.')
 SPLIT = flags.DEFINE_string('split', 'val2017', 'Its split.')
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
         if not SOURCE.value:
             categories = SHAPES
             draw_folder(source, split, IMAGES.value)
-        prepared = store(coco.preparation(source, split, categories), f'{scratch}/prepared').folder
+        prepared = prepare(coco.preparation(source, split, categories), f'{scratch}/prepared').folder
         result = _header(SOURCE.value is None) | in_process(
             compare, source, split, prepared, categories, IMAGES.value, one_core=True
         )

@@ -6,7 +6,7 @@ import jax
 
 from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
 from sognet_jax.kernels.panoptic_fusion import reference
-from sognet_jax.kernels.panoptic_fusion.scene import Options
+from sognet_jax.kernels.panoptic_fusion.painting import Options
 
 IMPLEMENTATIONS = (XLA, TRITON, INTERPRETED)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from sognet_jax.kernels.panoptic_fusion.painting import Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
-from sognet_jax.kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
 from sognet_jax.ops.overlap import presence
 from sognet_jax.ops.resize import interpolation_matrix
 from sognet_jax.ops.tiles import on_tiles, paste_in_tile, with_room
@@ -40,7 +40,7 @@ def panoptic_fusion(
         semantic: jax.Array,
         partners: jax.Array,
     ) -> jax.Array:
-        scene = order_scene(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
+        scene = order_instances(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
         paint = functools.partial(_paint, size=size, options=options)
         return on_tiles(paint, scene, semantic.astype(jnp.float32))
 
@@ -48,7 +48,7 @@ def panoptic_fusion(
 
 
 def _paint(
-    scene: Scene, semantic: jax.Array, *, tile: tuple[int, int], size: tuple[int, int], options: Options
+    scene: OrderedInstances, semantic: jax.Array, *, tile: tuple[int, int], size: tuple[int, int], options: Options
 ) -> jax.Array:
     """The panoptic ids `[H, W]`, painted tile by tile."""
     stride = size[0] // semantic.shape[0]
@@ -77,7 +77,7 @@ def _enlargement(low: int, stride: int) -> jax.Array:
 
 
 def _paint_tile(
-    scene: Scene,
+    scene: OrderedInstances,
     coverings: Coverings,
     semantic: jax.Array,
     low_tile: tuple[int, int],
@@ -140,7 +140,7 @@ def _first_best(values: jax.Array, numbers: jax.Array, axis: int) -> tuple[jax.A
 
 
 def _fuse_instances(
-    scene: Scene,
+    scene: OrderedInstances,
     coverings: Coverings,
     slots: jax.Array,
     num_here: jax.Array,

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from sognet_jax.kernels.panoptic_fusion.painting import Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE
-from sognet_jax.kernels.panoptic_fusion.scene import Options, Scene, order_scene, reaches
 
 SIDE = 8
 """Of a tile, in pixels."""
@@ -54,7 +54,7 @@ def panoptic_fusion(
     interpret: bool,
 ) -> jax.Array:
     """See `kernels.panoptic_fusion.panoptic_fusion`; `interpret` runs the kernel without a GPU."""
-    scene = order_scene(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
+    scene = order_instances(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
     tiles = _list_tiles(scene, size, options)
     count = len(scene.valid)
     capacities = sorted({*CAPACITIES, max(CAPACITIES[0], pl.next_power_of_2(count))})
@@ -74,7 +74,7 @@ def panoptic_fusion(
     return scene.labels[channels]
 
 
-def _list_tiles(scene: Scene, size: tuple[int, int], options: Options) -> _Tiles:
+def _list_tiles(scene: OrderedInstances, size: tuple[int, int], options: Options) -> _Tiles:
     count = len(scene.valid)
     rows, columns = (jnp.arange(pl.cdiv(length, SIDE))[:, None] * SIDE for length in size)
     by_rows, by_columns = reaches(scene, rows, rows + SIDE, axis=1), reaches(scene, columns, columns + SIDE, axis=0)

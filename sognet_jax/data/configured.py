@@ -15,7 +15,7 @@ from sognet_jax.data.sources.cityscapes import builder as cityscapes
 from sognet_jax.data.sources.cityscapes.files import annotation_folder
 from sognet_jax.data.sources.coco import builder as coco
 from sognet_jax.data.sources.coco.files import annotation_files
-from sognet_jax.data.sources.preparation import Preparation, store
+from sognet_jax.data.sources.preparation import Preparation, prepare
 from sognet_jax.data.sources.shapes import builder as shapes
 from sognet_jax.data.sources.shapes.scene import SceneSettings
 
@@ -41,7 +41,7 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
         prepared = RecordSource(shapes.prepare(data.dir, settings), split)
     else:
         preparation = preparation_of(data.name, source or data.source, split, categories, relations=data.relations)
-        prepared = RecordSource(store(preparation, data.dir).folder, split)
+        prepared = RecordSource(prepare(preparation, data.dir).folder, split)
     _require_same(categories, prepared)
     return prepared
 

@@ -12,12 +12,14 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from sognet_jax.data.records.schema import InstanceAnnotations
 
 RLE = dict[str, Any]
 
@@ -29,22 +31,6 @@ SUMMARY_NAMES = (
 is under 32^2 pixels, large from 96^2."""
 
 IOU_TYPES = {'mask': 'segm', 'box': 'bbox'}
-
-
-class Annotations(Protocol):
-    """The annotated instances of one image, as `data.records.schema.Instances` has them.
-
-    Attributes:
-        category: `[n]` thing class 0..T-1.
-        crowd: `[n]` bool; detections that lie on crowd are neither right nor wrong.
-        box: `[n, 4]` half-open boxes in pixels of the original image.
-        rles: n masks at its size. Their pixels are the areas by which small, medium and large are told apart.
-    """
-
-    category: np.ndarray
-    crowd: np.ndarray
-    box: np.ndarray
-    rles: Sequence[RLE]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +72,7 @@ class InstanceTally:
         self._annotations: list[dict[str, Any]] = []
         self._detections: list[dict[str, Any]] = []
 
-    def add(self, image_id: int, truth: Annotations, detections: Detections) -> None:
+    def add(self, image_id: int, truth: InstanceAnnotations, detections: Detections) -> None:
         """Adds one image. It must have instance annotations: without them every detection would count as wrong.
 
         Raises:
@@ -130,7 +116,7 @@ class InstanceTally:
         by_category = np.where(precision[0] < 0, np.nan, precision.mean(axis=0))
         return AveragePrecision(dict(zip(SUMMARY_NAMES, summary.tolist(), strict=True)), by_category)
 
-    def _check(self, where: str, instances: Annotations | Detections) -> None:
+    def _check(self, where: str, instances: InstanceAnnotations | Detections) -> None:
         count = len(instances.rles)
         if np.shape(instances.category) != (count,) or np.shape(instances.box) != (count, 4):
             raise ValueError(
@@ -154,7 +140,9 @@ class InstanceTally:
         return dataset
 
 
-def _rows(image_id: int, instances: Annotations | Detections, name: str, values: np.ndarray) -> list[dict[str, Any]]:
+def _rows(
+    image_id: int, instances: InstanceAnnotations | Detections, name: str, values: np.ndarray
+) -> list[dict[str, Any]]:
     """The instances of one image in COCO's layout, each with one more value under `name`."""
     boxes = np.asarray(instances.box, np.float64).reshape(-1, 4)
     corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.evaluation.instance_ap import SUMMARY_NAMES, Annotations, Detections, InstanceTally
+from sognet_jax.data.records.schema import InstanceAnnotations
+from sognet_jax.evaluation.instance_ap import SUMMARY_NAMES, Detections, InstanceTally
 from sognet_jax.evaluation.order_tally import OrderTally
 from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy
 from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments
@@ -36,7 +37,7 @@ class ImageTruth:
     image_id: int
     ids: np.ndarray | None
     segments: Sequence[tuple[int, int, bool]]
-    instances: Annotations | None
+    instances: InstanceAnnotations | None
     related: np.ndarray
     own_segments: np.ndarray
     order: np.ndarray

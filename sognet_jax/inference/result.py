@@ -78,7 +78,7 @@ class Segmenter:
         count = np.count_nonzero(instances.valid & (instances.scores >= settings.score_threshold))
         classes = instances.classes[:count]
         return heuristic_segments(
-            instance_masks(instances, np.arange(count), frame),
+            paste_instances(instances, np.arange(count), frame),
             classes,
             instances.scores[:count],
             restore_labels(prediction.semantic, frame.image_size, frame.original_size),
@@ -90,7 +90,7 @@ class Segmenter:
         )
 
 
-def instance_masks(instances: Instances, slots: np.ndarray, frame: Frame) -> np.ndarray:
+def paste_instances(instances: Instances, slots: np.ndarray, frame: Frame) -> np.ndarray:
     """`[n, h, w]` bool masks of some instances of an image at its original size, as AP counts them."""
     probabilities = 1 / (1 + np.exp(-instances.mask_logits[slots].astype(np.float32)))
     boxes = original_boxes(instances.boxes[slots], frame.scale, inclusive=True)

@@ -23,7 +23,7 @@ from sognet_jax.evaluation.semantic_iou import confusion_matrix
 from sognet_jax.evaluation.tally import ImageResult
 from sognet_jax.inference.pasting import encode_masks, original_boxes
 from sognet_jax.inference.prediction import Inference, Instances, Prediction, predict
-from sognet_jax.inference.result import Frame, Segmenter, instance_masks
+from sognet_jax.inference.result import Frame, Segmenter, paste_instances
 from sognet_jax.models.sognet import SOGNet
 
 
@@ -127,5 +127,5 @@ def image_detections(instances: Instances, frame: Frame, inclusive_boxes: bool) 
         category=instances.classes[found],
         score=instances.scores[found],
         box=original_boxes(instances.boxes[found], frame.scale, inclusive=inclusive_boxes),
-        rles=encode_masks(instance_masks(instances, found, frame)),
+        rles=encode_masks(paste_instances(instances, found, frame)),
     )

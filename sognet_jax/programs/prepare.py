@@ -21,7 +21,7 @@ from sognet_jax.data.configured import preparation_of
 from sognet_jax.data.records.overlap_file import write_overlaps
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
-from sognet_jax.data.sources.preparation import Preparation, check, store
+from sognet_jax.data.sources.preparation import Preparation, check, prepare
 from sognet_jax.data.sources.problems import AnnotationError, Problem, report
 
 USUAL_SPLITS = {'coco': ('train2017', 'val2017', 'test-dev2017'), 'cityscapes': ('train', 'val', 'test')}
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             preparation = preparation_of(
                 options.name, options.source, split, categories, relations=not options.without_relations
             )
-            run = _check if options.check else _store
+            run = _check if options.check else _prepare
             records.append(run(preparation, options, problems))
     except AnnotationError as error:
         problems += error.problems
@@ -94,12 +94,14 @@ def _check(preparation: Preparation, options: argparse.Namespace, problems: list
     return usable
 
 
-def _store(preparation: Preparation, options: argparse.Namespace, problems: list[Problem]) -> Iterable[Record]:
-    stored = store(preparation, options.data_dir, workers=options.workers, leave_out_broken=options.leave_out_broken)
-    problems += stored.problems
-    source = RecordSource(stored.folder, preparation.split)
-    left_out = f', without {len(stored.problems)} that are broken' if stored.problems else ''
-    print(f'{preparation.split}: {len(source)} images in {stored.folder}{left_out}{_left_out(stored.too_small)}')
+def _prepare(preparation: Preparation, options: argparse.Namespace, problems: list[Problem]) -> Iterable[Record]:
+    prepared = prepare(
+        preparation, options.data_dir, workers=options.workers, leave_out_broken=options.leave_out_broken
+    )
+    problems += prepared.problems
+    source = RecordSource(prepared.folder, preparation.split)
+    left_out = f', without {len(prepared.problems)} that are broken' if prepared.problems else ''
+    print(f'{preparation.split}: {len(source)} images in {prepared.folder}{left_out}{_left_out(prepared.too_small)}')
     return source
 
 

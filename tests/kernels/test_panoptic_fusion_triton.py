@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sognet_jax.kernels.panoptic_fusion import triton
-from sognet_jax.kernels.panoptic_fusion.scene import Options
+from sognet_jax.kernels.panoptic_fusion.painting import Options
 from tests.support.lowering import lower_for_cuda
 from tests.support.panoptic_fusion import fuse, naive_fusion, random_scene
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.contract import PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE, Example
 from sognet_jax.data.examples.masks import masks_in_boxes
-from sognet_jax.data.records.schema import Instances, Record, Segments
+from sognet_jax.data.records.schema import InstanceAnnotations, Record, Segments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,7 @@ def padded_image(resized: np.ndarray, image_size: tuple[int, int]) -> np.ndarray
     return image
 
 
-def choose_instances(instances: Instances, max_instances: int) -> np.ndarray:
+def choose_instances(instances: InstanceAnnotations, max_instances: int) -> np.ndarray:
     """Indices of the instances that get a slot, in stored order: all, or the `max_instances` largest by mask area."""
     if len(instances.id) <= max_instances:
         return np.arange(len(instances.id))
@@ -238,7 +238,7 @@ def published_frames(boxes: np.ndarray, scale: float, flip: bool) -> np.ndarray:
 
 
 def instance_arrays(
-    instances: Instances,
+    instances: InstanceAnnotations,
     slots: np.ndarray,
     frames: np.ndarray,
     scale: float,

@@ -68,7 +68,7 @@ class Segments:
 
 
 @dataclasses.dataclass(frozen=True)
-class Instances:
+class InstanceAnnotations:
     """Instance annotations: `[n]` each, boxes `[n, 4]` half-open in pixels of the original image.
 
     `category` is the thing class 0..T-1; `segment` the id of the instance's panoptic segment by category and mask, one
@@ -128,7 +128,7 @@ class Record:
     has_panoptic: bool
     has_relations: bool
     segments: Segments
-    instances: Instances
+    instances: InstanceAnnotations
     pairs: Pairs
 
     def image(self) -> np.ndarray:
@@ -150,10 +150,10 @@ def no_segments() -> Segments:
     return Segments(*_empty(np.int64, np.int32, bool))
 
 
-def no_instances() -> Instances:
+def no_instances() -> InstanceAnnotations:
     """The instances of an image that has none."""
     boxes = np.zeros((0, 4), np.float32)
-    return Instances(*_empty(np.int64, np.int32, bool), boxes, [], *_empty(np.int64, np.int64))
+    return InstanceAnnotations(*_empty(np.int64, np.int32, bool), boxes, [], *_empty(np.int64, np.int64))
 
 
 def no_pairs() -> Pairs:
@@ -203,7 +203,7 @@ def decode_record(raw: Mapping[str, Any]) -> Record:
         has_panoptic=bool(raw['has_panoptic']),
         has_relations=bool(raw['has_relations']),
         segments=Segments(**_columns(raw['segments'], id=np.int64, category=np.int32, crowd=bool)),
-        instances=Instances(
+        instances=InstanceAnnotations(
             **_columns(instances, id=np.int64, category=np.int32, crowd=bool, segment=np.int64, box_segment=np.int64),
             box=np.asarray(instances['box'], np.float32).reshape(-1, 4),
             rles=rles,

@@ -61,7 +61,9 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
             yield index, encode_record(record)
 
 
-def prepare(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str, **arguments: Any) -> pathlib.Path:
+def write_records(
+    builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str, **arguments: Any
+) -> pathlib.Path:
     """Writes a data set unless it is there already; an interrupted or failed run leaves no half of one behind.
 
     Args:
@@ -84,7 +86,7 @@ def prepare(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: 
 
 
 def prepared_folder(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str) -> pathlib.Path:
-    """Where `prepare` puts a data set."""
+    """Where `write_records` puts a data set."""
     return pathlib.Path(data_dir) / builder.name / config / str(builder.VERSION)
 
 
@@ -92,7 +94,7 @@ class RecordSource(Sequence[Record]):
     """The records of one split, by index; reads from disk at every access and can be sent to other processes.
 
     Args:
-        folder: a prepared data set (see `prepare`).
+        folder: a prepared data set (see `write_records`).
         split: its split.
 
     Attributes:

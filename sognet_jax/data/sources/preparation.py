@@ -43,7 +43,7 @@ class Preparation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class Prepared:
     """A prepared split.
 
     Attributes:
@@ -71,13 +71,13 @@ def check(
     return dataclasses.replace(found, problems=problems + found.problems)
 
 
-def store(
+def prepare(
     preparation: Preparation,
     data_dir: str | pathlib.Path,
     *,
     workers: int | None = None,
     leave_out_broken: bool = False,
-) -> Stored:
+) -> Prepared:
     """Stores a split with its overlap relations unless that has been done already.
 
     After an interruption, started again, it goes on where it was.
@@ -93,7 +93,7 @@ def store(
     """
     folder = storage.prepared_folder(preparation.builder, data_dir, preparation.copy)
     if folder.is_dir():
-        return Stored(folder)
+        return Prepared(folder)
     staging_folder = folder.parent.with_name(f'{preparation.copy}.staging')
     found = check(preparation, workers=workers, staging_folder=staging_folder)
     blocking = [problem for problem in found.problems if not (leave_out_broken and problem.is_local)]
@@ -104,7 +104,7 @@ def store(
             [Problem('no images', preparation.description, 'there is not one image that can be used')]
         )
     title = f'{preparation.builder.name} {preparation.split}'
-    storage.prepare(
+    storage.write_records(
         preparation.builder,
         data_dir,
         preparation.copy,
@@ -113,4 +113,4 @@ def store(
         description=preparation.description,
     )
     staging.discard(staging_folder)
-    return Stored(folder, found.problems, found.too_small)
+    return Prepared(folder, found.problems, found.too_small)

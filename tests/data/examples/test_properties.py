@@ -13,7 +13,7 @@ from sognet_jax.data.records.png import encode_image, encode_indices
 from sognet_jax.data.records.relations import NO_ROW, decide_pairs, find_pairs, map_rles
 from sognet_jax.data.records.schema import (
     DECODERS,
-    Instances,
+    InstanceAnnotations,
     Pairs,
     Record,
     Segments,
@@ -53,7 +53,7 @@ def records(draw):
     rles = [coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
     boxes = np.array([box_around(mask) for mask in masks], np.float32).reshape(-1, 4)
     rows = np.array([np.flatnonzero(segments.id == i)[0] if i else NO_ROW for i in own], np.int64)
-    instances = Instances(
+    instances = InstanceAnnotations(
         1 + np.arange(count), (categories[3:] - NUM_STUFF).astype(np.int32), crowd, boxes, rles, own, own[::-1].copy()
     )
     record = Record(

@@ -21,7 +21,7 @@ from sognet_jax.data.records.relations import (
     match_segments_by_box,
     rle_boxes,
 )
-from sognet_jax.data.records.schema import Instances, Pairs, Record, Segments
+from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments
 from tests.support import golden_files
 
 MEANS = np.array([102.9801, 115.9465, 122.7717], np.float32)
@@ -94,7 +94,7 @@ def record_of(annotation):
         has_panoptic=True,
         has_relations=True,
         segments=Segments(present, train_ids.astype(np.int32), np.zeros(len(present), bool)),
-        instances=Instances(
+        instances=InstanceAnnotations(
             id=1 + np.arange(len(rles)),
             category=categories.astype(np.int32),
             crowd=np.zeros(len(rles), bool),

@@ -15,7 +15,7 @@ from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.cityscapes.builder import preparation
 from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, LABEL_IDS
 from sognet_jax.data.sources.cityscapes.polygons import draw_polygon
-from sognet_jax.data.sources.preparation import check, store
+from sognet_jax.data.sources.preparation import check, prepare
 from sognet_jax.data.sources.problems import AnnotationError, report
 from sognet_jax.id_maps import decode_ids
 from tests.support.cityscapes import (
@@ -189,8 +189,8 @@ def test_the_test_split_has_images_alone(source, has_labels):
 
 
 def test_preparing_stores_it_once(source, tmp_path):
-    folder = store(preparation(source, 'val'), tmp_path / 'data', workers=0).folder
-    assert store(preparation(source, 'val'), tmp_path / 'data').folder == folder
+    folder = prepare(preparation(source, 'val'), tmp_path / 'data', workers=0).folder
+    assert prepare(preparation(source, 'val'), tmp_path / 'data').folder == folder
     stored, expected = RecordSource(folder, 'val'), next(examine(source).images()).record
     assert folder.parts[-3] == 'cityscapes' and stored.sizes.tolist() == [list(SIZE)] * 2
     assert stored.categories.all == CITYSCAPES.all
@@ -209,7 +209,7 @@ def test_what_is_prepared_differs_when_files_or_relations_do(source):
 
 
 def test_an_example_has_the_same_overlaps(source, tmp_path):
-    record = RecordSource(store(preparation(source, 'val'), tmp_path / 'data', workers=0).folder, 'val')[0]
+    record = RecordSource(prepare(preparation(source, 'val'), tmp_path / 'data', workers=0).folder, 'val')[0]
     settings = ExampleSettings((64, 128), 64, 128, max_instances=12, num_stuff=CITYSCAPES.num_stuff)
     example = make_example(record, settings)
     slot = {instance: row for row, instance in enumerate(record.instances.id.tolist())}
@@ -293,7 +293,7 @@ def test_broken_files_are_named_and_nothing_is_stored(source, tmp_path, name):
     breaks, message = BROKEN[name]
     breaks(source)
     with pytest.raises(AnnotationError, match=message):
-        store(preparation(source, 'val'), tmp_path / 'data', workers=0)
+        prepare(preparation(source, 'val'), tmp_path / 'data', workers=0)
     assert not list((tmp_path / 'data').rglob('*array_record*'))
 
 
@@ -309,7 +309,7 @@ def test_all_problems_come_in_one_report(source):
 
 def test_an_image_with_a_problem_can_be_left_out(source, tmp_path):
     edit_object(3, label='boat')(source)
-    stored = store(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
+    stored = prepare(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
     records = RecordSource(stored.folder, 'val')
     assert [problem.kind for problem in stored.problems] == ['unknown label']
     assert [(record.image_id, record.file_name) for record in records] == [(1, f'{EMPTY}_leftImg8bit.png')]

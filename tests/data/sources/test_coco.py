@@ -9,7 +9,7 @@ import pytest
 from sognet_jax.categories import COCO
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.coco.builder import preparation
-from sognet_jax.data.sources.preparation import check, store
+from sognet_jax.data.sources.preparation import check, prepare
 from sognet_jax.data.sources.problems import AnnotationError, report
 from sognet_jax.id_maps import decode_ids, encode_ids
 
@@ -124,15 +124,15 @@ def test_images_without_annotations_are_read_as_such(source):
     content = json.loads((source / 'annotations' / 'instances_val.json').read_text())
     write(source, 'image_info_test-dev2017.json', {'images': content['images'], 'categories': content['categories']})
     (source / 'val').rename(source / 'test2017')
-    folder = store(preparation(source, 'test-dev2017'), source / 'data', workers=0).folder
+    folder = prepare(preparation(source, 'test-dev2017'), source / 'data', workers=0).folder
     stored = RecordSource(folder, 'test-dev2017')
     assert len(stored) == 1 and not stored[0].has_instances and not stored[0].has_panoptic
     assert stored[0].image().shape == (HEIGHT, WIDTH, 3) and stored[0].file_name == '7.jpg'
 
 
 def test_preparing_stores_it_once(source, tmp_path):
-    folder = store(preparation(source, 'val'), tmp_path / 'data', workers=0).folder
-    assert store(preparation(source, 'val'), tmp_path / 'data').folder == folder
+    folder = prepare(preparation(source, 'val'), tmp_path / 'data', workers=0).folder
+    assert prepare(preparation(source, 'val'), tmp_path / 'data').folder == folder
     stored, (expected, _) = RecordSource(folder, 'val'), read(source)
     assert stored.sizes.tolist() == [[HEIGHT, WIDTH]]
     assert stored[0].image_bytes == (source / 'val' / '7.jpg').read_bytes()
@@ -267,7 +267,7 @@ def test_broken_annotations_are_named_and_nothing_is_stored(source, tmp_path, na
     breaks, message = BROKEN[name]
     breaks(source)
     with pytest.raises(AnnotationError, match=message):
-        store(preparation(source, 'val'), tmp_path / 'data', workers=0)
+        prepare(preparation(source, 'val'), tmp_path / 'data', workers=0)
     assert not list((tmp_path / 'data').rglob('*array_record*'))
 
 
@@ -284,7 +284,7 @@ def test_all_problems_come_in_one_report(source):
 
 def test_what_is_broken_can_be_left_out(source, tmp_path):
     edit_instance(0, bbox=[50, 5, 20, 30])(source)
-    stored = store(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
+    stored = prepare(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
     assert [problem.kind for problem in stored.problems] == ['box outside the image']
     assert RecordSource(stored.folder, 'val')[0].instances.id.tolist() == [12, 13]
 
@@ -292,7 +292,7 @@ def test_what_is_broken_can_be_left_out(source, tmp_path):
 def test_what_concerns_every_image_cannot_be_left_out(source, tmp_path):
     edit_file('instances_val.json', lambda c: c['categories'][0].update(name='cat'))(source)
     with pytest.raises(AnnotationError, match="is called 'cat'"):
-        store(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
+        prepare(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
 
 
 def test_instances_that_are_too_small_for_a_pixel_are_counted(source):

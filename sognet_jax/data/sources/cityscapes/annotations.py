@@ -20,7 +20,7 @@ from sognet_jax.categories import CITYSCAPES
 from sognet_jax.data.records.images import bare_record, decode_image
 from sognet_jax.data.records.png import encode_indices
 from sognet_jax.data.records.relations import RLE, UNDECIDED, decide_pairs, find_pairs, map_rles, rle_boxes
-from sognet_jax.data.records.schema import Instances, Pairs, Record, Segments, no_pairs
+from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments, no_pairs
 from sognet_jax.data.sources.cityscapes.files import ImageTask
 from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABELS
 from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
@@ -137,7 +137,7 @@ def _annotate(record: Record, ids: np.ndarray) -> tuple[Record, list[RLE]]:
     segment_rles = map_rles(indices, len(segments.id))
     things = np.flatnonzero(segments.category >= CITYSCAPES.num_stuff)
     rles = [segment_rles[row] for row in things]
-    instances = Instances(
+    instances = InstanceAnnotations(
         id=segments.id[things],
         category=segments.category[things] - CITYSCAPES.num_stuff,
         crowd=segments.crowd[things],
@@ -157,7 +157,9 @@ def _annotate(record: Record, ids: np.ndarray) -> tuple[Record, list[RLE]]:
     return annotated, segment_rles
 
 
-def _compare(task: ImageTask, instances: Instances, polygons: dict[int, Polygon], problems: list[Problem]) -> None:
+def _compare(
+    task: ImageTask, instances: InstanceAnnotations, polygons: dict[int, Polygon], problems: list[Problem]
+) -> None:
     """Every visible instance has a polygon, and lies where it is."""
     single = np.flatnonzero(~instances.crowd)
     for instance_id, box in zip(instances.id[single].tolist(), instances.box[single], strict=True):

@@ -23,7 +23,15 @@ from sognet_jax.data.records.relations import (
     match_segments_by_box,
     rle_boxes,
 )
-from sognet_jax.data.records.schema import NO_SEGMENT, Instances, Pairs, Record, Segments, no_pairs, no_segments
+from sognet_jax.data.records.schema import (
+    NO_SEGMENT,
+    InstanceAnnotations,
+    Pairs,
+    Record,
+    Segments,
+    no_pairs,
+    no_segments,
+)
 from sognet_jax.data.sources.coco.files import CocoSplit, Entry, annotation_files
 from sognet_jax.data.sources.problems import Problem
 from sognet_jax.data.sources.staging import Examined
@@ -201,7 +209,7 @@ def _read_segments(task: ImageTask, problems: list[Problem]) -> Segments:
     return Segments(np.array(ids, np.int64), np.array(train_ids, np.int32), np.array(crowd, bool))
 
 
-def _read_instances(task: ImageTask, size: tuple[int, int], problems: list[Problem]) -> tuple[Instances, int]:
+def _read_instances(task: ImageTask, size: tuple[int, int], problems: list[Problem]) -> tuple[InstanceAnnotations, int]:
     """The instances without a problem, and the number of those that are too small to cover a pixel."""
     rows: list[tuple[int, int, bool, np.ndarray, RLE]] = []
     too_small = 0
@@ -225,7 +233,7 @@ def _read_instances(task: ImageTask, size: tuple[int, int], problems: list[Probl
             rows.append((entry['id'], train_id - task.categories.num_stuff, is_crowd, box, rle))
     ids, classes, crowd, boxes, rles = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     nothing = np.zeros(len(rows), np.int64)
-    instances = Instances(
+    instances = InstanceAnnotations(
         id=np.array(ids, np.int64),
         category=np.array(classes, np.int32),
         crowd=np.array(crowd, bool),

@@ -43,7 +43,7 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
     fingerprint = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
     height, width = settings.scene.size
     counts = {'train': settings.num_train, 'validation': settings.num_validation}
-    return storage.prepare(
+    return storage.write_records(
         Shapes,
         data_dir,
         f'{height}x{width}_{settings.num_train}_{fingerprint}',

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from sognet_jax.categories import SHAPES
 from sognet_jax.data.records.png import encode_image, encode_indices, index_ids
 from sognet_jax.data.records.relations import decide_pairs, find_pairs, map_rles
-from sognet_jax.data.records.schema import Instances, Pairs, Record, Segments
+from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments
 from sognet_jax.data.sources.shapes.drawing import outline_mask, paint_object, stuff_texture
 
 TIERS = (('tray', 'rug'), ('ball', 'box', 'cone', 'cross', 'egg'), ('star', 'ring', 'leaf'))
@@ -213,7 +213,7 @@ def _annotate(
         has_panoptic=True,
         has_relations=True,
         segments=segments,
-        instances=Instances(
+        instances=InstanceAnnotations(
             id=thing_ids,
             category=classes,
             crowd=nobody,

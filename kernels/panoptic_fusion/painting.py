@@ -24,7 +24,7 @@ class Options(NamedTuple):
     void_channel: bool
 
 
-class Scene(NamedTuple):
+class OrderedInstances(NamedTuple):
     """The instances of an image in painting order; pixels are counted from `[0, 0]` of what is painted."""
 
     mask_logits: jax.Array  # [K, M, M] float32
@@ -36,7 +36,7 @@ class Scene(NamedTuple):
     labels: jax.Array  # [S + K + 1] int32: the id of each channel: stuff, instances, void
 
 
-def order_scene(
+def order_instances(
     mask_logits: jax.Array,
     boxes: jax.Array,
     classes: jax.Array,
@@ -44,12 +44,12 @@ def order_scene(
     relations: jax.Array,
     partners: jax.Array,
     num_stuff: int,
-) -> Scene:
+) -> OrderedInstances:
     """The scene of the arguments of `panoptic_fusion`."""
     order = jnp.argsort(-partners, stable=True)
     corners = pasted_corners(boxes[order])
     last_of_crop = jnp.round(inclusive_corners(boxes[order])[:, 2:]).astype(jnp.int32)
-    return Scene(
+    return OrderedInstances(
         mask_logits[order].astype(jnp.float32),
         corners,
         jnp.concatenate([corners[:, :2], last_of_crop], axis=1),
@@ -60,7 +60,9 @@ def order_scene(
     )
 
 
-def reaches(scene: Scene, low: jax.Array | int, high: jax.Array | int, axis: int) -> tuple[jax.Array, jax.Array]:
+def reaches(
+    scene: OrderedInstances, low: jax.Array | int, high: jax.Array | int, axis: int
+) -> tuple[jax.Array, jax.Array]:
     """Which masks, and which of their crops, `[..., K]`, have a pixel in `low .. high - 1` along x (0) or y (1)."""
     spans = (scene.corners, scene.crops)
     return tuple((span[:, axis] < high) & (span[:, axis + 2] >= low) for span in spans)
