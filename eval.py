@@ -4,12 +4,14 @@ Prints a table and writes `metrics.json` and pictures to `eval/` in the run's fo
 results are kept in the formats that the servers of COCO and Cityscapes take, and `--only_metrics` evaluates them again.
 """
 
+import pathlib
+
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sognet_jax.checkpoints import run_folder
 from sognet_jax.cpu_convolutions import choose_eigen
-from sognet_jax.programs.evaluate import evaluate, evaluate_saved
+from sognet_jax.programs.evaluate import Outputs, evaluate, evaluate_saved
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
 CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.')
@@ -28,14 +30,12 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     if not (CHECKPOINT.value or ONLY_METRICS.value and OUTPUT.value):
         raise app.UsageError('--checkpoint is missing (with --only_metrics, --output is enough)')
-    output = OUTPUT.value or run_folder(CHECKPOINT.value) / 'eval'
+    folder = pathlib.Path(OUTPUT.value or run_folder(CHECKPOINT.value) / 'eval')
+    outputs = Outputs(folder, num_pictures=PICTURES.value, predictions=SAVE.value, report=REPORT.value)
     if ONLY_METRICS.value:
-        evaluate_saved(CONFIG.value, output, num_pictures=PICTURES.value, report=REPORT.value)
+        evaluate_saved(CONFIG.value, outputs)
     else:
-        evaluate(
-            CONFIG.value, CHECKPOINT.value, output, num_pictures=PICTURES.value, save_predictions=SAVE.value,
-            report=REPORT.value,
-        )  # fmt: skip
+        evaluate(CONFIG.value, CHECKPOINT.value, outputs)
 
 
 if __name__ == '__main__':

@@ -39,11 +39,11 @@ from absl import app, flags
 
 from benchmarks.machine import describe, in_process
 from benchmarks.panoptic_pairs import SIZE, write_pairs
-from sognet_jax.evaluation import panoptic_files
-from sognet_jax.evaluation.panoptic_files import evaluate_files, read_colors
-from sognet_jax.evaluation.panoptic_json import PanopticFiles, PanopticPair, read_pairs
+from sognet_jax.evaluation.panoptic_files import scoring as panoptic_files
+from sognet_jax.evaluation.panoptic_files.entries import PanopticFiles, PanopticPair, read_pairs
+from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files, read_colors
+from sognet_jax.evaluation.panoptic_files.summary import panoptic_file_metrics
 from sognet_jax.evaluation.panoptic_quality import count_image
-from sognet_jax.evaluation.panoptic_summary import panoptic_file_metrics
 from sognet_jax.id_maps import color_ids
 
 SOURCE = flags.DEFINE_multi_string('source', [], 'Folder in the layout of COCO; may be given several times.')

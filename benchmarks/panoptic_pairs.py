@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sognet_jax.evaluation.panoptic_files import read_ids
+from sognet_jax.evaluation.panoptic_files.scoring import read_ids
 
 SIZE = (480, 640)
 DRAWN_SCENES = 32

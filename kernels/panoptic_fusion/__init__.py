@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 
+from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
 from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
 from sognet_jax.kernels.panoptic_fusion import reference
 from sognet_jax.kernels.panoptic_fusion.painting import Options
@@ -59,12 +60,12 @@ def panoptic_fusion(
         ValueError: an option or the implementation is unknown, or it cannot run here; H, W is no multiple of the size
             of `semantic`.
     """
-    if head not in (1, 2):
-        raise ValueError(f'panoptic head must be 1 (Eq. 9) or 2 (Eq. 10), not {head!r}')
-    if resolve not in ('joint', 'sequential'):
-        raise ValueError(f"resolve must be 'joint' or 'sequential', not {resolve!r}")
-    if outside not in ('zero', 'absent'):
-        raise ValueError(f"outside must be 'zero' or 'absent', not {outside!r}")
+    for name, value, choices in (
+        ('head', head, PANOPTIC_HEADS),
+        ('resolve', resolve, RESOLVE),
+        ('outside', outside, OUTSIDE),
+    ):
+        require_choice(name, value, choices)
     stride = size[0] // semantic.shape[0]
     if (semantic.shape[0] * stride, semantic.shape[1] * stride) != tuple(size):
         raise ValueError(f'size {tuple(size)} must be one integer times that of semantic, {semantic.shape[:2]}')

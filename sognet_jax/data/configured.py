@@ -8,6 +8,7 @@ import ml_collections
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
+from sognet_jax.choices import require_choice
 from sognet_jax.data.examples.pipeline import Augmentation
 from sognet_jax.data.examples.transforms import ExampleSettings
 from sognet_jax.data.records.storage import MixedSource, RecordSource
@@ -94,8 +95,7 @@ def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:
 def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:
     """How the examples of a config are made."""
     data = config.data
-    if data.matching not in ('masks', 'boxes'):
-        raise ValueError(f"config field data.matching must be 'masks' or 'boxes', not {data.matching!r}")
+    require_choice('config field data.matching', data.matching, ('masks', 'boxes'))
     return ExampleSettings(
         image_size=tuple(data.image_size),
         short_side=data.short_side,

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
 from sognet_jax.inference.detections import box_detections, panoptic_detections
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
@@ -49,35 +50,27 @@ class Inference:
         vote: instances that the semantic output takes for stuff become stuff (published).
     """
 
-    method: str = 'relations'
-    proposals_per_level: int = 1000
-    proposals: int = 1000
-    score_threshold: float = 0.6
-    nms_threshold: float = 0.5
-    max_detections: int = 100
-    same_class_threshold: float = 0.3
-    free_fraction: float = 0.7
-    label_prior: str = ''
-    panoptic_head: int = 2
-    balance: float = 2.0
-    resolve: str = 'joint'
-    outside: str = 'zero'
-    void_channel: bool = False
-    stuff_area_limit: int = 4096
-    vote: bool = False
+    method: str
+    proposals_per_level: int
+    proposals: int
+    score_threshold: float
+    nms_threshold: float
+    max_detections: int
+    same_class_threshold: float
+    free_fraction: float
+    label_prior: str
+    panoptic_head: int
+    balance: float
+    resolve: str
+    outside: str
+    void_channel: bool
+    stuff_area_limit: int
+    vote: bool
 
     def __post_init__(self) -> None:
-        choices = {
-            'method': METHODS,
-            'resolve': ('joint', 'sequential'),
-            'outside': ('zero', 'absent'),
-            'panoptic_head': (1, 2),
-        }
+        choices = {'method': METHODS, 'resolve': RESOLVE, 'outside': OUTSIDE, 'panoptic_head': PANOPTIC_HEADS}
         for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ValueError(
-                    f'config field inference.{field} must be one of {allowed}, not {getattr(self, field)!r}'
-                )
+            require_choice(f'config field inference.{field}', getattr(self, field), allowed)
         if self.method == 'label_prior' and not self.label_prior:
             raise ValueError("config field inference.label_prior is empty; inference.method = 'label_prior' needs it")
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sognet_jax.choices import require_choice
 from sognet_jax.ops.overlap import overlap_relations
 
 FORMS = ('paper', 'published')
@@ -144,8 +145,7 @@ class RelationHead(nn.Module):
         return overlap_relations(nn.sigmoid(self.potential(classes, boxes, masks)), takes_part)
 
     def _check(self) -> None:
-        if self.form not in FORMS:
-            raise ValueError(f'model.relation.form must be one of {FORMS}, not {self.form!r}')
+        require_choice('model.relation.form', self.form, FORMS)
         if not (self.category or self.geometry or self.appearance):
             raise ValueError('model.relation needs at least one of category, geometry, appearance')
         if self.form == 'published' and self.appearance:

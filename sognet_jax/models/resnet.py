@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sognet_jax.choices import require_choice
 from sognet_jax.models.layers import DeformableConv, conv1x1, conv3x3, he_normal, make_norm
 from sognet_jax.ops.extent import reduced, zero_outside
 
@@ -147,10 +148,8 @@ class ResNet(nn.Module):
         return BottleneckBlock(**arguments, strided_conv=self.strided_conv, deformable=deformable, name=name)
 
     def _check(self) -> None:
-        if self.block not in BLOCKS:
-            raise ValueError(f'model.backbone.block must be one of {BLOCKS}, not {self.block!r}')
-        if self.strided_conv not in STRIDED_CONVS:
-            raise ValueError(f'model.backbone.strided_conv must be one of {STRIDED_CONVS}, not {self.strided_conv!r}')
+        require_choice('model.backbone.block', self.block, BLOCKS)
+        require_choice('model.backbone.strided_conv', self.strided_conv, STRIDED_CONVS)
         for stage in self.deformable_stages:
             if stage not in STAGE_NAMES:
                 raise ValueError(f'model.backbone.deformable_stages has {stage!r}, which is none of {STAGE_NAMES}')

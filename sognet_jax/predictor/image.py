@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import ml_collections
 
-from sognet_jax.category_files import category_set
+from sognet_jax.categories import CategorySet
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import make_example
 from sognet_jax.data.records.schema import Record
@@ -21,11 +21,13 @@ from sognet_jax.models.sognet import SOGNet
 Describe = Callable[[Record], Scene]
 
 
-def image_describer(config: ml_collections.ConfigDict, network: SOGNet, variables: dict[str, Any]) -> Describe:
+def image_describer(
+    config: ml_collections.ConfigDict, categories: CategorySet, network: SOGNet, variables: dict[str, Any]
+) -> Describe:
     """The function from a record to its result; at most two programs are compiled, one for each orientation."""
     settings = example_settings(config)
     inference = Inference(**config.inference)
-    segmenter = Segmenter(inference, category_set(config.categories))
+    segmenter = Segmenter(inference, categories)
 
     def infer(network: SOGNet, image: jax.Array, image_size: jax.Array) -> Prediction:
         return predict(network, image, image_size, inference)

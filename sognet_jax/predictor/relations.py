@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.category_files import category_set
+from sognet_jax.categories import CategorySet
 from sognet_jax.checkpoints import restore_variables, trained_parts
 from sognet_jax.contract import FILLER
 from sognet_jax.data.configured import example_settings
@@ -32,19 +32,23 @@ def has_relations_alone(config: ml_collections.ConfigDict, checkpoint: str | pat
 
 
 def relation_metrics(
-    config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, source: RecordSource
+    config: ml_collections.ConfigDict,
+    categories: CategorySet,
+    checkpoint: str | pathlib.Path,
+    source: RecordSource,
 ) -> Metrics:
     """Overlap and order accuracy of a checkpoint's relation head, in percent; shows progress.
 
     Args:
         config: an experiment.
+        categories: its classes.
         checkpoint: of the head alone or of the whole network.
         source: the images.
 
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
-    network = build_network(config.model, category_set(config.categories))
+    network = build_network(config.model, categories)
     variables = restore_variables(checkpoint, variable_shapes(network, initialize_relation_head), RELATION_HEAD)
     relate = jax.pmap(
         nn.apply(lambda network, batch: network.relate_annotated(batch).matrix, network), in_axes=(None, 0)

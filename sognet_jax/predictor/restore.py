@@ -7,16 +7,18 @@ from typing import Any
 
 import ml_collections
 
-from sognet_jax.category_files import category_set
+from sognet_jax.categories import CategorySet
 from sognet_jax.checkpoints import restore_variables
 from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
 
 
-def restore_network(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path) -> tuple[SOGNet, dict[str, Any]]:
+def restore_network(
+    config: ml_collections.ConfigDict, categories: CategorySet, checkpoint: str | pathlib.Path
+) -> tuple[SOGNet, dict[str, Any]]:
     """The network of a config and its variables from a checkpoint.
 
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
-    network = build_network(config.model, category_set(config.categories))
+    network = build_network(config.model, categories)
     return network, restore_variables(checkpoint, variable_shapes(network))

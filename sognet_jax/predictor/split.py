@@ -12,7 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.category_files import category_set
 from sognet_jax.contract import FILLER, Example
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.pipeline import evaluation_batches
@@ -28,12 +27,17 @@ from sognet_jax.models.sognet import SOGNet
 
 
 def network_results(
-    config: ml_collections.ConfigDict, network: SOGNet, variables: dict[str, Any], source: RecordSource
+    config: ml_collections.ConfigDict,
+    categories: CategorySet,
+    network: SOGNet,
+    variables: dict[str, Any],
+    source: RecordSource,
 ) -> Iterator[tuple[int, Record, ImageResult]]:
     """What the network says of every image, in the order of the batches; shows progress.
 
     Args:
         config: an experiment.
+        categories: its classes.
         network, variables: of `predictor.restore.restore_network`.
         source: the images.
 
@@ -43,7 +47,7 @@ def network_results(
     Raises:
         LabelPriorError: the config's file of rules is missing or broken.
     """
-    settings, categories = Inference(**config.inference), category_set(config.categories)
+    settings = Inference(**config.inference)
     segmenter = Segmenter(settings, categories)
     inclusive_boxes = config.data.inclusive_boxes
     devices = jax.local_device_count()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 
 import ml_collections
 
+from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import has_annotations, prepare_split
 from sognet_jax.data.records.png import encode_image
@@ -32,28 +34,34 @@ Results = Iterator[tuple[int, Record, ImageResult]]
 Say = Callable[[str], None]
 
 
-def evaluate(
-    config: ml_collections.ConfigDict,
-    checkpoint: str | pathlib.Path,
-    output: str | pathlib.Path,
-    *,
-    num_pictures: int = 8,
-    save_predictions: bool = False,
-    report: bool = False,
-    say: Say = print,
-) -> Metrics:
-    """Evaluates a checkpoint on `data.eval_split`; says the table, writes `metrics.json` and pictures.
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What an evaluation leaves.
+
+    Attributes:
+        folder: gets `metrics.json` and what follows.
+        num_pictures: how many of the first images are drawn.
+        predictions: write `predictions/`, see `evaluation.saved_results`.
+        report: write `report.html`.
+        say: gets the text for the console.
+    """
+
+    folder: pathlib.Path
+    num_pictures: int = 8
+    predictions: bool = False
+    report: bool = False
+    say: Say = print
+
+
+def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, outputs: Outputs) -> Metrics:
+    """Evaluates a checkpoint on `data.eval_split`.
 
     Of a run with `train.only = 'relation'`, order accuracy on annotated instances is all there is.
 
     Args:
         config: an experiment of `configs/`.
         checkpoint: a run's folder or one step of it.
-        output: folder for the results.
-        num_pictures: how many of the first images are drawn.
-        save_predictions: write `predictions/`, see `saved_results`.
-        report: write `report.html`.
-        say: gets the text for the console.
+        outputs: what is written and said.
 
     Returns:
         Every metric, in percent.
@@ -63,88 +71,81 @@ def evaluate(
         LabelPriorError: the config's file of rules is missing or broken.
         ValueError: predictions or a report are asked of the relation head alone.
     """
-    output, categories = pathlib.Path(output), category_set(config.categories)
+    categories = category_set(config.categories)
     if has_relations_alone(config, checkpoint):
-        if save_predictions or report:
+        if outputs.predictions or outputs.report:
             raise ValueError(f'{checkpoint}: of the relation head alone there are no predictions to save or report')
-        return _evaluate_relation(config, checkpoint, output, say)
-    network, variables = restore_network(config, checkpoint)
+        return _evaluate_relation(config, categories, checkpoint, outputs)
+    network, variables = restore_network(config, categories, checkpoint)
     source = prepare_split(config, config.data.eval_split)
-    results = network_results(config, network, variables, source)
-    if save_predictions:
-        results = _saved(results, ResultsWriter(output / 'predictions', categories))
-    return _evaluate(config, str(checkpoint), source, results, output, num_pictures, report, say, is_saved=False)
+    results = network_results(config, categories, network, variables, source)
+    if outputs.predictions:
+        results = _saved(results, ResultsWriter(outputs.folder / 'predictions', categories))
+    return _evaluate(config, categories, source, results, outputs, evaluated=str(checkpoint), is_saved=False)
 
 
-def evaluate_saved(
-    config: ml_collections.ConfigDict,
-    output: str | pathlib.Path,
-    *,
-    num_pictures: int = 8,
-    report: bool = False,
-    say: Say = print,
-) -> Metrics:
-    """Evaluates the `predictions/` that an earlier evaluation saved in `output`; does what `evaluate` does.
+def evaluate_saved(config: ml_collections.ConfigDict, outputs: Outputs) -> Metrics:
+    """Evaluates the `predictions/` that an earlier evaluation left in `outputs.folder`; does what `evaluate` does.
 
     The semantic head's mIoU is not known from them.
 
     Raises:
         ResultsError: results are missing or broken.
     """
-    output = pathlib.Path(output)
+    categories = category_set(config.categories)
     source = prepare_split(config, config.data.eval_split)
-    predictions = output / 'predictions'
-    results = read_results(predictions, category_set(config.categories), source, config.data.max_instances)
-    return _evaluate(config, str(predictions), source, results, output, num_pictures, report, say, is_saved=True)
+    predictions = outputs.folder / 'predictions'
+    results = read_results(predictions, categories, source, config.data.max_instances)
+    return _evaluate(config, categories, source, results, outputs, evaluated=str(predictions), is_saved=True)
 
 
 def _evaluate_relation(
-    config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, output: pathlib.Path, say: Say
+    config: ml_collections.ConfigDict, categories: CategorySet, checkpoint: str | pathlib.Path, outputs: Outputs
 ) -> Metrics:
-    source, train_source = prepare_split(config, config.data.eval_split), _rules_source(config, say)
-    metrics = relation_metrics(config, checkpoint, source)
+    source, train_source = prepare_split(config, config.data.eval_split), _rules_source(config, outputs.say)
+    metrics = relation_metrics(config, categories, checkpoint, source)
     if train_source is not None:
         metrics |= rule_metrics(train_source, source)
-    write_json(output / 'metrics.json', metrics)
-    say(table(metrics))
-    say(f'\n{output / "metrics.json"}; the relation head alone, nothing else was evaluated')
+    write_json(outputs.folder / 'metrics.json', metrics)
+    outputs.say(table(metrics))
+    outputs.say(f'\n{outputs.folder / "metrics.json"}; the relation head alone, nothing else was evaluated')
     return metrics
 
 
 def _evaluate(
     config: ml_collections.ConfigDict,
-    evaluated: str,
+    categories: CategorySet,
     source: RecordSource,
     results: Results,
-    output: pathlib.Path,
-    num_pictures: int,
-    report: bool,
-    say: Say,
+    outputs: Outputs,
     *,
+    evaluated: str,
     is_saved: bool,
 ) -> Metrics:
-    categories = category_set(config.categories)
-    train_source = _rules_source(config, say)
+    train_source = _rules_source(config, outputs.say)
     tally, extremes = Tally(categories), Extremes(REPORTED, categories.num_classes)
     for index, record, result in results:
         truth = image_truth(record, config.data.max_instances)
         extremes.add(index, truth, result, tally.add(truth, result))
-        if index < num_pictures:
+        if index < outputs.num_pictures:
             picture = evaluation_picture(record, truth, result, categories)
-            write_whole(output / f'{record.image_id:012d}.png', encode_image(picture))
+            write_whole(outputs.folder / f'{record.image_id:012d}.png', encode_image(picture))
     metrics = tally.metrics()
     if train_source is not None:
         metrics |= rule_metrics(train_source, source)
-    write_json(output / 'metrics.json', metrics)
-    if report:
-        page = make_report(config, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved)
-        write_report(page, output / 'report.html')
-    say(table(metrics))
-    also = ', report.html' if report else ''
-    say(f'\n{output / "metrics.json"}{also}, and pictures of {min(num_pictures, len(source))} images beside it')
+    write_json(outputs.folder / 'metrics.json', metrics)
+    if outputs.report:
+        page = make_report(
+            config, categories, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved
+        )  # fmt: skip
+        write_report(page, outputs.folder / 'report.html')
+    outputs.say(table(metrics))
+    also = ', report.html' if outputs.report else ''
+    drawn = min(outputs.num_pictures, len(source))
+    outputs.say(f'\n{outputs.folder / "metrics.json"}{also}, and pictures of {drawn} images beside it')
     says = verdict(metrics, config.expected)
     if says:
-        say(f'\n{says}')
+        outputs.say(f'\n{says}')
     return metrics
 
 

@@ -56,7 +56,7 @@ def predict_images(
     categories = category_set(config.categories)
     images = find_images(paths)
     _check(images, example_settings(config))
-    describe = image_describer(config, *restore_network(config, checkpoint))
+    describe = image_describer(config, categories, *restore_network(config, categories, checkpoint))
     entries = []
     for index, path in enumerate(tqdm(images, desc='predict', unit='image')):
         record = image_record(path, index)

@@ -16,9 +16,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from sognet_jax.evaluation.panoptic_files import evaluate_files
-from sognet_jax.evaluation.panoptic_json import PanopticFileError, PanopticFiles, first_few
-from sognet_jax.evaluation.panoptic_summary import panoptic_file_metrics, panoptic_table
+from sognet_jax.evaluation.panoptic_files.entries import PanopticFileError, PanopticFiles, first_few
+from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files
+from sognet_jax.evaluation.panoptic_files.summary import panoptic_file_metrics, panoptic_table
 from sognet_jax.files import write_whole
 
 

@@ -11,7 +11,6 @@ import ml_collections
 import numpy as np
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.category_files import category_set
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy
@@ -71,6 +70,7 @@ class Extremes:
 
 def make_report(
     config: ml_collections.ConfigDict,
+    categories: CategorySet,
     evaluated: str,
     source: RecordSource,
     metrics: Metrics,
@@ -83,13 +83,13 @@ def make_report(
 
     Args:
         config: an experiment.
+        categories: its classes.
         evaluated: the checkpoint or the folder of results.
         source: the images.
         metrics, counts: of all images.
         extremes: the images that are shown.
         is_saved: of saved results, whose method and device are not known here.
     """
-    categories = category_set(config.categories)
     versions = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in PACKAGES)
     facts = {
         'evaluated': evaluated,

@@ -12,6 +12,7 @@ import ml_collections
 
 from sognet_jax.category_files import category_set
 from sognet_jax.checkpoints import Checkpoints, latest_step, restore_variables
+from sognet_jax.choices import require_choice
 from sognet_jax.models.sognet import (
     RELATION_HEAD,
     build_network,
@@ -66,8 +67,7 @@ def trained_part(config: ml_collections.ConfigDict) -> str | None:
     Raises:
         ValueError: `train.only` is unknown, or asks for the relation head without weight for its loss.
     """
-    if config.train.only not in ('', 'relation'):
-        raise ValueError(f"config field train.only must be '' or 'relation', not {config.train.only!r}")
+    require_choice('config field train.only', config.train.only, ('', 'relation'))
     if config.train.only and not config.objective.weights.relation:
         raise ValueError("config field objective.weights.relation must not be 0 where train.only = 'relation'")
     return RELATION_HEAD if config.train.only else None

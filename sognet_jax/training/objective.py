@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax import losses
+from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, require_choice
 from sognet_jax.contract import PANOPTIC_STRIDE
 from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.sognet import Pyramid, SOGNet
@@ -51,29 +52,24 @@ class Objective:
     """
 
     weights: Mapping[str, float]
-    rpn_batch_size: int = 256
-    proposals_per_level: int = 2000
-    proposals: int = 2000
-    box_batch_size: int = 512
-    foreground_fraction: float = 0.25
-    panoptic_head: int = 2
-    outside: str = 'zero'
-    void_fraction: float = 0.0
-    relation_loss: str = 'overlap'
+    rpn_batch_size: int
+    proposals_per_level: int
+    proposals: int
+    box_batch_size: int
+    foreground_fraction: float
+    panoptic_head: int
+    outside: str
+    void_fraction: float
+    relation_loss: str
 
     def __post_init__(self) -> None:
         if set(self.weights) != set(LOSS_NAMES):
             raise ValueError(f'config field objective.weights must have exactly {LOSS_NAMES}, not {set(self.weights)}')
-        if self.relation_loss not in RELATION_LOSSES:
-            raise ValueError(
-                f'config field objective.relation_loss must be one of {RELATION_LOSSES}, not {self.relation_loss!r}'
-            )
-        if self.outside not in ('zero', 'absent'):
-            raise ValueError(f"config field objective.outside must be 'zero' or 'absent', not {self.outside!r}")
+        choices = {'relation_loss': RELATION_LOSSES, 'outside': OUTSIDE, 'panoptic_head': PANOPTIC_HEADS}
+        for field, allowed in choices.items():
+            require_choice(f'config field objective.{field}', getattr(self, field), allowed)
         if not 0 <= self.void_fraction < 1:
             raise ValueError(f'config field objective.void_fraction must be in [0, 1), not {self.void_fraction}')
-        if self.panoptic_head not in (1, 2):
-            raise ValueError(f'config field objective.panoptic_head must be 1 or 2, not {self.panoptic_head!r}')
 
 
 def build_objective(settings: Mapping[str, Any]) -> Objective:

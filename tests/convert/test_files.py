@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from sognet_jax.categories import CITYSCAPES, COCO
+from sognet_jax.category_files import category_set
 from sognet_jax.convert.conversion import convert, recognise
 from sognet_jax.convert.files import convert_file
 from sognet_jax.convert.sources import ConversionError
@@ -62,7 +63,7 @@ def test_a_converted_checkpoint_loads_for_evaluation_prediction_and_training(con
     assert report.splitlines() == [
         f'{path}: published, {len(jax.tree.leaves(expected))} arrays', f'wrote {tmp_path / "converted"}',
     ]  # fmt: skip
-    _, variables = restore_network(config, tmp_path / 'converted')
+    _, variables = restore_network(config, category_set(config.categories), tmp_path / 'converted')
     same(variables, expected)
     config = config.copy_and_resolve_references()
     config.train.initialize_from = str(tmp_path / 'converted')
@@ -75,7 +76,7 @@ def test_a_upsnet_gets_a_fresh_relation_head(config, published, tmp_path):
     safetensors.numpy.save_file(upsnet_arrays(config), tmp_path / 'upsnet.safetensors')
     report = convert_file(config, tmp_path / 'upsnet.safetensors', tmp_path / 'converted')
     assert 'upsnet.safetensors: upsnet, ' in report and 'fresh: relation_head\n' in report
-    _, variables = restore_network(config, tmp_path / 'converted')
+    _, variables = restore_network(config, category_set(config.categories), tmp_path / 'converted')
     expected = published[1] | {'params': dict(published[1]['params'])}
     expected['params']['relation_head'] = fresh(config, COCO)['params']['relation_head']
     same(variables, expected)
@@ -92,7 +93,7 @@ def test_an_imagenet_backbone_gets_fresh_heads_and_offsets(config, tmp_path):
         'fresh: box_head, fpn, mask_head, proposal_network, relation_head, resnet offsets, semantic_head'
     )
     assert 'note' not in report
-    _, variables = restore_network(config, tmp_path / 'converted')
+    _, variables = restore_network(config, category_set(config.categories), tmp_path / 'converted')
     backbone = convert(recognise(arrays), template(config))
     expected = fresh(config, COCO)
     block = backbone['params']['resnet']['res3_0']['conv2']
@@ -112,7 +113,9 @@ def test_a_network_trained_on_coco_becomes_one_for_cityscapes(published, citysca
         'classes of cityscapes that coco lacks, fresh: sidewalk, pole, traffic sign, vegetation, terrain, rider\n'
         in report
     )
-    _, variables = restore_network(cityscapes_config, tmp_path / 'converted')
+    _, variables = restore_network(
+        cityscapes_config, category_set(cityscapes_config.categories), tmp_path / 'converted'
+    )
     expected, _ = transfer_classes(trained, fresh(cityscapes_config, CITYSCAPES), COCO, CITYSCAPES)
     same(variables, expected)
 
@@ -123,7 +126,7 @@ def test_the_order_of_colours_can_be_told(config, published, tmp_path):
     # Networks that read RGB are of torchvision's kind; what else belongs to it cannot be seen in shapes.
     assert "note: model.backbone.strided_conv is 'conv1'; weights of this kind usually go with 'conv2'" in report
     assert 'note: model.pixel_std is (1.0, 1.0, 1.0); weights of this kind usually go with (58.395' in report
-    _, variables = restore_network(config, tmp_path / 'converted')
+    _, variables = restore_network(config, category_set(config.categories), tmp_path / 'converted')
     kernels = (tree['params']['resnet']['conv1']['kernel'] for tree in (variables, expected))
     rgb, bgr = (np.asarray(kernel) for kernel in kernels)
     np.testing.assert_array_equal(rgb, bgr[:, :, ::-1])
@@ -199,7 +202,13 @@ def flags(config):
 
 
 def test_the_program(config, published, tmp_path):
-    command = [sys.executable, '-m', 'sognet_jax.convert', *flags(config), f'--output={tmp_path / "converted"}']
+    command = [
+        sys.executable,
+        '-m',
+        'sognet_jax.programs.convert',
+        *flags(config),
+        f'--output={tmp_path / "converted"}',
+    ]
 
     def run(*arguments):
         return subprocess.run([*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
@@ -213,4 +222,4 @@ def test_the_program(config, published, tmp_path):
     result = run(f'--source={published[0]}')
     assert result.returncode == 0 and 'convert: 100%' in result.stderr
     assert result.stdout.splitlines()[-1] == f'wrote {tmp_path / "converted"}'
-    same(restore_network(config, tmp_path / 'converted')[1], published[1])
+    same(restore_network(config, category_set(config.categories), tmp_path / 'converted')[1], published[1])

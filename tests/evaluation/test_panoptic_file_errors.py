@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sognet_jax.evaluation.panoptic_files import evaluate_files
-from sognet_jax.evaluation.panoptic_json import PanopticFileError, PanopticFiles, read_pairs
+from sognet_jax.evaluation.panoptic_files.entries import PanopticFileError, PanopticFiles, read_pairs
+from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files
 from tests.support.panoptic_folder import Folder, random_folder, write_ids
 
 MAP = np.repeat([[1, 2, 70000]], 2, axis=1).repeat(4, axis=0)

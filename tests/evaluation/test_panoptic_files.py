@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sognet_jax.categories import COCO
-from sognet_jax.evaluation.panoptic_files import evaluate_files, match_pair, read_ids
-from sognet_jax.evaluation.panoptic_json import read_pairs
+from sognet_jax.evaluation.panoptic_files.entries import read_pairs
+from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files, match_pair, read_ids
+from sognet_jax.evaluation.panoptic_files.summary import panoptic_file_metrics
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
-from sognet_jax.evaluation.panoptic_summary import panoptic_file_metrics
 from sognet_jax.id_maps import color_ids
 from tests.support import golden_files
 from tests.support.panoptic_folder import CATEGORIES, IDS, Folder, random_folder, write_ids

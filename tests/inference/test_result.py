@@ -5,8 +5,9 @@ import json
 import numpy as np
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.inference.prediction import Inference, Instances, Prediction
+from sognet_jax.inference.prediction import Instances, Prediction
 from sognet_jax.inference.result import Frame, Segmenter
+from tests.support.examples import inference_settings
 
 THINGS = [category.name for category in SHAPES.things]
 FRAME = Frame((32, 32), (32, 32), 1.0)
@@ -26,7 +27,7 @@ def owner(tmp_path, on, under):
     """The class that has the middle of the overlap."""
     path = tmp_path / 'rules.json'
     path.write_text(json.dumps({'rules': [{'on': on, 'under': under}]}))
-    settings = Inference(
+    settings = inference_settings(
         method='label_prior', label_prior=str(path), score_threshold=0.5, stuff_area_limit=1, free_fraction=0.3
     )
     ids, segments = Segmenter(settings, SHAPES)(prediction(), FRAME)

@@ -5,9 +5,10 @@ import types
 import numpy as np
 import pytest
 
-from sognet_jax.inference.prediction import Inference, Instances, Prediction
+from sognet_jax.inference.prediction import Instances, Prediction
 from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.inference.scene import LEAST_STRENGTH, Overlap, describe_scene
+from tests.support.examples import inference_settings
 
 NUM_STUFF = 3
 
@@ -34,7 +35,7 @@ def prediction():
 
 
 def describe(prediction, original_size=(8, 10), **settings):
-    settings = Inference(stuff_area_limit=4, **settings)
+    settings = inference_settings(stuff_area_limit=4, **settings)
     segmenter = Segmenter(settings, types.SimpleNamespace(num_stuff=NUM_STUFF))
     return describe_scene(prediction, segmenter, Frame((8, 10), original_size, original_size[0] / 8))
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sognet_jax.programs.evaluate import evaluate, evaluate_saved
+from sognet_jax.programs.evaluate import Outputs, evaluate, evaluate_saved
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
 
@@ -29,7 +29,7 @@ def run(config, tmp_path_factory):
 
 
 def test_evaluation_writes_the_metrics_and_the_pictures(config, run, tmp_path, capsys):
-    metrics = evaluate(config, run, tmp_path / 'eval', num_pictures=3)
+    metrics = evaluate(config, run, Outputs(tmp_path / 'eval', num_pictures=3))
     stored = json.loads((tmp_path / 'eval' / 'metrics.json').read_text())
     wanted = (
         'PQ SQ RQ PQ_things SQ_things RQ_things PQ_stuff SQ_stuff RQ_stuff OA OA_true order_accuracy '
@@ -44,11 +44,11 @@ def test_evaluation_writes_the_metrics_and_the_pictures(config, run, tmp_path, c
 
 
 def test_saved_predictions_evaluate_to_the_same_metrics(config, run, tmp_path):
-    metrics = evaluate(config, run, tmp_path, num_pictures=0, save_predictions=True, report=True)
+    metrics = evaluate(config, run, Outputs(tmp_path, num_pictures=0, predictions=True, report=True))
     page = (tmp_path / 'report.html').read_text()
     assert page.count('scene overlap graph') >= 6 and '<script' in page
     (tmp_path / 'report.html').unlink()
-    again = evaluate_saved(config, tmp_path, num_pictures=1, report=True)
+    again = evaluate_saved(config, Outputs(tmp_path, num_pictures=1, report=True))
     assert (tmp_path / 'report.html').is_file() and len(list(tmp_path.glob('*.png'))) == 1
     missing = metrics.keys() - again.keys()
     assert missing == {name for name in metrics if 'IoU' in name}
@@ -64,6 +64,6 @@ def test_methods_without_a_panoptic_head(config, run, tmp_path, method):
     (tmp_path / 'rules.json').write_text('{"rules": [{"on": "star", "under": "box"}]}')
     config = config.copy_and_resolve_references()
     config.inference.update(method=method, label_prior=str(tmp_path / 'rules.json'))
-    metrics = evaluate(config, run, tmp_path, num_pictures=1)
+    metrics = evaluate(config, run, Outputs(tmp_path, num_pictures=1))
     assert 0 <= metrics['PQ'] <= 100 and 'OA' not in metrics and 'mask_AP' in metrics
     assert len(list(tmp_path.glob('*.png'))) == 1

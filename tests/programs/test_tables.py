@@ -54,7 +54,8 @@ def fake(monkeypatch):
         notes['trained'].append(folder.name)
         notes['steps'][folder] = config.train.steps
 
-    def evaluate(config, folder, output, num_pictures, say):
+    def evaluate(config, folder, outputs):
+        output = outputs.folder
         notes['evaluated'].append(f'{folder.name}/{output.name}')
         if notes.get('interrupted') == len(notes['evaluated']):
             raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """A network that trains in milliseconds."""
 
 from sognet_jax.configs import shapes
+from sognet_jax.inference.prediction import Inference
 
 
 def tiny_config():
@@ -28,3 +29,8 @@ def tiny_config():
     config.data.max_instances = 4
     config.optimizer.warmup_steps = 0
     return config
+
+
+def inference_settings(**changes):
+    """The `inference` section of `configs/shapes.py`, with changes."""
+    return Inference(**dict(shapes.get_config().inference) | changes)

@@ -6,7 +6,7 @@ import json
 import cv2
 import numpy as np
 
-from sognet_jax.evaluation.panoptic_json import PanopticFiles
+from sognet_jax.evaluation.panoptic_files.entries import PanopticFiles
 from sognet_jax.programs import score_files
 from tests.support.panoptic_quality import random_image
 

@@ -10,7 +10,7 @@ from benchmarks.made_up_batch import random_batch
 from sognet_jax.categories import SHAPES
 from sognet_jax.checkpoints import CheckpointError, trained_parts
 from sognet_jax.models.sognet import build_network, initialize, initialize_relation_head
-from sognet_jax.programs.evaluate import evaluate
+from sognet_jax.programs.evaluate import Outputs, evaluate
 from sognet_jax.training.loop import build_run, train
 from tests.support.examples import tiny_config
 from tests.support.training import first_step
@@ -43,13 +43,13 @@ def whole(config):
 def test_the_order_is_learned_without_an_image(config, finished, tmp_path, capsys):
     workdir, state = finished
     assert set(state.params) == {'relation_head'} and trained_parts(workdir) == {'relation_head'}
-    metrics = evaluate(whole(config), workdir, tmp_path)  # the checkpoint knows that it has nothing else
+    metrics = evaluate(whole(config), workdir, Outputs(tmp_path))  # the checkpoint knows that it has nothing else
     assert metrics['order_accuracy_true'] > 20 and 'PQ' not in metrics
     assert json.loads((tmp_path / 'metrics.json').read_text())['order_pairs'] == metrics['order_pairs'] > 0
     printed = capsys.readouterr().out
     assert 'who covers whom' in printed and 'best category-only rule' in printed and 'PQ' not in printed
     with pytest.raises(ValueError, match='relation head alone'):
-        evaluate(config, workdir, tmp_path, report=True)
+        evaluate(config, workdir, Outputs(tmp_path, report=True))
 
 
 def test_a_relation_checkpoint_is_no_network_and_a_network_has_relations(config, finished, tmp_path):
@@ -60,7 +60,9 @@ def test_a_relation_checkpoint_is_no_network_and_a_network_has_relations(config,
     train(network, tmp_path, say=print)
     state = build_run(started_from(config, tmp_path)).state
     assert set(state.params) == {'relation_head'}
-    metrics = evaluate(config, tmp_path, tmp_path / 'eval')  # train.only asks for the relation head of the network
+    metrics = evaluate(
+        config, tmp_path, Outputs(tmp_path / 'eval')
+    )  # train.only asks for the relation head of the network
     assert 'order_accuracy' in metrics and 'PQ' not in metrics
 
 
@@ -119,5 +121,5 @@ def test_a_silent_run_says_so(config, finished, tmp_path):
     train(config, tmp_path, say=lines.append)
     warnings = [line for line in lines if line.startswith('WARNING: ')]
     assert len(warnings) == 2 and 'step 20' in warnings[0] and 'saturated' in warnings[0]
-    evaluate(config, tmp_path, tmp_path / 'eval', say=lines.append)
+    evaluate(config, tmp_path, Outputs(tmp_path / 'eval', say=lines.append))
     assert any('WARNING: O stays below 0.5 on all of the' in line for line in lines)

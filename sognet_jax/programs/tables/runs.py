@@ -15,7 +15,7 @@ import jax
 from sognet_jax.checkpoints import latest_step
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.files import write_whole
-from sognet_jax.programs.evaluate import evaluate
+from sognet_jax.programs.evaluate import Outputs, evaluate
 from sognet_jax.programs.mine_label_prior import mine
 from sognet_jax.programs.tables.rows import LABEL_PRIOR, ROWS, STEPS, Row, row_config
 from sognet_jax.training.loop import train
@@ -68,7 +68,7 @@ def _run(row: Row, seed: int, output: pathlib.Path, prior: str) -> None:
     config, folder = row_config(row, seed, prior), output.parent
     if latest_step(folder) != STEPS:
         train(config, folder, say=functools.partial(print, file=sys.stderr, flush=True))
-    evaluate(config, folder, output, num_pictures=0, say=lambda table: None)
+    evaluate(config, folder, Outputs(output, num_pictures=0, say=lambda table: None))
 
 
 def _require_same_recipe(file: pathlib.Path) -> None:

@@ -3,7 +3,7 @@
 result = evaluate_files(PanopticFiles(gt_json, gt_folder, pred_json, pred_folder), workers=2)
 result.counts.summary()['PQ']
 
-Pairs are listed and checked first (`panoptic_json`), then matched (`match_pair`), in as many processes as one likes.
+Pairs are listed and checked first (`entries`), then matched (`match_pair`), in as many processes as one likes.
 The numbers do not depend on how many.
 """
 
@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.evaluation.panoptic_json import (
+from sognet_jax.evaluation.panoptic_files.entries import (
     FileCategory,
     FileProblem,
     ImageId,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sognet_jax.evaluation.panoptic_files import FileEvaluation
+from sognet_jax.evaluation.panoptic_files.scoring import FileEvaluation
 
 GROUPS = ('All', 'Things', 'Stuff')
 
