@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
 
-.PHONY: help demo tables test lint clean
+.PHONY: help demo tables test test-fast lint clean
 
 help:
 	@echo 'make demo    draw scenes, train a small SOGNet on the CPU, evaluate it, leave pictures in $(RUN)/eval'
 	@echo "make tables  train the paper's Tables 1 and 2 on the shapes: docs/results.md"
 	@echo 'make test    run the tests (make test PYTEST_ARGS="-m slow" for the long ones)'
-	@echo 'make lint    check style and the layers between the packages'
+	@echo 'make test-fast   run those that compile no network, in two minutes'
+	@echo 'make lint    check style, types and the layers between the packages'
 	@echo 'make clean   remove the environment and the demo'
 
 $(VENV)/.installed: requirements.txt
@@ -39,9 +40,13 @@ tables: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
+test-fast: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -m 'not slow and not compiles' $(PYTEST_ARGS)
+
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
 clean:

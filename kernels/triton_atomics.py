@@ -15,7 +15,7 @@ try:
 
     _ADD = primitives.AtomicOpType.ADD
     _abstract_eval, _lower = primitives._atomic_abstract_eval, primitives._atomic_lowering_rule
-    _RELAXED = 1
+    _RELAXED: int | None = 1
 except (ImportError, AttributeError):
     _RELAXED = None
 

@@ -6,7 +6,8 @@ stuff and thing classes. A batch has the same arrays with an axis in front.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, TypedDict
+from collections.abc import Callable
+from typing import Annotated, NamedTuple, TypedDict, cast
 
 import numpy as np
 
@@ -84,3 +85,10 @@ class Example(TypedDict, total=False):
     """In evaluation: the image's place in its split, or `FILLER`."""
     example_index: Annotated[np.ndarray, Layout('', np.int32)]
     """In training: the place in the batch over all devices, which random choices depend on."""
+
+
+def map_arrays(function: Callable[..., np.ndarray], *examples: Example) -> Example:
+    """The example of what `function` makes of the arrays of one name, for each name that the first example has."""
+    # Under names that are no literals, the checker knows an example as a plain dict alone.
+    arrays = cast(tuple[dict[str, np.ndarray], ...], examples)
+    return cast(Example, {name: function(*(example[name] for example in arrays)) for name in arrays[0]})

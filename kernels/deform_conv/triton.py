@@ -51,14 +51,19 @@ def deform_conv2d(
         x, offset, weight, bias, mask, stride, padding, dilation, offset_groups: as there.
         interpret: run in Pallas's interpreter, on any device.
     """
-    kernel_height, kernel_width, channels, features = weight.shape
+    batch, height, width, channels = x.shape
+    _, out_height, out_width, _ = offset.shape
+    kernel_height, kernel_width, _, features = weight.shape
     group_channels = channels // offset_groups
     channel_block = next((size for size in (64, 32) if group_channels % size == 0), SMALLEST_BLOCK)
     # One block wherever the registers allow it: every further block samples again.
     feature_block = min(max(pl.next_power_of_2(features), SMALLEST_BLOCK), 256 if x.dtype.itemsize == 2 else 128)
     geometry = Geometry(
-        *x.shape[:3],
-        *offset.shape[1:3],
+        batch,
+        height,
+        width,
+        out_height,
+        out_width,
         kernel_width,
         kernel_height * kernel_width,
         offset_groups,
@@ -125,7 +130,7 @@ def _deform_conv(
 
 def _tables(
     geometry: Geometry, x: jax.Array, offset: jax.Array, weight: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array | None, ...]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Every image array with one row a pixel."""
     flat_mask = None if mask is None else mask.reshape(geometry.out_pixels, -1)
     return x.reshape(-1, geometry.all_channels), offset.reshape(geometry.out_pixels, -1), weight, flat_mask
@@ -163,7 +168,7 @@ def _forward_kernel(
     total = total + plt.load(bias_ref.at[features]).astype(jnp.float32)[None, :]
     columns = pl.program_id(1) * geometry.feature_block + jnp.arange(geometry.feature_block, dtype=jnp.int32)
     plt.store(
-        output_ref.at[pixels.index[:, None], columns[None, :]],
+        output_ref.at[pixels.table_row[:, None], columns[None, :]],
         total.astype(output_ref.dtype),
         mask=pixels.valid[:, None],
     )
@@ -185,7 +190,7 @@ def _backward(geometry: Geometry, interpret: bool, inputs: tuple, gradient: jax.
         of_offset.reshape(offset.shape).astype(offset.dtype),
         of_weight.astype(weight.dtype),
         of_bias.astype(bias.dtype),
-        None if mask is None else of_mask.reshape(mask.shape).astype(mask.dtype),
+        None if of_mask is None else of_mask.reshape(mask.shape).astype(mask.dtype),
     )
 
 

@@ -115,7 +115,7 @@ def _input_kernel(
                 new_sums.append(total + jnp.sum(of_samples * values, axis=1))
                 weights = corner.weight if factor is None else corner.weight * factor
                 of_corner = of_samples * weights[:, None]
-                add_rows(of_x_ref, corner.index, columns, of_corner, corner.inside[:, None], interpret=interpret)
+                add_rows(of_x_ref, corner.table_row, columns, of_corner, corner.inside[:, None], interpret=interpret)
             return tuple(new_sums)
 
         return lax.fori_loop(0, geometry.channel_blocks, add_channels, sums)
@@ -127,10 +127,10 @@ def _input_kernel(
     for axis, axis_slopes in enumerate(slopes):
         of_axis = sum(slope * total for slope, total in zip(axis_slopes, sums, strict=True))
         of_axis = of_axis if factor is None else of_axis * factor
-        plt.store(of_offset_ref.at[pixels.index, 2 * pl.program_id(0) + axis], of_axis, mask=pixels.valid)
+        plt.store(of_offset_ref.at[pixels.table_row, 2 * pl.program_id(0) + axis], of_axis, mask=pixels.valid)
     if of_mask_ref is not None:
         of_mask = sum(corner.weight * total for corner, total in zip(corners, sums, strict=True))
-        plt.store(of_mask_ref.at[pixels.index, pl.program_id(0)], of_mask, mask=pixels.valid)
+        plt.store(of_mask_ref.at[pixels.table_row, pl.program_id(0)], of_mask, mask=pixels.valid)
 
 
 def weight_gradient(

@@ -112,7 +112,7 @@ class Pixels(NamedTuple):
     """Its index in the batch."""
     y: jax.Array
     x: jax.Array
-    index: jax.Array
+    table_row: jax.Array
     """Row in a table of all output pixels; past its end where not valid."""
     valid: jax.Array
     """False beyond the edge of the output."""
@@ -121,7 +121,7 @@ class Pixels(NamedTuple):
 class Corner(NamedTuple):
     """One of the four input pixels around each sample of a tile: each field has one value an output pixel."""
 
-    index: jax.Array
+    table_row: jax.Array
     """Row in a table of all input pixels; the image's first where not inside."""
     inside: jax.Array
     weight: jax.Array
@@ -151,7 +151,7 @@ def find_corners(
     """The four corners around every pixel's sample of one tap; `offset_ref` is `[out pixels, G * K * 2]`."""
     column = 2 * (group * geometry.taps + tap)
     offset_y, offset_x = (
-        plt.load(offset_ref.at[pixels.index, column + axis], mask=pixels.valid, other=0).astype(jnp.float32)
+        plt.load(offset_ref.at[pixels.table_row, column + axis], mask=pixels.valid, other=0).astype(jnp.float32)
         for axis in range(2)
     )
     tap_y, tap_x = lax.div(tap, geometry.kernel_width), lax.rem(tap, geometry.kernel_width)
@@ -175,7 +175,7 @@ def find_corners(
 def load_corner(geometry: Geometry, x_ref: jax.Ref, corner: Corner, channel: jax.Array) -> jax.Array:
     """The block of channels that starts at `channel` at a corner: float32 `[pixels, channel block]`."""
     channels = channel + jnp.arange(geometry.channel_block, dtype=jnp.int32)
-    values = plt.load(x_ref.at[corner.index[:, None], channels[None, :]], mask=corner.inside[:, None], other=0)
+    values = plt.load(x_ref.at[corner.table_row[:, None], channels[None, :]], mask=corner.inside[:, None], other=0)
     return values.astype(jnp.float32)
 
 
@@ -196,11 +196,11 @@ def load_factor(
     """The modulation of one tap, float32 `[pixels]`; None for version 1. `mask_ref` is `[out pixels, G * K]`."""
     if mask_ref is None:
         return None
-    values = plt.load(mask_ref.at[pixels.index, group * geometry.taps + tap], mask=pixels.valid, other=0)
+    values = plt.load(mask_ref.at[pixels.table_row, group * geometry.taps + tap], mask=pixels.valid, other=0)
     return values.astype(jnp.float32)
 
 
 def load_features(geometry: Geometry, table_ref: jax.Ref, pixels: Pixels, feature: jax.Array) -> jax.Array:
     """The block of features that starts at `feature`, 0 at pixels that are not valid: `[pixels, feature block]`."""
     features = feature + jnp.arange(geometry.feature_block, dtype=jnp.int32)
-    return plt.load(table_ref.at[pixels.index[:, None], features[None, :]], mask=pixels.valid[:, None], other=0)
+    return plt.load(table_ref.at[pixels.table_row[:, None], features[None, :]], mask=pixels.valid[:, None], other=0)

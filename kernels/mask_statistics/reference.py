@@ -30,7 +30,7 @@ def mask_statistics_xla(
     def compute(
         mask_logits: jax.Array, boxes: jax.Array, classes: jax.Array, valid: jax.Array, image_size: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        scan = functools.partial(_scan_tiles, size=tuple(size))
+        scan = functools.partial(_scan_tiles, size=size)
         bits, intersection = on_tiles(scan, mask_logits, pasted_corners(boxes), valid, image_size)
         area = jnp.diagonal(intersection)
         smaller = jnp.minimum(area[:, None], area[None, :])

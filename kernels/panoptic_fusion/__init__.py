@@ -66,11 +66,12 @@ def panoptic_fusion(
         ('outside', outside, OUTSIDE),
     ):
         require_choice(name, value, choices)
-    stride = size[0] // semantic.shape[0]
-    if (semantic.shape[0] * stride, semantic.shape[1] * stride) != tuple(size):
-        raise ValueError(f'size {tuple(size)} must be one integer times that of semantic, {semantic.shape[:2]}')
+    height, width = size
+    stride = height // semantic.shape[0]
+    if (semantic.shape[0] * stride, semantic.shape[1] * stride) != (height, width):
+        raise ValueError(f'size {(height, width)} must be one integer times that of semantic, {semantic.shape[:2]}')
     chosen = choose_implementation('panoptic_fusion', implementation, IMPLEMENTATIONS, refusal=triton_refusal())
-    arguments = (mask_logits, boxes, classes, valid, relations, semantic, tuple(size))
+    arguments = (mask_logits, boxes, classes, valid, relations, semantic, (height, width))
     options = Options(num_stuff, head, balance, resolve, outside, void_channel)
     if chosen == XLA:
         return reference.panoptic_fusion(*arguments, partners=partners, options=options)

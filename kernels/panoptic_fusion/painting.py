@@ -64,5 +64,8 @@ def reaches(
     scene: OrderedInstances, low: jax.Array | int, high: jax.Array | int, axis: int
 ) -> tuple[jax.Array, jax.Array]:
     """Which masks, and which of their crops, `[..., K]`, have a pixel in `low .. high - 1` along x (0) or y (1)."""
-    spans = (scene.corners, scene.crops)
-    return tuple((span[:, axis] < high) & (span[:, axis + 2] >= low) for span in spans)
+
+    def reach(spans: jax.Array) -> jax.Array:
+        return (spans[:, axis] < high) & (spans[:, axis + 2] >= low)
+
+    return reach(scene.corners), reach(scene.crops)

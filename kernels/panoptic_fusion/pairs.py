@@ -22,7 +22,7 @@ class Coverings(NamedTuple):
     by: jax.Array  # [K, K] int: the instances that cover i, in their order
     strength: jax.Array  # [K, K] O of each, 0 behind the last
     before: jax.Array  # [K, K] int: at (i, j), how many with a number below j cover i
-    count: jax.Array  # [K] int: how many cover i
+    number: jax.Array  # [K] int: how many cover i
 
 
 def list_coverings(relations: jax.Array) -> Coverings:
@@ -42,7 +42,7 @@ def resolve_pairs(
     relations: jax.Array,
     coverings: Coverings,
 ) -> jax.Array:
-    """`resolve_overlaps_sequential` of all instances, seen in the pixels that only some of them touch.
+    """Eq. (6) for all pairs one after the other, as published, seen in the pixels that only some instances touch.
 
     Pairs of two instances that touch the pixels go in their order; before each, its two instances are weakened by
     those that are not here and come earlier, which are present with 0.5 everywhere, or nowhere if `inside` is given.
@@ -92,7 +92,7 @@ def resolve_pairs(
         def step(index: jax.Array, row: jax.Array) -> jax.Array:
             return row - row * presence(row, None) * blind[slot, index]
 
-        row = jax.lax.fori_loop(done[slot], coverings.count[slots[slot]], step, current[slot])
+        row = jax.lax.fori_loop(done[slot], coverings.number[slots[slot]], step, current[slot])
         return current.at[slot].set(row)
 
     related = jnp.triu(strength + strength.T, 1).reshape(-1) > 0

@@ -32,7 +32,7 @@ CAPACITIES = (16, 32)
 class _Tiles(NamedTuple):
     """Which instances touch each of the T tiles, row by row."""
 
-    count: jax.Array  # [T]
+    num_here: jax.Array  # [T] how many
     slots: jax.Array  # [T, K] their numbers, in painting order; the others follow
     position: jax.Array  # [T, K] the slot of each instance, -1 if it is not here
     covering: jax.Array  # [T, K] what covers each instance here without being here, in sum
@@ -60,7 +60,7 @@ def panoptic_fusion(
     capacities = sorted({*CAPACITIES, max(CAPACITIES[0], pl.next_power_of_2(count))})
     grid = (pl.cdiv(size[0], SIDE), pl.cdiv(size[1], SIDE))
     inputs = (*scene[:4], scene.relations, *tiles, jnp.moveaxis(semantic.astype(jnp.float32), -1, 0))
-    per_pixel = tiles.count.reshape(grid).repeat(SIDE, axis=0).repeat(SIDE, axis=1)[: size[0], : size[1]]
+    per_pixel = tiles.num_here.reshape(grid).repeat(SIDE, axis=0).repeat(SIDE, axis=1)[: size[0], : size[1]]
     channels = jnp.zeros(size, jnp.int32)
     for above, capacity in zip((-1, *capacities), capacities, strict=False):
         painted = pl.pallas_call(
@@ -78,8 +78,8 @@ def _list_tiles(scene: OrderedInstances, size: tuple[int, int], options: Options
     count = len(scene.valid)
     rows, columns = (jnp.arange(pl.cdiv(length, SIDE))[:, None] * SIDE for length in size)
     by_rows, by_columns = reaches(scene, rows, rows + SIDE, axis=1), reaches(scene, columns, columns + SIDE, axis=0)
-    here = [y[:, None] & x for y, x in zip(by_rows, by_columns, strict=True)]
-    here = (scene.valid & (here[0] | here[1])).reshape(-1, count)
+    masks, crops = (y[:, None] & x for y, x in zip(by_rows, by_columns, strict=True))
+    here = (scene.valid & (masks | crops)).reshape(-1, count)
     outside = scene.valid & ~here
     covering = jnp.zeros(here.shape)
     if options.outside == 'zero':
@@ -102,7 +102,7 @@ class _Refs(NamedTuple):
     crops: jax.Ref
     classes: jax.Ref
     relations: jax.Ref
-    count: jax.Ref
+    num_here: jax.Ref
     slots: jax.Ref
     position: jax.Ref
     covering: jax.Ref
@@ -114,7 +114,7 @@ class _Refs(NamedTuple):
 class _Tile(NamedTuple):
     """What a program works on: pixels and instances of its tile."""
 
-    index: jax.Array  # scalar
+    place: jax.Array  # scalar, among the T tiles
     y: jax.Array  # [P]
     x: jax.Array  # [P]
     numbers: jax.Array  # [C] of the instances in the slots
@@ -126,7 +126,7 @@ def _paint_tile(*refs: jax.Ref, above: int, capacity: int, columns: int, options
     refs, out = _Refs(*refs[:-1]), refs[-1]
     row, column = pl.program_id(0), pl.program_id(1)
     index = row * columns + column
-    num_here = refs.count[index]
+    num_here = refs.num_here[index]
 
     @pl.when((num_here > above) & (num_here <= capacity))
     def paint() -> None:
@@ -142,8 +142,8 @@ def _paint_tile(*refs: jax.Ref, above: int, capacity: int, columns: int, options
 def _fuse_instances(refs: _Refs, tile: _Tile, size: tuple[int, int], options: Options) -> tuple[jax.Array, jax.Array]:
     """X and Z of the tile's instances, `[C, P]`."""
     pasted, inside = _paste(refs, tile)
-    inside = inside if options.outside == 'absent' else None
-    resolved = (_resolve_jointly if options.resolve == 'joint' else _resolve_pairs)(refs, tile, pasted, inside)
+    resolve = _resolve_jointly if options.resolve == 'joint' else _resolve_pairs
+    resolved = resolve(refs, tile, pasted, inside if options.outside == 'absent' else None)
     x1, y1, x2, y2 = (_of_instance(refs.crops, tile, k) for k in range(4))
     in_crop = (tile.y >= y1) & (tile.y <= y2) & (tile.x >= x1) & (tile.x <= x2)
     classes = plt.load(refs.classes.at[tile.numbers], mask=tile.used, other=0)
@@ -214,7 +214,7 @@ def _resolve_jointly(refs: _Refs, tile: _Tile, logits: jax.Array, inside: jax.Ar
     present = _present(logits, inside)
     both = tile.used[:, None] & tile.used[None, :]
     relations = plt.load(refs.relations.at[tile.numbers[:, None], tile.numbers[None, :]], mask=both, other=0.0)
-    outside = plt.load(refs.covering.at[tile.index, tile.numbers], mask=tile.used, other=0.0)
+    outside = plt.load(refs.covering.at[tile.place, tile.numbers], mask=tile.used, other=0.0)
     # Without TF32, which keeps ten bits of a factor.
     covering = plt.dot(relations, present, allow_tf32=False) + outside[:, None]
     return logits - logits * present * covering
@@ -230,7 +230,7 @@ def _resolve_pairs(refs: _Refs, tile: _Tile, logits: jax.Array, inside: jax.Arra
         meets = tile.used & (partner >= 0) & (partner < count) & (partner != tile.numbers)
         partner = jnp.where(meets, partner, 0)
         strength = plt.load(refs.relations.at[tile.numbers, partner], mask=meets, other=0.0)
-        position = plt.load(refs.position.at[tile.index, partner], mask=meets, other=-1)
+        position = plt.load(refs.position.at[tile.place, partner], mask=meets, other=-1)
         present = _present(logits, inside)
         is_partner = (position[:, None] == slot[None, :]).astype(jnp.float32)
         of_partner = plt.dot(is_partner, present, allow_tf32=False)
@@ -255,7 +255,7 @@ def _best_channel(
     best, channel = jax.lax.fori_loop(0, options.num_stuff, compare, lowest)
 
     # Z is 0 wherever an instance is not: the first such one may win with that.
-    elsewhere, zero = refs.elsewhere[tile.index], refs.zero[tile.index]
+    elsewhere, zero = refs.elsewhere[tile.place], refs.zero[tile.place]
     used = tile.used[:, None]
     logits = jnp.where(used, logits, -jnp.inf)
     highest = jnp.maximum(jnp.max(logits, axis=0), zero)

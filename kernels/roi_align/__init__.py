@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ def _run_kernel(*arguments: Any, **options: Any) -> jax.Array:
     return importlib.import_module('sognet_jax.kernels.roi_align.triton').roi_align(*arguments, **options)
 
 
-_FUNCTIONS = {
+_FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
     XLA: reference.roi_align,
     'matmul': matmul.roi_align,
     'windows': windows.roi_align,
@@ -75,13 +75,7 @@ def roi_align(
     Raises:
         ValueError: there is no such implementation, or it cannot run here.
     """
-    chosen = choose_implementation(
-        'roi_align',
-        implementation,
-        IMPLEMENTATIONS,
-        default=_default(features),
-        refusal=triton_refusal(features=features[0]),
-    )
+    chosen = chosen_implementation(features, implementation)
     if not level.size:  # No loop over boxes has a first one.
         return jnp.zeros((*level.shape, output_size, output_size, features[0].shape[-1]), features[0].dtype)
     return _FUNCTIONS[chosen](
@@ -96,9 +90,16 @@ def roi_align(
     )
 
 
-def _default(features: Sequence[jax.Array]) -> str:
-    """The fastest implementation without a kernel."""
-    return 'matmul' if sum(x.shape[1] * x.shape[2] for x in features) <= MATMUL_PIXELS else 'by_platform'
+def chosen_implementation(features: Sequence[jax.Array], implementation: str | None = None) -> str:
+    """The name of the implementation that `roi_align` runs for these levels; arguments and errors are its."""
+    is_small = sum(level.shape[1] * level.shape[2] for level in features) <= MATMUL_PIXELS
+    return choose_implementation(
+        'roi_align',
+        implementation,
+        IMPLEMENTATIONS,
+        default='matmul' if is_small else 'by_platform',
+        refusal=triton_refusal(features=features[0]),
+    )
 
 
 def pyramid_level(boxes: jax.Array, num_levels: int = 4) -> jax.Array:

@@ -49,10 +49,11 @@ def _pool_forward(plan: Plan, features: Features, *rest: jax.Array | None) -> tu
 
 def _pool_backward(plan: Plan, rest: tuple, cotangent: jax.Array) -> tuple[Features, None, None, None]:
     def transpose(function: Callable[..., jax.Array]) -> Callable[..., Features]:
-        def backward(cotangent: jax.Array, *rest: jax.Array | None) -> Features:
+        def backward(cotangent: jax.Array, boxes: jax.Array, level: jax.Array, extent: jax.Array | None) -> Features:
             # Pooling is linear: any features will do.
             zeros = tuple(jnp.zeros(shape, plan.dtype) for shape in plan.shapes)
-            return jax.vjp(lambda features: _call(function, plan, features, *rest), zeros)[1](cotangent)[0]
+            pool = functools.partial(_call, function, plan)
+            return jax.vjp(lambda features: pool(features, boxes, level, extent), zeros)[1](cotangent)[0]
 
         return backward
 

@@ -98,14 +98,14 @@ def roi_align(
     """See `kernels.roi_align.roi_align`; `interpret` runs the kernel in Pallas's interpreter, on any device."""
     batch, count = level.shape
     limits = jnp.take_along_axis(level_limits(features, strides, extent, batch), level[..., None], axis=1)
-    positions = sample_positions(
+    y, x = sample_positions(
         boxes,
         jnp.array(strides, jnp.float32)[level],
         output_size=output_size,
         sampling_ratio=sampling_ratio,
         aligned=aligned,
     )
-    positions, counts = clamp(jnp.stack(positions, axis=2), limits[..., None])
+    positions, counts = clamp(jnp.stack((y, x), axis=2), limits[..., None])
     samples = Samples(
         level.reshape(-1),
         jnp.where(counts, positions, 0).reshape(-1, *positions.shape[2:]),

@@ -146,7 +146,7 @@ def _entries(source: Source, template: Variables) -> dict[Path, Entry | None]:
     """What the source has for each array of ours that it covers."""
     paths = [path for path in traverse_util.flatten_dict(template) if source.covers(path[1:])]
     entries = {path: source.entry(path[1:]) for path in paths}
-    if source.reads_bgr:
-        path = ('params', 'resnet', 'conv1', 'kernel')
-        entries[path] = entries[path]._replace(layout=layouts.BGR_CONVOLUTION)
+    first = ('params', 'resnet', 'conv1', 'kernel')
+    if source.reads_bgr and (entry := entries[first]) is not None:
+        entries[first] = entry._replace(layout=layouts.BGR_CONVOLUTION)
     return entries

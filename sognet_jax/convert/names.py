@@ -69,10 +69,12 @@ def published_entry(path: Path) -> Entry | None:
     return Entry(f'{name}.bias', _BIAS_LAYOUTS.get(layout, layouts.VECTOR))
 
 
-def torchvision_entry(path: Path) -> Entry | None:
-    """Names of torchvision's ResNets, with `conv2_offset` for the offsets of deformable convolutions."""
-    if path[0] != 'resnet':
-        return None
+def torchvision_entry(path: Path) -> Entry:
+    """Names of torchvision's ResNets, with `conv2_offset` for the offsets of deformable convolutions.
+
+    Args:
+        path: of an array of the backbone.
+    """
     *module, parameter = path[1:]
     prefix = ''
     if module[0].startswith('res'):

@@ -74,14 +74,20 @@ def _matches(source: CategorySet, target: CategorySet) -> dict[str, tuple[np.nda
     def match(ours: tuple, theirs: tuple) -> tuple[np.ndarray, np.ndarray]:
         index = {base_name(category.name): position for position, category in enumerate(theirs)}
         rows = [(i, index[base_name(c.name)]) for i, c in enumerate(ours) if base_name(c.name) in index]
-        return tuple(np.array(rows, int).reshape(-1, 2).T)
+        pairs = np.array(rows, int).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
 
-    things = match(target.things, source.things)
-    background = np.zeros(1, int)
+    def with_background(things: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.zeros(1, int), things + 1])
+
+    def coordinates(things: np.ndarray) -> np.ndarray:
+        return (things[:, None] * 4 + np.arange(4)).ravel()
+
+    ours, theirs = match(target.things, source.things)
     return {
-        'things': things,
-        'scores': tuple(np.concatenate([background, rows + 1]) for rows in things),
-        'boxes': tuple((rows[:, None] * 4 + np.arange(4)).ravel() for rows in things),
+        'things': (ours, theirs),
+        'scores': (with_background(ours), with_background(theirs)),
+        'boxes': (coordinates(ours), coordinates(theirs)),
         'classes': match(target.all, source.all),
     }
 

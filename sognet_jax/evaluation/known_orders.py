@@ -18,7 +18,7 @@ def known_pairs(source: RecordSource, title: str) -> tuple[PairTable, PairTable]
     """All pairs whose order R* tells, and all whose true order is known; shows progress where that takes long."""
     progress = tqdm(range(len(source)), desc=f'{title} pairs', unit='image', delay=2)
     tables = [_tables(source[index]) for index in progress]
-    return tuple(PairTable.concatenate([row[which] for row in tables]) for which in (0, 1))
+    return PairTable.concatenate([row[0] for row in tables]), PairTable.concatenate([row[1] for row in tables])
 
 
 def rule_metrics(train: RecordSource, validation: RecordSource) -> Metrics:
@@ -39,8 +39,8 @@ def order_agreement(source: RecordSource) -> float:
     for index in range(len(source)):
         pairs = source[index].pairs
         known = pairs.truly_covered >= 0
-        agrees += np.count_nonzero(pairs.covered[known] == pairs.truly_covered[known])
-        total += np.count_nonzero(known)
+        agrees += int(np.count_nonzero(pairs.covered[known] == pairs.truly_covered[known]))
+        total += int(np.count_nonzero(known))
     return agrees / total if total else float('nan')
 
 

@@ -93,27 +93,6 @@ def fit_geometry_rule(table: PairTable) -> Rule:
     return max(candidates, key=lambda rule: np.nan_to_num(accuracy(rule, table)))
 
 
-def fit_combined_rule(table: PairTable) -> Rule:
-    """A rule with both: for each pair of classes its majority or the geometry rule fitted on such pairs, the better.
-
-    Geometry is fitted where no class pair decides, that is, on pairs whose majority is at most 80 %.
-    """
-    category = fit_category_rule(table)
-    num_classes = int(table.classes.max(initial=-1)) + 1
-    votes = count_covers(table, num_classes)
-    total = votes + votes.T
-    decided = np.maximum(votes, votes.T) > 0.8 * np.maximum(total, 1)
-
-    def by_category(pairs: PairTable) -> np.ndarray:
-        known = np.all(pairs.classes < num_classes, axis=1)
-        first, second = np.where(known[:, None], pairs.classes, 0).T
-        return known & (first != second) & (decided[first, second] if num_classes else False)
-
-    rest = ~by_category(table)
-    geometry = fit_geometry_rule(PairTable(table.classes[rest], table.boxes[rest], table.covered[rest]))
-    return lambda pairs: np.where(by_category(pairs), category(pairs), geometry(pairs))
-
-
 def find_rules(table: PairTable, categories: CategorySet, least_pairs: int, least_share: float) -> list[dict[str, Any]]:
     """The rules that pairs of known order give, those with the most pairs first; see `inference.label_prior`."""
     covers = count_covers(table, categories.num_things).T  # [a, b]: a lay on b

@@ -14,7 +14,7 @@ class OrderTally:
     """Overlap accuracy, Eq. (15), and order accuracy, against R* and against the true order."""
 
     def __init__(self) -> None:
-        self._overlap: list[tuple[float, float, float, float]] = []
+        self._overlap: list[list[float]] = []
         self._order, self._true_order = OrderAccuracy(), OrderAccuracy()
         self._related = 0
 
@@ -28,11 +28,11 @@ class OrderTally:
         """
         nothing = np.zeros_like(relations)
         self._overlap.append(
-            tuple(
+            [
                 overlap_accuracy(o, of, counts)
                 for of, counts in ((order, decided), (true_order, None))
                 for o in (relations, nothing)
-            )
+            ]
         )
         self._order.add(relations, order)
         self._true_order.add(relations, true_order)

@@ -69,7 +69,7 @@ class ResultsWriter:
         self._panoptic.append({'image_id': image_id, 'file_name': file_name, 'segments_info': segments})
         self._add_detections(image_id, result.detections)
         entry = {'image_id': image_id, 'instances': result.instance_ids.tolist()}
-        if result.relations is not None:
+        if result.relations is not None and result.true_relations is not None:
             entry |= {'O': _sparse(result.relations), 'annotated_O': _sparse(result.true_relations)}
             entry['num_annotated'] = len(result.true_relations)
         self._overlaps.append(entry)
@@ -209,7 +209,7 @@ def _sparse(relations: np.ndarray) -> list[tuple[int, int, float]]:
     return list(zip(rows.tolist(), columns.tolist(), relations[rows, columns].tolist(), strict=True))
 
 
-def _dense(entries: list[list[float]], count: int) -> np.ndarray:
+def _dense(entries: list[tuple[int, int, float]], count: int) -> np.ndarray:
     """The inverse of `_sparse`: `[count, count]`."""
     relations = np.zeros((count, count))
     for row, column, value in entries:

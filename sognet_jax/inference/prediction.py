@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
 from sognet_jax.inference.detections import box_detections, panoptic_detections
@@ -29,6 +30,10 @@ the order of the scores (Kirillov et al. 2019b); the same, where pairs of catego
 last two have no panoptic head: they are done on the host, see `inference.heuristics`."""
 
 WITHOUT_PANOPTIC_HEAD = ('heuristics', 'label_prior')
+
+
+Array = TypeVar('Array', jax.Array, np.ndarray)
+"""What a prediction consists of: arrays of JAX while it is computed, of NumPy on the host."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,17 +96,17 @@ class Proposals(NamedTuple):
     valid: jax.Array
 
 
-class Instances(NamedTuple):
+class Instances(NamedTuple, Generic[Array]):
     """What is known of the instances of an image before fusion, `[B, K, ...]` each, in score order."""
 
-    boxes: jax.Array
-    classes: jax.Array
-    scores: jax.Array
-    valid: jax.Array
-    mask_logits: jax.Array
+    boxes: Array
+    classes: Array
+    scores: Array
+    valid: Array
+    mask_logits: Array
 
 
-class Prediction(NamedTuple):
+class Prediction(NamedTuple, Generic[Array]):
     """The result for a batch.
 
     Attributes:
@@ -113,16 +118,16 @@ class Prediction(NamedTuple):
         detections: those that AP counts, see `detect_in_classes`; None where nobody asked for them.
     """
 
-    panoptic: jax.Array | None
-    semantic: jax.Array
-    instances: Instances
-    relations: jax.Array
-    detections: Instances | None = None
+    panoptic: Array | None
+    semantic: Array
+    instances: Instances[Array]
+    relations: Array
+    detections: Instances[Array] | None = None
 
 
 def predict(
     network: SOGNet, image: jax.Array, image_size: jax.Array, settings: Inference, *, with_detections: bool = False
-) -> Prediction:
+) -> Prediction[jax.Array]:
     """Panoptic segmentation of a batch (paper, Inference).
 
     Args:
@@ -135,24 +140,22 @@ def predict(
     features = network.extract_features(image, image_size)
     proposals = propose(network, features, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
-    size = image.shape[1:3]
-    has_panoptic_head = settings.method not in WITHOUT_PANOPTIC_HEAD
-    detections = None
-    if with_detections or not has_panoptic_head:
+    size = image.shape[1], image.shape[2]
+    if settings.method in WITHOUT_PANOPTIC_HEAD:
         detections = detect_in_classes(network, features, proposals, image_size, settings)
-    if not has_panoptic_head:
         count = detections.scores.shape[1]
         nothing = jnp.zeros((len(image), count, count))
         return Prediction(None, semantic_labels(semantic, size), detections, nothing, detections)
+    counted = detect_in_classes(network, features, proposals, image_size, settings) if with_detections else None
     instances = detect(network, features, proposals, image_size, settings)
-    return fuse(network, instances, semantic, image_size, size, settings)._replace(detections=detections)
+    return fuse(network, instances, semantic, image_size, size, settings)._replace(detections=counted)
 
 
 def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: Inference) -> Proposals:
     """Region proposals, classified."""
     scores, deltas = network.score_anchors(features)
-    grids = [anchor_grid(*level.shape[1:3], stride) for level, stride in zip(features, STRIDES, strict=True)]
-    grids = [grid.reshape(-1, 4) for grid in grids]
+    sizes = [level.shape[1:3] for level in features]
+    grids = [anchor_grid(h, w, stride).reshape(-1, 4) for (h, w), stride in zip(sizes, STRIDES, strict=True)]
 
     def choose(scores, deltas, size):
         pre, post = settings.proposals_per_level, settings.proposals
@@ -165,7 +168,7 @@ def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings:
 
 def detect(
     network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
-) -> Instances:
+) -> Instances[jax.Array]:
     """Detections above the score threshold, with the mask logits of their class: what the panoptic head takes."""
     select = functools.partial(
         panoptic_detections, score_threshold=settings.score_threshold, nms_threshold=settings.nms_threshold,
@@ -176,7 +179,7 @@ def detect(
 
 def detect_in_classes(
     network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
-) -> Instances:
+) -> Instances[jax.Array]:
     """Detections above the low score threshold of AP, suppressed within their classes, with mask logits."""
     select = functools.partial(
         box_detections, nms_threshold=settings.nms_threshold, max_detections=settings.max_detections
@@ -186,7 +189,7 @@ def detect_in_classes(
 
 def _with_masks(
     network: SOGNet, features: Pyramid, detections: tuple[jax.Array, ...], image_size: jax.Array
-) -> Instances:
+) -> Instances[jax.Array]:
     boxes, classes, scores, valid = detections
     return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes, image_size))
 
@@ -198,12 +201,12 @@ def semantic_labels(semantic: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def fuse(
     network: SOGNet,
-    instances: Instances,
+    instances: Instances[jax.Array],
     semantic: jax.Array,
     image_size: jax.Array,
     size: tuple[int, int],
     settings: Inference,
-) -> Prediction:
+) -> Prediction[jax.Array]:
     """Same-class removal, overlap relations, overlap resolving and the panoptic head.
 
     Args:

@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 
 from sognet_jax.categories import CategorySet
+from sognet_jax.contract import Example
 from sognet_jax.inference.heuristics import heuristic_segments
 from sognet_jax.inference.label_prior import read_label_prior
 from sognet_jax.inference.pasting import original_boxes, paste_probabilities
-from sognet_jax.inference.prediction import WITHOUT_PANOPTIC_HEAD, Inference, Instances, Prediction
+from sognet_jax.inference.prediction import Inference, Instances, Prediction
 from sognet_jax.inference.segments import Segment, panoptic_segments, restore_labels
 
 
@@ -29,10 +30,10 @@ class Frame:
     scale: float
 
     @classmethod
-    def of(cls, example: dict[str, np.ndarray]) -> Frame:
+    def of(cls, example: Example) -> Frame:
         """That of an example (`data.examples.transforms.make_example`)."""
-        sizes = (tuple(example[name].tolist()) for name in ('image_size', 'original_size'))
-        return cls(*sizes, float(example['scale']))
+        image_size, original_size = example['image_size'].tolist(), example['original_size'].tolist()
+        return cls(tuple(image_size), tuple(original_size), float(example['scale']))
 
 
 class Segmenter:
@@ -52,15 +53,15 @@ class Segmenter:
         needs_prior = settings.method == 'label_prior'
         self._lies_on = read_label_prior(settings.label_prior, categories) if needs_prior else None
 
-    def __call__(self, prediction: Prediction, frame: Frame) -> tuple[np.ndarray, list[Segment]]:
+    def __call__(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
         """The id map `[h, w]` int32 with 0 = void, and its segments; see `panoptic_segments`.
 
         Args:
-            prediction: of this image, NumPy arrays without the batch axis.
+            prediction: of this image, without the batch axis.
             frame: where the image lies.
         """
         settings = self._settings
-        if settings.method in WITHOUT_PANOPTIC_HEAD:
+        if prediction.panoptic is None:
             return self._merge(prediction, frame)
         return panoptic_segments(
             prediction.panoptic,
@@ -72,7 +73,7 @@ class Segmenter:
             semantic=prediction.semantic if settings.vote else None,
         )
 
-    def _merge(self, prediction: Prediction, frame: Frame) -> tuple[np.ndarray, list[Segment]]:
+    def _merge(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
         settings, instances = self._settings, prediction.instances
         # Detections come in the order of their scores: the certain ones are the first.
         count = np.count_nonzero(instances.valid & (instances.scores >= settings.score_threshold))
@@ -90,7 +91,7 @@ class Segmenter:
         )
 
 
-def paste_instances(instances: Instances, slots: np.ndarray, frame: Frame) -> np.ndarray:
+def paste_instances(instances: Instances[np.ndarray], slots: np.ndarray, frame: Frame) -> np.ndarray:
     """`[n, h, w]` bool masks of some instances of an image at its original size, as AP counts them."""
     probabilities = 1 / (1 + np.exp(-instances.mask_logits[slots].astype(np.float32)))
     boxes = original_boxes(instances.boxes[slots], frame.scale, inclusive=True)

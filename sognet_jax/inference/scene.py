@@ -67,11 +67,11 @@ class Scene:
         return [segment for segment in self.segments if segment.instance >= 0]
 
 
-def describe_scene(prediction: Prediction, segmenter: Segmenter, frame: Frame) -> Scene:
+def describe_scene(prediction: Prediction[np.ndarray], segmenter: Segmenter, frame: Frame) -> Scene:
     """Segments and overlap pairs of one image.
 
     Args:
-        prediction: of this image, NumPy arrays without the batch axis.
+        prediction: of this image, without the batch axis.
         segmenter: of the settings with which it was made.
         frame: where the image lies in the network input.
     """

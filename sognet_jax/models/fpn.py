@@ -37,7 +37,7 @@ class FeaturePyramid(nn.Module):
             extent: `[B, 2]` in pixels of the image, see `ops.extent`.
         """
         merged = None
-        outputs = []
+        outputs: list[jax.Array] = []
         for level, x in reversed(list(enumerate(stages, start=2))):
             inside = reduced(extent, STRIDES[level - 2])
             lateral = conv1x1(self.features, self.dtype, name=f'lateral{level}')(x)

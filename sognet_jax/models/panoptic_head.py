@@ -27,9 +27,10 @@ def semantic_instance_logits(
     Returns:
         `[B, N, h, w]`.
     """
-    one_hot = jax.nn.one_hot(classes, semantic.shape[-1] - num_stuff, dtype=semantic.dtype)
+    _, height, width, channels = semantic.shape
+    one_hot = jax.nn.one_hot(classes, channels - num_stuff, dtype=semantic.dtype)
     own_class = jnp.einsum('bhwt,bnt->bnhw', semantic[..., num_stuff:], one_hot)
-    return jnp.where(semantic_crop(boxes, semantic.shape[1:3], stride, top), own_class, 0.0)
+    return jnp.where(semantic_crop(boxes, (height, width), stride, top), own_class, 0.0)
 
 
 def combine(semantic: jax.Array, resolved: jax.Array, *, head: int, balance: float = 2.0) -> jax.Array:

@@ -119,17 +119,16 @@ class RelationHead(nn.Module):
             embed = PairEmbedding(self.rank, features, nn.initializers.normal(1.0), name='category_embedding')
             edges.append(embed(one_hot))
         if self.geometry:
-            embed = nn.Dense(
+            project = nn.Dense(
                 self.geometry_features,
                 use_bias=self.nonlinear_geometry,
                 # Spread biases: each unit has its own threshold on distance or size from the start.
                 bias_init=nn.initializers.normal(0.5),
                 name='K',
             )
-            embedded = embed(relative_geometry(boxes))
+            embedded = project(relative_geometry(boxes))
             edges.append(nn.relu(embedded) if published or self.nonlinear_geometry else embedded)
-        edges = jnp.concatenate(edges, axis=-1)
-        logits = nn.Dense(1, use_bias=not published, name='fc')(edges)[..., 0]
+        logits = nn.Dense(1, use_bias=not published, name='fc')(jnp.concatenate(edges, axis=-1))[..., 0]
         return jnp.swapaxes(logits, -1, -2) if published else logits
 
     def __call__(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array, takes_part: jax.Array) -> jax.Array:

@@ -47,6 +47,7 @@ class BottleneckBlock(nn.Module):
             y, stride, extent = x, 1, reduced(extent, stride)
         y = conv1x1(self.width, self.dtype, use_bias=False, name='conv1')(y)
         y = zero_outside(nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(y)), extent)
+        convolve: nn.Module
         if self.deformable:
             convolve = DeformableConv(self.width, stride, use_bias=False, dtype=self.dtype, name='conv2')
         else:
@@ -140,12 +141,11 @@ class ResNet(nn.Module):
         return outputs
 
     def _block(self, stage: str, index: int, width: int, stride: int) -> nn.Module:
-        arguments = {'width': width, 'stride': stride, 'norm': self.norm, 'dtype': self.dtype}
         name = f'{stage}_{index}'
         if self.block == 'basic':
-            return BasicBlock(**arguments, name=name)
+            return BasicBlock(width, stride, self.norm, self.dtype, name=name)
         deformable = stage in self.deformable_stages
-        return BottleneckBlock(**arguments, strided_conv=self.strided_conv, deformable=deformable, name=name)
+        return BottleneckBlock(width, stride, self.norm, self.dtype, self.strided_conv, deformable, name=name)
 
     def _check(self) -> None:
         require_choice('model.backbone.block', self.block, BLOCKS)

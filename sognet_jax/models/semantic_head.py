@@ -47,14 +47,15 @@ class SemanticHead(nn.Module):
         both steps are linear; the second form never holds the concatenation.
         """
         layers = [getattr(self, f'conv{index}') for index in range(1, len(self.features) + 1)]
-        size = pyramid[0].shape[1:3]
+        _, height, width, _ = pyramid[0].shape
+        size = (height, width)
         logits = self.bias
         for x, weights, stride in zip(pyramid, self.kernel, STRIDES, strict=False):
             inside = reduced(extent, stride)
             for layer in layers:
                 x = zero_outside(nn.relu(layer(x)), inside)
             score = (x @ weights.astype(self.dtype)).astype(jnp.float32)
-            logits = logits + (resize_bilinear(score, size) if extent is None else resize_inside(score, size, inside))
+            logits = logits + (resize_bilinear(score, size) if inside is None else resize_inside(score, size, inside))
         return logits
 
     def inside_boxes(

@@ -142,7 +142,7 @@ def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:
     """
     fields = dict(model)
     fields['dtype'] = jnp.dtype(fields.pop('dtype', 'float32'))
-    parts = {
+    parts: Mapping[str, type[nn.Module]] = {
         'backbone': ResNet,
         'pyramid': FeaturePyramid,
         'rpn': RegionProposalNetwork,

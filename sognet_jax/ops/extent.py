@@ -39,7 +39,8 @@ def zero_outside(x: jax.Array, extent: jax.Array | None) -> jax.Array:
     """`[B, H, W, C]` with zeros outside the extent, as if a convolution padded the image there."""
     if extent is None:
         return x
-    return jnp.where(is_inside(x.shape[1:3], extent)[..., None], x, jnp.zeros((), x.dtype))
+    height, width = x.shape[1:3]
+    return jnp.where(is_inside((height, width), extent)[..., None], x, jnp.zeros((), x.dtype))
 
 
 def is_inside(size: tuple[int, int], extent: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ CAPACITIES = (0, 8, 16)
 """Tiles are computed with room for so many instances, or for all."""
 
 
-def on_tiles(function: Callable[..., Result], *operands: jax.Array) -> Result:
+def on_tiles(function: Callable[..., Result], *operands: jax.Array | tuple[jax.Array, ...]) -> Result:
     """`function(*operands, tile=...)` with the tile that suits the platform."""
     return jax.lax.platform_dependent(
         *operands,

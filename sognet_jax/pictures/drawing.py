@@ -130,11 +130,11 @@ def instance_color(color: Sequence[int], instance: int) -> np.ndarray:
     """A class colour, varied in hue and brightness from instance to instance; -1 leaves it as it is."""
     if instance < 0:
         return np.array(color, np.float32)
-    hsv = cv2.cvtColor(np.uint8([[color]]), cv2.COLOR_RGB2HSV)[0, 0].astype(int)
+    hsv = cv2.cvtColor(np.array([[color]], np.uint8), cv2.COLOR_RGB2HSV)[0, 0].astype(int)
     hsv[0] = (hsv[0] + (instance * 7) % 24 - 12) % 180
     hsv[1] = np.clip(hsv[1] + (instance * 53) % 70 - 20, 70, 255)
     hsv[2] = np.clip(hsv[2] + (instance * 37) % 90 - 45, 90, 255)
-    return cv2.cvtColor(np.uint8([[hsv]]), cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
+    return cv2.cvtColor(np.array([[hsv]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
 
 
 def overlap_graph(
@@ -199,9 +199,9 @@ def arrow(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequen
     """Draws an arrow between the middles (x, y) of two nodes; its head touches the second."""
     length = max(float(np.linalg.norm(end - start)), 1e-6)
     end = end - (end - start) / length * min(NODE_RADIUS + 2, length / 2)
-    points = [tuple(point.round().astype(int).tolist()) for point in (start, end)]
+    first, second = (point.round().astype(int).tolist() for point in (start, end))
     for line_color, thickness in ((PAPER, 5), (color, 2)):
-        cv2.arrowedLine(picture, *points, line_color, thickness, cv2.LINE_AA, tipLength=min(12 / length, 0.5))
+        cv2.arrowedLine(picture, first, second, line_color, thickness, cv2.LINE_AA, tipLength=min(12 / length, 0.5))
 
 
 def dashed_line(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequence[int]) -> None:

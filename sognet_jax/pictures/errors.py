@@ -82,11 +82,11 @@ class _Style(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """One segment: its pixels, its style, and a label or none."""
+    """One segment: its pixels, its style, and a label, empty for none."""
 
     mask: np.ndarray
     style: _Style
-    label: str | None = None
+    label: str = ''
 
 
 _VOID = _Style(IGNORED_COLOR, 0.06, 0.28, 1, 0)
@@ -233,8 +233,8 @@ def _layers(
 ) -> list[_Layer]:
     """The segments from back to front; `behind` says what misnamed ones really are."""
 
-    def label(before: str, segment: int, names: Mapping[int, str]) -> str | None:
-        return before + names[segment] if segment in names else None
+    def label(before: str, segment: int, names: Mapping[int, str]) -> str:
+        return before + names[segment] if segment in names else ''
 
     layers = [_Layer(predicted == segment, _RIGHT) for segment in errors.right]
     layers.append(_Layer((truth == 0) & ~np.isin(predicted, list(errors.right)), _VOID))
@@ -284,6 +284,6 @@ def _dashed_arrow(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color
     direction = (end - start) / length
     tip = end - direction * min(NODE_RADIUS + 2, length / 2)
     dashed_line(picture, start, tip, color)
-    head = [tuple(point.round().astype(int).tolist()) for point in (tip - direction * 4, tip)]
+    first, second = (point.round().astype(int).tolist() for point in (tip - direction * 4, tip))
     for line_color, thickness in ((PAPER, 4), (color, 2)):
-        cv2.arrowedLine(picture, *head, line_color, thickness, cv2.LINE_AA, tipLength=2.0)
+        cv2.arrowedLine(picture, first, second, line_color, thickness, cv2.LINE_AA, tipLength=2.0)

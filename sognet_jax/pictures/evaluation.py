@@ -59,9 +59,8 @@ def _relation_panels(
 ) -> list[tuple[str, np.ndarray]]:
     """The predicted overlap graph, O, and R* or the true order (the paper's Figure 3)."""
     names = [categories.things[index].name for index in record.instances.category[truth.related]]
-    side = {'size': PANEL, 'color': ANNOTATED}
     title = 'true order' if truth.true_order.any() else 'R* from the annotations'
-    known = (title, overlap_matrix(truth.best_order[0], names, **side))
+    known = (title, overlap_matrix(truth.best_order[0], names, size=PANEL, color=ANNOTATED))
     return [
         (
             'O of the ground truth instances',

@@ -257,10 +257,10 @@ def _facts_panel(example: Example, categories: CategorySet, size: tuple[int, int
     for row, line in enumerate(lines):
         _write(panel, line, (MARGIN, row))
     row = len(lines)
-    points = np.array([[MARGIN, (row + 0.4) * LINE], [INDENT - 8, (row + 0.4) * LINE]])
-    arrow(panel, *points)
+    start, end = np.array([[MARGIN, (row + 0.4) * LINE], [INDENT - 8, (row + 0.4) * LINE]])
+    arrow(panel, start, end)
     _write(panel, 'order: from what covers to what is covered', (INDENT, row))
-    dashed_line(panel, *(points + [0, LINE]), INK)
+    dashed_line(panel, start + [0, LINE], end + [0, LINE], INK)
     _write(panel, 'overlap that is not decided', (INDENT, row + 1))
     top = round((row + 2.1) * LINE)
     panel[top : top + 12, MARGIN : INDENT - 8] = _stripes((12, INDENT - 8 - MARGIN))
@@ -273,7 +273,7 @@ def _facts(example: Example) -> list[str]:
     height, width = example['image_size']
     original = ' x '.join(map(str, example['original_size']))
     bucket = ' x '.join(map(str, example['image'].shape[:2]))
-    has = [name for name in ('instances', 'panoptic') if example[f'has_{name}']]
+    has = [name.removeprefix('has_') for name in ('has_instances', 'has_panoptic') if example[name]]
     crowd, dropped = np.count_nonzero(example['crowd']), int(example['dropped'])
     overlap, order = np.triu(example['overlap']), example['order']
     decided = np.count_nonzero(overlap & example['decided'])

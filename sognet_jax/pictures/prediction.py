@@ -65,10 +65,8 @@ def _graph(image: np.ndarray, scene: Scene, height: int) -> np.ndarray:
     boxes = np.array([segment.box for segment in scene.instances], np.float64).reshape(-1, 2, 2) * scale
     points = inner_points(cv2.resize(scene.ids, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST))
     # What is too small to be seen in the picture has its node in the middle of its box.
-    nodes = [
-        points.get(segment.id, tuple(box.mean(axis=0))) for segment, box in zip(scene.instances, boxes, strict=True)
-    ]
-    nodes = np.array(nodes, np.float64).reshape(-1, 2)
+    places = [points.get(segment.id, box.mean(axis=0)) for segment, box in zip(scene.instances, boxes, strict=True)]
+    nodes = np.array(places, np.float64).reshape(-1, 2)
     graph = overlap_graph(picture, boxes.reshape(-1, 4), scene.relations, height=graph_height, nodes=nodes)
     return np.pad(graph, ((0, height - graph_height), (0, 0), (0, 0)), constant_values=255)
 

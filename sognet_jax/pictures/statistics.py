@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from sognet_jax.categories import CategorySet
@@ -25,8 +26,8 @@ def statistics_figure(found: Statistics, categories: CategorySet, max_instances:
         categories: names and colours.
         max_instances: N, marked where images have more.
     """
-    figure = Figure(figsize=(15, 11), layout='constrained')  # without pyplot, which would need a backend
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(15, 11), layout=layout)  # without pyplot, which would need a backend
     axes = figure.subplot_mosaic('ABCD;TTSS', height_ratios=(1, 1.6))
     _instances(axes['A'], found, max_instances)
     _areas(axes['B'], found)
@@ -49,7 +50,8 @@ def _instances(ax: Axes, found: Statistics, max_instances: int) -> None:
     counts = found.instances[found.has_instances]
     greatest = int(counts.max(initial=1))
     step = max(-(-greatest // 40), 1)
-    ax.hist(counts, np.arange(0, greatest + 2 * step, step) - 0.5, color=BLUE, edgecolor='white', linewidth=0.5)
+    bins = np.arange(0, greatest + 2 * step, step) - 0.5
+    ax.hist(counts, bins.tolist(), color=BLUE, edgecolor='white', linewidth=0.5)
     if greatest > max_instances:
         ax.axvline(max_instances + 0.5, color=RED, linestyle='--', label=f'{max_instances} slots')
         ax.legend(frameon=False)
@@ -61,7 +63,7 @@ def _instances(ax: Axes, found: Statistics, max_instances: int) -> None:
 def _areas(ax: Axes, found: Statistics) -> None:
     roots = np.sqrt(np.maximum(found.instance_areas, 1))
     bins = np.geomspace(min(roots.min(initial=8), 8), max(roots.max(initial=256), 256), 31)
-    ax.hist(roots, bins, color=BLUE, edgecolor='white', linewidth=0.5)
+    ax.hist(roots, bins.tolist(), color=BLUE, edgecolor='white', linewidth=0.5)
     ax.set_xscale('log', base=2)
     ax.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
     left, right = ax.get_xlim()

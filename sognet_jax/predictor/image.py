@@ -29,7 +29,7 @@ def image_describer(
     inference = Inference(**config.inference)
     segmenter = Segmenter(inference, categories)
 
-    def infer(network: SOGNet, image: jax.Array, image_size: jax.Array) -> Prediction:
+    def infer(network: SOGNet, image: jax.Array, image_size: jax.Array) -> Prediction[jax.Array]:
         return predict(network, image, image_size, inference)
 
     run = jax.jit(nn.apply(infer, network))

@@ -69,13 +69,13 @@ def network_results(
 
 def parallel_inference(
     network: SOGNet, settings: Inference
-) -> Callable[[dict, Example], tuple[Prediction, jax.Array | None]]:
+) -> Callable[[dict, Example], tuple[Prediction[jax.Array], jax.Array | None]]:
     """The compiled function `(variables, batch) -> (prediction, O of the ground truth instances)` on all local devices.
 
     Batches and results are `[devices, B, ...]`; a method without relations has no O.
     """
 
-    def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction, jax.Array | None]:
+    def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction[jax.Array], jax.Array | None]:
         prediction = predict(network, batch['image'], batch['image_size'], settings, with_detections=True)
         return prediction, network.relate_annotated(batch).matrix if settings.method == 'relations' else None
 
@@ -90,7 +90,7 @@ def reshape_leading(tree: Any, shape: tuple[int, ...], axes: int = 1) -> Any:
 def image_result(
     segmenter: Segmenter,
     example: Example,
-    prediction: Prediction,
+    prediction: Prediction[np.ndarray],
     relations: np.ndarray | None,
     categories: CategorySet,
     inclusive_boxes: bool,
@@ -100,11 +100,16 @@ def image_result(
     Args:
         segmenter: of the inference settings.
         example: of `evaluation_batches`, without the batch axis.
-        prediction: of the image, likewise.
+        prediction: of the image, likewise, with detections.
         relations: `[N, N]` O of the example's instances; None for a method without relations.
         categories: the classes.
         inclusive_boxes: how boxes are scaled, see `inference.pasting.original_boxes`.
+
+    Raises:
+        ValueError: the prediction has no detections.
     """
+    if prediction.detections is None:
+        raise ValueError('average precision needs a prediction that is made `with_detections`')
     frame = Frame.of(example)
     ids, segments = segmenter(prediction, frame)
     things = [segment for segment in segments if segment.instance >= 0]
@@ -124,7 +129,7 @@ def image_result(
     )
 
 
-def image_detections(instances: Instances, frame: Frame, inclusive_boxes: bool) -> Detections:
+def image_detections(instances: Instances[np.ndarray], frame: Frame, inclusive_boxes: bool) -> Detections:
     """The detections of one image with boxes and masks of its original size."""
     found = np.flatnonzero(instances.valid)
     return Detections(

@@ -8,6 +8,7 @@ one that is trained on are not augmented.
 from __future__ import annotations
 
 import json
+import operator
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sognet_jax.category_files import category_set
-from sognet_jax.contract import Example
+from sognet_jax.contract import Example, map_arrays
 from sognet_jax.data.configured import augmentation, example_settings, prepare_split, training_source
 from sognet_jax.data.examples.pipeline import SizedSource, train_dataset
 from sognet_jax.data.examples.statistics import statistics, summary, table
@@ -62,9 +63,13 @@ def browse(
     if config.data.name != 'shapes' and not config.data.source:
         raise ValueError('config field data.source is empty; it names the folder of the data: --config.data.source=DIR')
     categories, settings = category_set(config.categories), example_settings(config)
-    trains = split in (None, config.data.train_split)
-    source = training_source(config) if trains else prepare_split(config, split)
-    examples = training_examples(config, source) if trains else plain_examples(config, source)
+    source: SizedSource
+    if split is None or split == config.data.train_split:
+        source = training_source(config)
+        examples = training_examples(config, source)
+    else:
+        source = prepare_split(config, split)
+        examples = plain_examples(config, source)
     (output / 'examples').mkdir(parents=True, exist_ok=True)
     for number, example in zip(range(count), examples, strict=False):
         path = output / 'examples' / f'{number:03d}_{int(example["image_id"])}.png'
@@ -84,7 +89,7 @@ def training_examples(config: ml_collections.ConfigDict, source: SizedSource) ->
     for step in range(len(batches)):
         batch = batches[step]
         for row in range(config.batch_size):
-            yield {name: values[row] for name, values in batch.items()}
+            yield map_arrays(operator.itemgetter(row), batch)
 
 
 def plain_examples(config: ml_collections.ConfigDict, source: SizedSource) -> Iterator[Example]:

@@ -13,8 +13,9 @@ from ml_collections import config_flags
 from sognet_jax.convert.files import ConversionError, convert_file
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment whose network the checkpoint is for.')
-SOURCE = flags.DEFINE_string('source', None, 'A .pth (needs torch), .safetensors or .npz file.')
-OUTPUT = flags.DEFINE_string('output', None, 'Folder for the checkpoint, new or empty.')
+flags.mark_flag_as_required('config')
+SOURCE = flags.DEFINE_string('source', None, 'A .pth (needs torch), .safetensors or .npz file.', required=True)
+OUTPUT = flags.DEFINE_string('output', None, 'Folder for the checkpoint, new or empty.', required=True)
 CATEGORIES = flags.DEFINE_string(
     'source_categories', None, 'The classes of the source where they are not those of the config, for example coco.'
 )
@@ -35,5 +36,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    flags.mark_flags_as_required(['config', 'source', 'output'])
     app.run(main)

@@ -119,48 +119,48 @@ def image_card(record: Record, judged: Judged, categories: CategorySet) -> Image
     """The numbers and pictures of one image."""
     truth, result, matching = judged.truth, judged.result, judged.matching
     image, annotated, predicted = record.image(), annotated_segments(record), predicted_segments(result)
-    pictures = {
-        'image': image,
-        'ground_truth': write_names(
-            panoptic_overlay(image, annotated, categories, height=PANEL_HEIGHT), annotated, categories
-        ),
-        'prediction': write_names(
-            panoptic_overlay(image, predicted, categories, height=PANEL_HEIGHT), predicted, categories
-        ),
-        'errors': error_picture(
-            image, truth.ids, result.ids, segment_errors(truth, result, matching), height=PANEL_HEIGHT,
-            truth_names={segment: categories.all[category].name for segment, category, _ in truth.segments},
-            predicted_names={segment: categories.all[category].name for segment, category in result.segments},
-        ),
-    }  # fmt: skip
-    orders = {}
+    wrong_orders, known_orders, graph = None, 0, None
     if result.true_relations is not None:
         order, known = truth.best_order
-        pictures['overlap_graph'] = order_picture(
+        graph = order_picture(
             image, record.instances.box[truth.related], result.true_relations, order, height=PANEL_HEIGHT, known=known
         )
         accuracy = OrderAccuracy()
         accuracy.add(result.true_relations, order)
-        orders = {'wrong_orders': accuracy.total - accuracy.right, 'known_orders': accuracy.total}
+        wrong_orders, known_orders = accuracy.total - accuracy.right, accuracy.total
     return ImageCard(
         name=record.file_name,
         pq=judged.pq,
         true_positives=len(matching.true),
         false_positives=len(matching.wrong),
         false_negatives=len(matching.missed),
-        **orders,
-        **pictures,
-    )
+        wrong_orders=wrong_orders,
+        known_orders=known_orders,
+        image=image,
+        ground_truth=write_names(
+            panoptic_overlay(image, annotated, categories, height=PANEL_HEIGHT), annotated, categories
+        ),
+        prediction=write_names(
+            panoptic_overlay(image, predicted, categories, height=PANEL_HEIGHT), predicted, categories
+        ),
+        errors=error_picture(
+            image, annotated.ids, result.ids, segment_errors(judged, annotated.ids), height=PANEL_HEIGHT,
+            truth_names={segment: categories.all[category].name for segment, category, _ in truth.segments},
+            predicted_names={segment: categories.all[category].name for segment, category in result.segments},
+        ),
+        overlap_graph=graph,
+    )  # fmt: skip
 
 
-def segment_errors(truth: ImageTruth, result: ImageResult, matching: Matching) -> SegmentErrors:
-    """The segments of an image by what became of them."""
+def segment_errors(judged: Judged, truth_ids: np.ndarray) -> SegmentErrors:
+    """The segments of an image, `[h, w]` annotated ids, by what became of them."""
+    truth, result, matching = judged.truth, judged.result, judged.matching
     true_ids = np.array([segment[0] for segment in truth.segments], np.int64)
     ids = np.array([segment[0] for segment in result.segments], np.int64)
     is_crowd = np.array([segment[2] for segment in truth.segments], bool)
     # What lies on what, whatever it is called.
     nameless = match_segments(
-        truth.ids,
+        truth_ids,
         [(segment, 0, crowd) for segment, _, crowd in truth.segments],
         result.ids,
         [(segment, 0) for segment, _ in result.segments],

@@ -135,9 +135,9 @@ def class_rows(counts: PanopticCounts, metrics: Mapping[str, float], categories:
         kinds = ('PQ', 'SQ', 'RQ', 'IoU', 'mask_AP')
         pq, sq, rq, iou, ap = (metrics.get(f'{kind}/{category.name}', math.nan) for kind in kinds)
         if any(segments) or not math.isnan(iou) or not math.isnan(ap):
-            positives = [int(number) for number in segments]
+            right, wrong, missed = map(int, segments)
             is_thing = categories.is_thing(index)
-            rows.append(ClassRow(category.name, category.color, is_thing, pq, sq, rq, *positives, iou, ap))
+            rows.append(ClassRow(category.name, category.color, is_thing, pq, sq, rq, right, wrong, missed, iou, ap))
     return rows
 
 

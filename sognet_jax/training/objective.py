@@ -16,7 +16,7 @@ from sognet_jax.contract import PANOPTIC_STRIDE
 from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
-from sognet_jax.ops.extent import image_extent, reduced
+from sognet_jax.ops.extent import divide_up, image_extent
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.targets.anchors import label_anchors
 from sognet_jax.targets.masks import mask_targets
@@ -168,8 +168,10 @@ def assign_targets(
         anchor_predictions: of the region proposal network.
         batch, keys, objective: as in `training_losses`.
     """
-    grids = [anchor_grid(*level.shape[1:3], stride) for level, stride in zip(features, STRIDES, strict=True)]
-    grids = [grid.reshape(-1, 4) for grid in grids]
+    grids = [
+        anchor_grid(level.shape[1], level.shape[2], stride).reshape(-1, 4)
+        for level, stride in zip(features, STRIDES, strict=True)
+    ]
     anchors = jnp.concatenate(grids)
     num_foreground = int(objective.box_batch_size * objective.foreground_fraction)
 
@@ -282,7 +284,7 @@ def _panoptic_losses(
         between = jnp.where(unknown[:, :, None] | unknown[:, None, :], 0.0, instances.relations)
         instances = instances._replace(shown=instances.shown & ~unknown, relations=between)
         labels = jax.vmap(functools.partial(void_targets, num_stuff=num_stuff))(labels, unknown)
-    num_pixels = jnp.prod(reduced(image_extent(batch['image_size']), PANOPTIC_STRIDE), axis=-1)
+    num_pixels = jnp.prod(divide_up(image_extent(batch['image_size']), PANOPTIC_STRIDE), axis=-1)
     return panoptic_losses(
         instances, semantic_logits, labels, num_pixels, num_stuff=num_stuff, head=objective.panoptic_head,
         outside=objective.outside, void_channel=unknown is not None,
@@ -291,4 +293,4 @@ def _panoptic_losses(
 
 def weighted_sum(values: Losses, weights: Mapping[str, float]) -> jax.Array:
     """The total of the losses that were computed."""
-    return sum(weights[name] * value for name, value in values.items())
+    return sum((weights[name] * value for name, value in values.items()), start=jnp.zeros((), jnp.float32))

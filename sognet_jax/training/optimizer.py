@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -56,7 +57,7 @@ def biases(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'bias', params)
 
 
-class VelocityState(NamedTuple):
+class VelocityState(flax.struct.PyTreeNode):
     """State of `momentum_with_rate`: updates done so far, and the last update, a tree like the parameters."""
 
     count: jax.Array

@@ -97,7 +97,7 @@ def panoptic_losses(
 
     def of_strip(rows: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         semantic, labels, top = rows
-        size = semantic.shape[1:3]
+        size = (semantic.shape[1], width)
         pasted, inside = paste_masks(mask_logits, boxes, size, PANOPTIC_STRIDE, top=top)
         resolved = resolve_overlaps(pasted, relations, inside if outside == 'absent' else None)
         own = semantic_instance_logits(

@@ -22,8 +22,7 @@ Metrics = dict[str, jax.Array]
 TrainingPass = Callable[[SOGNet, Batch, jax.Array, Objective], tuple[Losses, Counts]]
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything a training run needs to go on; the same on every device and never stacked.
 
     Attributes:

@@ -21,6 +21,8 @@ from tests.support.state_dicts import (
     upsnet_arrays,
 )
 
+pytestmark = pytest.mark.compiles
+
 has_weights = pytest.mark.skipif(
     not (golden_files.folder() / 'weights_fingerprint.json').exists(), reason='no weights_fingerprint.json'
 )

@@ -29,6 +29,8 @@ from tests.support.state_dicts import (
     upsnet_arrays,
 )
 
+pytestmark = pytest.mark.compiles
+
 
 @pytest.fixture(scope='module')
 def config():

@@ -6,6 +6,7 @@ import pytest
 from sognet_jax.evaluation import order_rules
 from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy, overlap_accuracy
 from sognet_jax.evaluation.semantic_iou import confusion_matrix, mean_iou
+from tests.support.combined_rule import fit_combined_rule
 
 
 def random_image(rng, number):
@@ -71,16 +72,14 @@ def test_each_rule_finds_what_it_can_see_and_nothing_else():
         (by_lower_edge, geometry, 0.999, 1),
         (by_lower_edge, category, 0.4, 0.6),
         (by_class, geometry, 0.4, 0.65),
-        (by_both, order_rules.fit_combined_rule, 0.99, 1),
+        (by_both, fit_combined_rule, 0.99, 1),
         (by_both, category, 0.8, 0.95),
     ):
         rule = fit(table(rng, 2000, decide))
         assert low <= order_rules.accuracy(rule, table(rng, 2000, decide)) <= high, (decide, fit)
 
 
-@pytest.mark.parametrize(
-    'fit', [order_rules.fit_category_rule, order_rules.fit_geometry_rule, order_rules.fit_combined_rule]
-)
+@pytest.mark.parametrize('fit', [order_rules.fit_category_rule, order_rules.fit_geometry_rule, fit_combined_rule])
 def test_rules_do_not_depend_on_which_instance_comes_first(fit):
     rng = np.random.default_rng(1)
     rule = fit(table(rng, 300, by_both))

@@ -9,6 +9,8 @@ from sognet_jax.ops.proposals import BOX_WEIGHTS
 from tests.support import golden_files
 from tests.support.golden_files import SHIFT
 
+pytestmark = pytest.mark.compiles
+
 
 @golden_files.parametrize('mask_roi')
 def test_matches_published(golden_path):

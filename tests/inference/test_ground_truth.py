@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.configs import shapes
@@ -14,6 +15,8 @@ from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
 from sognet_jax.inference.prediction import Inference, Instances, fuse
 from sognet_jax.inference.segments import panoptic_segments
 from sognet_jax.ops.masks import crop_resize_masks
+
+pytestmark = pytest.mark.compiles
 
 CONFIDENCE = 8.0
 """Logit of what is certain."""

@@ -20,16 +20,17 @@ from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.masks import paste_masks
-from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
+from sognet_jax.ops.overlap import resolve_overlaps
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.resize import resize_bilinear
 from tests.support import golden_files, published
 from tests.support.golden_files import SHIFT, near, nhwc
+from tests.support.sequential import resolve_overlaps_sequential
 
 NUM_STUFF = 53
 SAME_PIXELS = 0.9995
 
-pytestmark = published.needs_weights
+pytestmark = [published.needs_weights, pytest.mark.compiles]
 
 
 def image_file(path):

@@ -11,6 +11,8 @@ from sognet_jax.kernels.deform_conv import deform_conv2d
 from tests.support import golden_files
 from tests.support.golden_files import close, nhwc
 
+pytestmark = pytest.mark.compiles
+
 
 def hwio(array):
     return jnp.transpose(jnp.array(array), (2, 3, 1, 0))

@@ -15,6 +15,8 @@ from sognet_jax.kernels.deform_conv import deform_conv2d, triton
 from tests.support.golden_files import close
 from tests.support.lowering import lower_for_cuda
 
+pytestmark = pytest.mark.compiles
+
 QUICKLY_COMPILED = {'xla_backend_optimization_level': 0}
 """Small inputs: compiling takes a hundred times as long as running."""
 

@@ -11,6 +11,8 @@ from sognet_jax.ops.masks import paste_masks
 from tests.support import golden_files
 from tests.support.golden_files import SHIFT
 
+pytestmark = pytest.mark.compiles
+
 
 def select(*arrays, **options):
     return jax.jit(functools.partial(mask_statistics, **options))(*arrays)

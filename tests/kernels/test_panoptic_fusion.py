@@ -5,10 +5,13 @@ import pytest
 
 from benchmarks.stepwise_fusion import draw_scene, fuse_stepwise
 from sognet_jax.ops import tiles
-from sognet_jax.ops.overlap import resolve_overlaps, resolve_overlaps_sequential
+from sognet_jax.ops.overlap import resolve_overlaps
 from tests.support import golden_files
 from tests.support.golden_files import SHIFT
 from tests.support.panoptic_fusion import PASTE, RESIZE, STUFF, THINGS, fuse, naive_fusion, random_scene
+from tests.support.sequential import resolve_overlaps_sequential
+
+pytestmark = pytest.mark.compiles
 
 
 @pytest.mark.parametrize('outside', ['zero', 'absent'])

@@ -12,6 +12,8 @@ from sognet_jax.kernels.panoptic_fusion.painting import Options
 from tests.support.lowering import lower_for_cuda
 from tests.support.panoptic_fusion import fuse, naive_fusion, random_scene
 
+pytestmark = pytest.mark.compiles
+
 INTERPRETED = 'triton_interpreted'
 
 # Some instances in some tiles, all in none; as published, and all that may differ from it.

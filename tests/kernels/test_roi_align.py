@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import sognet_jax.kernels.roi_align
 from sognet_jax.kernels.choice import INTERPRETED, TRITON
-from sognet_jax.kernels.roi_align import pyramid_level, roi_align
+from sognet_jax.kernels.roi_align import chosen_implementation, pyramid_level, roi_align
 from tests.support import golden_files
 from tests.support.golden_files import SHIFT
 from tests.support.roi_align import RUNNABLE
+
+pytestmark = pytest.mark.compiles
 
 
 def pool_golden(golden, features, ratio, implementation):
@@ -96,14 +97,10 @@ def test_levels_are_the_published_ones(golden_path):
 @pytest.fixture
 def choice(monkeypatch):
     """Tells which implementation would run for pyramids of a size and type on a kind of device."""
-    for name in sognet_jax.kernels.roi_align._FUNCTIONS:
-        monkeypatch.setitem(sognet_jax.kernels.roi_align._FUNCTIONS, name, lambda *_, name=name, **__: name)
 
     def choose(device, side, dtype=jnp.float32, implementation=None):
         monkeypatch.setattr(jax, 'default_backend', lambda: device)
-        features = [jax.ShapeDtypeStruct((1, side, side, 4), dtype)]
-        boxes, level = jnp.zeros((1, 2, 4)), jnp.zeros((1, 2), jnp.int32)
-        return roi_align(features, boxes, level, strides=(4,), output_size=7, implementation=implementation)
+        return chosen_implementation([jax.ShapeDtypeStruct((1, side, side, 4), dtype)], implementation)
 
     return choose
 

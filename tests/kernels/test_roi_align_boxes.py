@@ -11,6 +11,8 @@ from sognet_jax.kernels.roi_align import roi_align
 from tests.support.lowering import lower_for_cuda
 from tests.support.roi_align import RUNNABLE
 
+pytestmark = pytest.mark.compiles
+
 STRIDES = (4, 8)
 SIZES = ((21, 37), (11, 19))
 SINGLE_PRECISION_SUMS = ('windows', 'triton_interpreted')

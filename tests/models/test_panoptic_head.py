@@ -14,6 +14,8 @@ from tests.support import golden_files
 from tests.support.golden_files import close
 from tests.support.published_relations import PUBLISHED, half_open, published_params
 
+pytestmark = pytest.mark.compiles
+
 NUM_STUFF = 53
 STRIDE = 4
 

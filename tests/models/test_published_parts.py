@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sognet_jax.convert.names import torchvision_entry
 from sognet_jax.kernels.roi_align import pyramid_level, roi_align
@@ -15,7 +16,7 @@ from tests.support.golden_files import SHIFT, near, nhwc
 CHANNELS = (256, 512, 1024, 2048)
 STAGES = ('res2', 'res3', 'res4', 'res5')
 
-pytestmark = published.needs_weights
+pytestmark = [published.needs_weights, pytest.mark.compiles]
 
 
 def run(function, *inputs):

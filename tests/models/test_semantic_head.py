@@ -5,8 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sognet_jax.models.semantic_head import SemanticHead
+
+pytestmark = pytest.mark.compiles
 
 
 def test_padding_shows_neither_in_the_logits_nor_inside_boxes():

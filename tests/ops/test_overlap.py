@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from sognet_jax.ops.overlap import overlap_relations, resolve_overlaps, resolve_overlaps_sequential
+from sognet_jax.ops.overlap import overlap_relations, resolve_overlaps
+from tests.support.sequential import resolve_overlaps_sequential
 
 
 @pytest.fixture

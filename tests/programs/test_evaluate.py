@@ -10,6 +10,8 @@ from sognet_jax.programs.evaluate import Outputs, evaluate, evaluate_saved
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
 
+pytestmark = pytest.mark.compiles
+
 
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):

@@ -18,6 +18,8 @@ from sognet_jax.programs.predict import predict_images
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
 
+pytestmark = pytest.mark.compiles
+
 SIZES = {'across': (90, 150), 'upright': (150, 90), 'square': (64, 64), 'small': (40, 64)}
 
 

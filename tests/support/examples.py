@@ -28,6 +28,7 @@ def tiny_config():
     config.data.long_side = 64
     config.data.max_instances = 4
     config.optimizer.warmup_steps = 0
+    config.optimizer.learning_rate = 0.002
     return config
 
 

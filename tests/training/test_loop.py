@@ -11,15 +11,15 @@ from sognet_jax.training.loop import train
 from sognet_jax.training.progress import NotFiniteError, check_finite
 from tests.support.examples import tiny_config
 
+pytestmark = pytest.mark.compiles
+
 
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):
     config = tiny_config()
-    config.batch_size = 4
     config.data.dir = str(tmp_path_factory.mktemp('data'))
     config.data.num_train = 14
     config.data.num_validation = 1
-    config.optimizer.learning_rate = 0.002
     config.train.update(steps=4, log_every=2, checkpoint_every=2)
     return config
 

@@ -11,6 +11,8 @@ from jax.scipy.ndimage import map_coordinates
 from sognet_jax.contract import SEMANTIC_IGNORE
 from sognet_jax.training.pixel_losses import ShownInstances, panoptic_losses, semantic_losses
 
+pytestmark = pytest.mark.compiles
+
 NUM_STUFF, NUM_THINGS, COUNT, MASK = 4, 3, 5, 28
 HEIGHT, WIDTH = 13, 9
 """At 1/4 of the image: 13 rows are divided by no strip."""

@@ -41,7 +41,7 @@ OURS = {
 
 OBJECTIVE = build_objective(coco_r50.get_config('published').objective)
 
-pytestmark = published.needs_weights
+pytestmark = [published.needs_weights, pytest.mark.compiles]
 
 
 class Stored:

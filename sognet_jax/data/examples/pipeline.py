@@ -13,22 +13,18 @@ from typing import Protocol
 import grain
 import numpy as np
 
-from sognet_jax.contract import FILLER, Example
+from sognet_jax.contract import FILLER, Example, map_arrays
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example, oriented
-from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import Records
 
 ENDLESS = 1 << 40
 """More steps, and more epochs, than anybody trains; grain's own endless repetition overflows."""
 
 
-class SizedSource(Protocol):
-    """Records by index, and the `[n, 2]` heights and widths of their images."""
+class SizedSource(Records, Protocol):
+    """Records, and the `[n, 2]` heights and widths of their images."""
 
     sizes: np.ndarray
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Record: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,4 +199,4 @@ def evaluation_batches(
 
 
 def _stack(examples: list[Example]) -> Example:
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+    return map_arrays(lambda *rows: np.stack(rows), *examples)

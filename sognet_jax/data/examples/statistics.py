@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from sognet_jax.categories import CategorySet
 from sognet_jax.data.examples.transforms import ExampleSettings, oriented, resize_factor
 from sognet_jax.data.records.overlap_file import STATES, pair_states
 from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.storage import Records
 
 SMALL, MEDIUM = 32, 96
 """Square roots of the mask areas, in pixels of the original image, that part small, medium and large (as COCO does)."""
@@ -51,7 +51,7 @@ class Statistics:
     by_pixels: np.ndarray
 
 
-def statistics(source: Sequence[Record]) -> Statistics:
+def statistics(source: Records) -> Statistics:
     """Counts what the records of a data set hold; shows how long that takes.
 
     Raises:

@@ -73,13 +73,13 @@ def make_example(
     boxes = record.instances.box[slots]
     frames = published_frames(boxes, scale, flip) if settings.inclusive_boxes else boxes
     return {
-        'scale': np.float32(scale),
-        'image_id': np.int32(record.image_id),
+        'scale': np.array(scale, np.float32),
+        'image_id': np.array(record.image_id, np.int32),
         'original_size': np.array(original_size, np.int32),
-        'mirrored': np.bool_(flip),
-        'has_instances': np.bool_(record.has_instances),
-        'has_panoptic': np.bool_(record.has_panoptic),
-        'dropped': np.int32(len(record.instances.id) - len(slots)),
+        'mirrored': np.array(flip, bool),
+        'has_instances': np.array(record.has_instances, bool),
+        'has_panoptic': np.array(record.has_panoptic, bool),
+        'dropped': np.array(len(record.instances.id) - len(slots), np.int32),
         **(pixel_arrays(record, slots, settings, scale, flip) if pixels else {}),
         **instance_arrays(
             record.instances,

@@ -133,12 +133,11 @@ class Record:
 
     def image(self) -> np.ndarray:
         """`[h, w, 3]` uint8 RGB."""
-        decoded = cv2.imdecode(np.frombuffer(self.image_bytes, np.uint8), cv2.IMREAD_COLOR)
-        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(_decode(self.image_bytes, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
     def segment_indices(self) -> np.ndarray:
         """`[h, w]` uint8 or uint16: 0 unlabelled, k row k - 1 of `segments`; one 0 without panoptic annotation."""
-        return cv2.imdecode(np.frombuffer(self.panoptic_bytes, np.uint8), cv2.IMREAD_UNCHANGED)
+        return _decode(self.panoptic_bytes, cv2.IMREAD_UNCHANGED)
 
     def panoptic_ids(self) -> np.ndarray:
         """`[h, w]` int64 segment ids; a single 0 where the image has no panoptic annotation."""
@@ -152,8 +151,8 @@ def no_segments() -> Segments:
 
 def no_instances() -> InstanceAnnotations:
     """The instances of an image that has none."""
-    boxes = np.zeros((0, 4), np.float32)
-    return InstanceAnnotations(*_empty(np.int64, np.int32, bool), boxes, [], *_empty(np.int64, np.int64))
+    ids, classes, crowd = _empty(np.int64, np.int32, bool)
+    return InstanceAnnotations(ids, classes, crowd, np.zeros((0, 4), np.float32), [], segment=ids, box_segment=ids)
 
 
 def no_pairs() -> Pairs:
@@ -191,13 +190,13 @@ def encode_record(record: Record) -> dict[str, Any]:
 
 def decode_record(raw: Mapping[str, Any]) -> Record:
     """A stored example, read with `DECODERS`, as a record."""
-    instances, size = raw['instances'], tuple(map(int, raw['size']))
-    rles = [{'size': list(size), 'counts': bytes(counts)} for counts in instances['counts']]
+    instances, (height, width) = raw['instances'], map(int, raw['size'])
+    rles = [{'size': [height, width], 'counts': bytes(counts)} for counts in instances['counts']]
     return Record(
         image_bytes=bytes(raw['image']),
         image_id=int(raw['image_id']),
         file_name=bytes(raw['file_name']).decode(),
-        size=size,
+        size=(height, width),
         panoptic_bytes=bytes(raw['panoptic']),
         has_instances=bool(raw['has_instances']),
         has_panoptic=bool(raw['has_panoptic']),
@@ -225,6 +224,13 @@ def decode_record(raw: Mapping[str, Any]) -> Record:
 
 DECODERS = {'image': tfds.decode.SkipDecoding(), 'panoptic': tfds.decode.SkipDecoding()}
 """Decoders for `as_data_source`: pictures stay encoded, so that records travel small."""
+
+
+def _decode(content: bytes, flags: int) -> np.ndarray:
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if decoded is None:
+        raise ValueError(f'a stored picture of {len(content)} bytes cannot be decoded')
+    return decoded
 
 
 def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

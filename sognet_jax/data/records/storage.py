@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -90,7 +90,18 @@ def prepared_folder(builder: type[RecordBuilder], data_dir: str | pathlib.Path, 
     return pathlib.Path(data_dir) / builder.name / config / str(builder.VERSION)
 
 
-class RecordSource(Sequence[Record]):
+class Records(Protocol):
+    """Records by their numbers, from 0 on: a list of them, or what is like one but for slices."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Record: ...
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self.__getitem__, range(len(self)))
+
+
+class RecordSource(Records):
     """The records of one split, by index; reads from disk at every access and can be sent to other processes.
 
     Args:
@@ -124,7 +135,7 @@ class RecordSource(Sequence[Record]):
         return decode_record(self._source[int(index)])
 
 
-class MixedSource(Sequence[Record]):
+class MixedSource(Records):
     """Several sources as one, in their order.
 
     Args:

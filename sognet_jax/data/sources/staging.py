@@ -99,8 +99,9 @@ def examine_all(
     files = {start: staging / f'{start:08d}.pickle' for start in chunks} if staging is not None else {}
     if staging is not None:
         staging.mkdir(parents=True, exist_ok=True)
-    done: dict[int, list[Examined] | pathlib.Path] = {start: file for start, file in files.items() if file.is_file()}
-    too_small = sum(examined.too_small for file in done.values() for examined in _load(file))
+    staged = {start: file for start, file in files.items() if file.is_file()}
+    too_small = sum(examined.too_small for file in staged.values() for examined in _load(file))
+    done: dict[int, list[Examined] | pathlib.Path] = {**staged}
     problems: dict[int, list[Problem]] = {}
     todo = {start: chunk for start, chunk in chunks.items() if start not in done}
     workers = min(os.cpu_count() or 1 if workers is None else workers, len(todo))

@@ -26,14 +26,14 @@ LISTED_IMAGES = 5
 MAX_AREA = 2.0**53
 """Whole numbers up to here are floats without rounding."""
 
-CATEGORY_FIELDS = {'id': int, 'isthing': int}
-ANNOTATION_FIELDS = {'image_id': (int, str), 'file_name': str, 'segments_info': list}
-PREDICTED_FIELDS = {'id': int, 'category_id': int}
-TRUTH_FIELDS = PREDICTED_FIELDS | {'iscrowd': int, 'area': (int, float)}
-
 ImageId = int | str
 Entry = dict[str, Any]
-Types = type | tuple[type, ...]
+Fields = Mapping[str, type | tuple[type, ...]]
+
+CATEGORY_FIELDS: Fields = {'id': int, 'isthing': int}
+ANNOTATION_FIELDS: Fields = {'image_id': (int, str), 'file_name': str, 'segments_info': list}
+PREDICTED_FIELDS: Fields = {'id': int, 'category_id': int}
+TRUTH_FIELDS: Fields = {**PREDICTED_FIELDS, 'iscrowd': int, 'area': (int, float)}
 
 
 class FileProblem(NamedTuple):
@@ -185,16 +185,16 @@ def _entries(content: Entry, path: pathlib.Path, problems: list[FileProblem]) ->
     found: dict[ImageId, Entry | None] = {}
     for index, entry in enumerate(entries):
         fault = _fault(entry, ANNOTATION_FIELDS)
-        image_id = entry.get('image_id') if isinstance(entry, dict) else None
         if fault:
+            image_id = entry.get('image_id') if isinstance(entry, dict) else None
             image = '' if image_id is None else f' (image {image_id})'
             problems.append(FileProblem('broken annotation', f'{path}: annotation {index} of the list{image} {fault}'))
             if isinstance(image_id, int | str):
                 found.setdefault(image_id, None)
-        elif image_id in found:
-            problems.append(FileProblem('doubled image', f'{path}: image {image_id} has several annotations'))
+        elif entry['image_id'] in found:
+            problems.append(FileProblem('doubled image', f'{path}: image {entry["image_id"]} has several annotations'))
         else:
-            found[image_id] = entry
+            found[entry['image_id']] = entry
     return found
 
 
@@ -229,7 +229,7 @@ def _pairs(
 def _segments(
     entry: Entry | None,
     place: str,
-    fields: Mapping[str, Types],
+    fields: Fields,
     place_of: Mapping[int, int],
     problems: list[FileProblem],
 ) -> list[Entry]:
@@ -257,7 +257,7 @@ def _segments(
     return list(found.values())
 
 
-def _fault(entry: Any, fields: Mapping[str, Types]) -> str | None:
+def _fault(entry: Any, fields: Fields) -> str | None:
     """What is wrong with the fields of an object, if anything."""
     if not isinstance(entry, dict):
         return f'is {entry!r:.40}, expected an object'

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import multiprocessing
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -73,7 +73,8 @@ def evaluate_files(files: PanopticFiles, *, workers: int = 0) -> FileEvaluation:
     """
     categories, pairs, without_truth = read_pairs(files)
     _keep_memory()
-    counts, problems = PanopticCounts.zeros(len(categories)), []
+    counts = PanopticCounts.zeros(len(categories))
+    problems: list[FileProblem] = []
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     count = functools.partial(_count_pairs, num_categories=len(categories))
     with (
@@ -96,7 +97,8 @@ def match_pair(pair: PanopticPair) -> Matching:
     """
     problems: list[FileProblem] = []
     truth, prediction = (_ids_or_none(png, pair, problems) for png in (pair.truth_png, pair.predicted_png))
-    raise_if_any(problems)
+    if truth is None or prediction is None:
+        raise PanopticFileError(problems)
     place = f'{pair.predicted_png} (image {pair.image_id})'
     if truth.shape != prediction.shape:
         text = f'{place}: {_size(prediction)}, but {pair.truth_png} is {_size(truth)}'
@@ -129,7 +131,8 @@ def read_colors(path: pathlib.Path) -> np.ndarray:
 
 
 def _count_pairs(pairs: Sequence[PanopticPair], num_categories: int) -> tuple[PanopticCounts, list[FileProblem]]:
-    counts, problems = PanopticCounts.zeros(num_categories), []
+    counts = PanopticCounts.zeros(num_categories)
+    problems: list[FileProblem] = []
     for pair in pairs:
         try:
             counts += match_pair(pair).counts(num_categories)
@@ -138,7 +141,7 @@ def _count_pairs(pairs: Sequence[PanopticPair], num_categories: int) -> tuple[Pa
     return counts, problems
 
 
-def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Generator[Any, None, None]:
     """The function's results, in order. Few items are on their way at any time, and processes end with the iterator."""
     if workers <= 1:
         yield from map(function, items)

@@ -44,5 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == '__main__':
     with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main())
+        main()
+        sys.exit()
     sys.exit('interrupted; the same command goes on from here')

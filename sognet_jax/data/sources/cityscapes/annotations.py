@@ -42,16 +42,17 @@ def examine(task: ImageTask) -> Examined:
     problems: list[Problem] = []
     record = _read_image(task, problems)
     size = None if record is None else record.size
-    ids, polygons = None, None
+    ids = None
+    polygons: dict[int, Polygon] = {}
     if task.instances_file is not None:
         ids = _read_instance_ids(task.instances_file, size, problems)
     if task.polygons_file is not None:
         polygons = read_polygons(task.polygons_file, size, problems)
-    if not problems and ids is not None:
+    if not problems and record is not None and ids is not None:
         record, segment_rles = _annotate(record, ids)
-        if polygons is not None:
-            _compare(task, record.instances, polygons, problems)
-        if polygons is not None and not problems:
+        if task.polygons_file is not None:
+            _compare(task, task.polygons_file, record.instances, polygons, problems)
+        if task.polygons_file is not None and not problems:
             record = dataclasses.replace(record, pairs=_pairs(record, segment_rles, polygons), has_relations=True)
     return Examined(None if problems else record, task.image_file, tuple(problems))
 
@@ -158,21 +159,23 @@ def _annotate(record: Record, ids: np.ndarray) -> tuple[Record, list[RLE]]:
 
 
 def _compare(
-    task: ImageTask, instances: InstanceAnnotations, polygons: dict[int, Polygon], problems: list[Problem]
+    task: ImageTask,
+    polygons_file: pathlib.Path,
+    instances: InstanceAnnotations,
+    polygons: dict[int, Polygon],
+    problems: list[Problem],
 ) -> None:
     """Every visible instance has a polygon, and lies where it is."""
     single = np.flatnonzero(~instances.crowd)
     for instance_id, box in zip(instances.id[single].tolist(), instances.box[single], strict=True):
         place = f'{task.instances_file}, segment {instance_id}'
         if instance_id not in polygons:
-            text = f'{task.polygons_file.name} has no polygon of it: too few of this label, or groups'
+            text = f'{polygons_file.name} has no polygon of it: too few of this label, or groups'
             problems.append(Problem('instance without a polygon', place, text))
             continue
         points = polygons[instance_id].points
         if np.any(box[:2] < points.min(axis=0) - OUTLINE) or np.any(box[2:] > points.max(axis=0) + 1 + OUTLINE):
-            text = (
-                f'its pixels are not inside its polygon, object {polygons[instance_id].layer} of {task.polygons_file}'
-            )
+            text = f'its pixels are not inside its polygon, object {polygons[instance_id].layer} of {polygons_file}'
             problems.append(Problem('instance outside its polygon', place, text))
 
 

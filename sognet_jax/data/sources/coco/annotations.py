@@ -94,7 +94,7 @@ def examine(task: ImageTask) -> Examined:
     _check_image(task, size, problems)
     segments, indices = no_segments(), None
     if task.panoptic is not None:
-        segments, indices = _read_panoptic(task, size, problems)
+        segments, indices = _read_panoptic(task, task.panoptic, size, problems)
     if problems:
         _read_instances(task, size, problems)
         return Examined(None, task.image_file, tuple(problems))
@@ -153,14 +153,14 @@ def _check_image(task: ImageTask, size: tuple[int, int], problems: list[Problem]
 
 
 def _read_panoptic(
-    task: ImageTask, size: tuple[int, int], problems: list[Problem]
+    task: ImageTask, panoptic: Entry, size: tuple[int, int], problems: list[Problem]
 ) -> tuple[Segments, np.ndarray | None]:
     """The segments, and the map of indices; None if there is a problem."""
     before = len(problems)
     image_id = task.image['id']
-    path = task.panoptic_file.with_suffix('') / task.panoptic['file_name']
+    path = task.panoptic_file.with_suffix('') / panoptic['file_name']
     place = f'{path}, image {image_id}'
-    segments = _read_segments(task, problems)
+    segments = _read_segments(task, panoptic, problems)
     try:
         ids = decode_ids(path.read_bytes())
     except OSError as error:
@@ -185,9 +185,9 @@ def _read_panoptic(
     return segments, indices if len(problems) == before else None
 
 
-def _read_segments(task: ImageTask, problems: list[Problem]) -> Segments:
+def _read_segments(task: ImageTask, panoptic: Entry, problems: list[Problem]) -> Segments:
     ids, train_ids, crowd = [], [], []
-    for entry in task.panoptic['segments_info']:
+    for entry in panoptic['segments_info']:
         place = f'{task.panoptic_file}, image {task.image["id"]}, segment {entry.get("id")}'
         if not isinstance(entry.get('id'), int) or not NO_SEGMENT < entry['id'] < NUM_IDS:
             problems.append(Problem('broken segment id', place, f'id is {entry.get("id")}, expected 1 .. 16777215'))
@@ -222,15 +222,15 @@ def _read_instances(task: ImageTask, size: tuple[int, int], problems: list[Probl
         if train_id is not None and train_id < task.categories.num_stuff:
             text = f'category {entry["category_id"]} ({task.categories.all[train_id].name}) is stuff, not a thing'
             found.append(Problem('thing and stuff mixed up', place, text))
-        if not found and coco_mask.area(rle) == 0:
-            if np.min(box[2:] - box[:2]) <= 1:
-                too_small += 1
-                continue
-            found.append(Problem('empty mask', place, f'its mask covers no pixel, its box is {entry["bbox"]}'))
-        problems += found
-        if not found:
+        if found or box is None or rle is None or train_id is None:  # what is None is one of the problems
+            problems += found
+        elif coco_mask.area(rle) > 0:
             is_crowd = bool(entry.get('iscrowd', 0))
             rows.append((entry['id'], train_id - task.categories.num_stuff, is_crowd, box, rle))
+        elif np.min(box[2:] - box[:2]) <= 1:
+            too_small += 1
+        else:
+            problems.append(Problem('empty mask', place, f'its mask covers no pixel, its box is {entry["bbox"]}'))
     ids, classes, crowd, boxes, rles = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     nothing = np.zeros(len(rows), np.int64)
     instances = InstanceAnnotations(

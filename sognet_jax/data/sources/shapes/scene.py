@@ -151,8 +151,8 @@ def _paint_order(things: list[_Thing], rng: np.random.Generator, misplaced: floa
 
 def _drop_hidden(things: list[_Thing]) -> list[_Thing]:
     """Removes objects, from the back, until every one can be seen well enough."""
-    while True:
-        covered = np.zeros_like(things[0].mask) if things else None
+    while things:
+        covered = np.zeros_like(things[0].mask)
         kept: list[_Thing] = []
         for thing in reversed(things):
             seen = np.count_nonzero(thing.mask & ~covered)
@@ -160,8 +160,9 @@ def _drop_hidden(things: list[_Thing]) -> list[_Thing]:
                 kept.insert(0, thing)
                 covered |= thing.mask
         if len(kept) == len(things):
-            return kept
+            break
         things = kept
+    return things
 
 
 def _visible(stuff: np.ndarray, things: list[_Thing]) -> np.ndarray:
