@@ -43,7 +43,7 @@ from sognet_jax.evaluation.panoptic_files import scoring as panoptic_files
 from sognet_jax.evaluation.panoptic_files.entries import PanopticFiles, PanopticPair, read_pairs
 from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files, read_colors
 from sognet_jax.evaluation.panoptic_files.summary import panoptic_file_metrics
-from sognet_jax.evaluation.panoptic_quality import count_image
+from sognet_jax.evaluation.panoptic_quality import match_segments
 from sognet_jax.id_maps import color_ids
 
 SOURCE = flags.DEFINE_multi_string('source', [], 'Folder in the layout of COCO; may be given several times.')
@@ -210,7 +210,8 @@ def _counting(pairs: list[PanopticPair], num_categories: int, bgr: dict[pathlib.
         start = time.process_time()
         for pair in distinct:
             maps = ids[pair.truth_png], ids[pair.predicted_png]
-            count_image(maps[0], pair.truth_segments, maps[1], pair.predicted_segments, num_categories)
+            matching = match_segments(maps[0], pair.truth_segments, maps[1], pair.predicted_segments)
+            matching.counts(num_categories)
         seconds.append(time.process_time() - start)
     return 1000 * min(seconds) / len(distinct)
 

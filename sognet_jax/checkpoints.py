@@ -9,19 +9,12 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
-
-class HasStep(Protocol):
-    """A training state: a tree of arrays that knows how many updates it has seen."""
-
-    step: jax.Array
-
-
-State = TypeVar('State', bound=HasStep)
+State = TypeVar('State')
 
 
 class CheckpointError(ValueError):
@@ -45,9 +38,8 @@ class Checkpoints:
         """The newest complete checkpoint's step."""
         return self._manager.latest_step()
 
-    def save(self, state: HasStep, config: Mapping[str, Any]) -> None:
-        """Starts saving; a save of a step that is already there is left out."""
-        step = int(state.step)
+    def save(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
+        """Starts saving the state after a step; a step that is already there is left out."""
         if step == self.latest_step():
             return
         arguments = ocp.args.Composite(

@@ -11,17 +11,11 @@ OUTSIDE = ('zero', 'absent')
 RESOLVE = ('joint', 'sequential')
 """How overlaps are resolved: Eq. (8), or pair by pair on what the pairs before have left (published)."""
 
-PANOPTIC_HEADS = (1, 2)
-"""Eq. (9) and Eq. (10)."""
+PANOPTIC_HEADS = (1, 2)  # Eq. (9) and (10)
 
 
 def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Refuses a value that is none of the choices.
-
-    Args:
-        name: of the argument or config field.
-        value: what it is.
-        choices: what it may be.
+    """Refuses a value that is none of the choices; `name` is that of the argument or config field.
 
     Raises:
         ValueError: naming all three.

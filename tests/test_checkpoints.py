@@ -6,7 +6,7 @@ import pytest
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.checkpoints import CheckpointError, run_folder
-from sognet_jax.predictor.restore import restore_network
+from sognet_jax.predictor import restore_network
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from sognet_jax.kernels.mask_statistics.reference import mask_statistics_xla
+from sognet_jax.kernels.mask_statistics import reference
 
 
 def mask_statistics(
@@ -46,9 +46,8 @@ def mask_statistics(
     """
     if implementation not in (None, 'xla'):
         raise ValueError(f"mask_statistics has the implementation 'xla', not {implementation!r}")
-    return mask_statistics_xla(
-        mask_logits, boxes, classes, valid, image_size, size, num_classes=num_classes, threshold=threshold
-    )
+    arrays = (mask_logits, boxes, classes, valid, image_size)
+    return reference.mask_statistics(*arrays, size=size, num_classes=num_classes, threshold=threshold)
 
 
 __all__ = ['mask_statistics']

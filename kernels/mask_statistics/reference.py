@@ -12,18 +12,10 @@ from sognet_jax.ops.tiles import on_tiles, paste_in_tile, pasted_corners, with_r
 _BITS = 32
 
 
-def mask_statistics_xla(
-    mask_logits: jax.Array,
-    boxes: jax.Array,
-    classes: jax.Array,
-    valid: jax.Array,
-    image_size: jax.Array,
-    size: tuple[int, int],
-    *,
-    num_classes: int,
-    threshold: float,
+def mask_statistics(
+    *arrays: jax.Array, size: tuple[int, int], num_classes: int, threshold: float
 ) -> tuple[jax.Array, jax.Array]:
-    """See `kernels.mask_statistics.mask_statistics`."""
+    """See `kernels.mask_statistics.mask_statistics`; `arrays` are its mask_logits, ... image_size."""
 
     # One image after the other under vmap: memory stays that of one image, and branches stay branches.
     @jax.custom_batching.sequential_vmap
@@ -31,13 +23,14 @@ def mask_statistics_xla(
         mask_logits: jax.Array, boxes: jax.Array, classes: jax.Array, valid: jax.Array, image_size: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         scan = functools.partial(_scan_tiles, size=size)
-        bits, intersection = on_tiles(scan, mask_logits, pasted_corners(boxes), valid, image_size)
+        logits = mask_logits.astype(jnp.float32)
+        bits, intersection = on_tiles(scan, logits, pasted_corners(boxes), valid, image_size)
         area = jnp.diagonal(intersection)
         smaller = jnp.minimum(area[:, None], area[None, :])
         ratio = jnp.where(jnp.eye(len(area), dtype=bool), 0.0, intersection / jnp.maximum(smaller, 1))
         return _remove_same_class(bits, classes, valid, num_classes, threshold), ratio
 
-    return compute(mask_logits.astype(jnp.float32), boxes, classes, valid, image_size)
+    return compute(*arrays)
 
 
 def _scan_tiles(

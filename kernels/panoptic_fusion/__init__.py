@@ -7,7 +7,7 @@ import jax
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
 from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
 from sognet_jax.kernels.panoptic_fusion import reference
-from sognet_jax.kernels.panoptic_fusion.painting import Options
+from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options
 
 IMPLEMENTATIONS = (XLA, TRITON, INTERPRETED)
 
@@ -71,14 +71,14 @@ def panoptic_fusion(
     if (semantic.shape[0] * stride, semantic.shape[1] * stride) != (height, width):
         raise ValueError(f'size {(height, width)} must be one integer times that of semantic, {semantic.shape[:2]}')
     chosen = choose_implementation('panoptic_fusion', implementation, IMPLEMENTATIONS, refusal=triton_refusal())
-    arguments = (mask_logits, boxes, classes, valid, relations, semantic, (height, width))
+    inputs = Inputs(mask_logits, boxes, classes, valid, relations, semantic, partners)
     options = Options(num_stuff, head, balance, resolve, outside, void_channel)
     if chosen == XLA:
-        return reference.panoptic_fusion(*arguments, partners=partners, options=options)
+        return reference.panoptic_fusion(inputs, (height, width), options)
     # Only here: see triton_refusal.
     from sognet_jax.kernels.panoptic_fusion import triton
 
-    return triton.panoptic_fusion(*arguments, partners=partners, options=options, interpret=chosen == INTERPRETED)
+    return triton.panoptic_fusion(inputs, (height, width), options, interpret=chosen == INTERPRETED)
 
 
 __all__ = ['IMPLEMENTATIONS', 'panoptic_fusion']

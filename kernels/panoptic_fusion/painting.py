@@ -24,6 +24,18 @@ class Options(NamedTuple):
     void_channel: bool
 
 
+class Inputs(NamedTuple):
+    """The arrays of `kernels.panoptic_fusion.panoptic_fusion`."""
+
+    mask_logits: jax.Array
+    boxes: jax.Array
+    classes: jax.Array
+    valid: jax.Array
+    relations: jax.Array
+    semantic: jax.Array
+    partners: jax.Array
+
+
 class OrderedInstances(NamedTuple):
     """The instances of an image in painting order; pixels are counted from `[0, 0]` of what is painted."""
 
@@ -36,16 +48,9 @@ class OrderedInstances(NamedTuple):
     labels: jax.Array  # [S + K + 1] int32: the id of each channel: stuff, instances, void
 
 
-def order_instances(
-    mask_logits: jax.Array,
-    boxes: jax.Array,
-    classes: jax.Array,
-    valid: jax.Array,
-    relations: jax.Array,
-    partners: jax.Array,
-    num_stuff: int,
-) -> OrderedInstances:
-    """The scene of the arguments of `panoptic_fusion`."""
+def order_instances(inputs: Inputs, num_stuff: int) -> OrderedInstances:
+    """The instances of an image in painting order."""
+    mask_logits, boxes, classes, valid, relations, _, partners = inputs
     order = jnp.argsort(-partners, stable=True)
     corners = pasted_corners(boxes[order])
     last_of_crop = jnp.round(inclusive_corners(boxes[order])[:, 2:]).astype(jnp.int32)

@@ -8,43 +8,23 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.kernels.panoptic_fusion.painting import Options, OrderedInstances, order_instances, reaches
+from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
 from sognet_jax.ops.overlap import presence
 from sognet_jax.ops.resize import interpolation_matrix
 from sognet_jax.ops.tiles import on_tiles, paste_in_tile, with_room
 
 
-def panoptic_fusion(
-    mask_logits: jax.Array,
-    boxes: jax.Array,
-    classes: jax.Array,
-    valid: jax.Array,
-    relations: jax.Array,
-    semantic: jax.Array,
-    size: tuple[int, int],
-    *,
-    partners: jax.Array,
-    options: Options,
-) -> jax.Array:
+def panoptic_fusion(inputs: Inputs, size: tuple[int, int], options: Options) -> jax.Array:
     """See `kernels.panoptic_fusion.panoptic_fusion`."""
 
     # One image after the other under vmap: memory stays that of one image, and branches stay branches.
     @jax.custom_batching.sequential_vmap
-    def compute(
-        mask_logits: jax.Array,
-        boxes: jax.Array,
-        classes: jax.Array,
-        valid: jax.Array,
-        relations: jax.Array,
-        semantic: jax.Array,
-        partners: jax.Array,
-    ) -> jax.Array:
-        scene = order_instances(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
+    def compute(inputs: Inputs) -> jax.Array:
         paint = functools.partial(_paint, size=size, options=options)
-        return on_tiles(paint, scene, semantic.astype(jnp.float32))
+        return on_tiles(paint, order_instances(inputs, options.num_stuff), inputs.semantic.astype(jnp.float32))
 
-    return compute(mask_logits, boxes, classes, valid, relations, semantic, partners)
+    return compute(inputs)
 
 
 def _paint(

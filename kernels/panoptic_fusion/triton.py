@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from sognet_jax.kernels.panoptic_fusion.painting import Options, OrderedInstances, order_instances, reaches
+from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE
 
 SIDE = 8
@@ -40,26 +40,15 @@ class _Tiles(NamedTuple):
     zero: jax.Array  # [T] its logit 0; -inf if all are here
 
 
-def panoptic_fusion(
-    mask_logits: jax.Array,
-    boxes: jax.Array,
-    classes: jax.Array,
-    valid: jax.Array,
-    relations: jax.Array,
-    semantic: jax.Array,
-    size: tuple[int, int],
-    *,
-    partners: jax.Array,
-    options: Options,
-    interpret: bool,
-) -> jax.Array:
+def panoptic_fusion(inputs: Inputs, size: tuple[int, int], options: Options, *, interpret: bool) -> jax.Array:
     """See `kernels.panoptic_fusion.panoptic_fusion`; `interpret` runs the kernel without a GPU."""
-    scene = order_instances(mask_logits, boxes, classes, valid, relations, partners, options.num_stuff)
+    scene = order_instances(inputs, options.num_stuff)
     tiles = _list_tiles(scene, size, options)
     count = len(scene.valid)
     capacities = sorted({*CAPACITIES, max(CAPACITIES[0], pl.next_power_of_2(count))})
     grid = (pl.cdiv(size[0], SIDE), pl.cdiv(size[1], SIDE))
-    inputs = (*scene[:4], scene.relations, *tiles, jnp.moveaxis(semantic.astype(jnp.float32), -1, 0))
+    semantic = jnp.moveaxis(inputs.semantic.astype(jnp.float32), -1, 0)
+    operands = (*scene[:4], scene.relations, *tiles, semantic)
     per_pixel = tiles.num_here.reshape(grid).repeat(SIDE, axis=0).repeat(SIDE, axis=1)[: size[0], : size[1]]
     channels = jnp.zeros(size, jnp.int32)
     for above, capacity in zip((-1, *capacities), capacities, strict=False):
@@ -69,7 +58,7 @@ def panoptic_fusion(
             out_shape=jax.ShapeDtypeStruct(size, jnp.int32),
             interpret=interpret,
             compiler_params=plt.CompilerParams(num_warps=4 if capacity <= CAPACITIES[-1] else 8, num_stages=1),
-        )(*inputs)
+        )(*operands)
         channels = jnp.where(per_pixel > above, painted, channels)
     return scene.labels[channels]
 

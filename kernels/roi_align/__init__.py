@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
 from sognet_jax.kernels.roi_align import by_platform, matmul, reference, windows
+from sognet_jax.kernels.roi_align.geometry import Cells
 from sognet_jax.ops.boxes import area
 
 
@@ -82,11 +83,8 @@ def roi_align(
         features,
         jax.lax.stop_gradient(boxes),
         jnp.clip(level, 0, len(features) - 1),
-        strides=strides,
-        output_size=output_size,
-        sampling_ratio=sampling_ratio,
-        aligned=aligned,
-        extent=extent,
+        extent,
+        Cells(tuple(strides), output_size, sampling_ratio, aligned),
     )
 
 

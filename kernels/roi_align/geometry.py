@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +12,36 @@ from sognet_jax.ops.boxes import inclusive_corners
 from sognet_jax.ops.extent import divide_up
 
 
-def sample_positions(
-    boxes: jax.Array, stride: jax.Array, *, output_size: int, sampling_ratio: int, aligned: bool
-) -> tuple[jax.Array, jax.Array]:
+class Cells(NamedTuple):
+    """How boxes are cut into cells and samples; see `kernels.roi_align.roi_align`."""
+
+    strides: tuple[int, ...]
+    output_size: int
+    sampling_ratio: int
+    aligned: bool
+
+    @property
+    def samples(self) -> int:
+        """Samples of a box along an axis."""
+        return self.output_size * self.sampling_ratio
+
+
+def sample_positions(boxes: jax.Array, stride: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array]:
     """Feature coordinates of the samples of each box.
 
     Args:
         boxes: `[..., 4]` half-open, in image pixels.
         stride: `[...]` image pixels per feature pixel.
-        output_size, sampling_ratio, aligned: see `kernels.roi_align.roi_align`.
+        cells: how they are cut.
 
     Returns:
-        y and x, `[..., output_size * sampling_ratio]` each.
+        y and x, `[..., n]` each, n samples along an axis.
     """
-    corners = inclusive_corners(boxes) / stride[..., None] - (0.5 if aligned else 0.0)
+    corners = inclusive_corners(boxes) / stride[..., None] - (0.5 if cells.aligned else 0.0)
     sizes = corners[..., 2:] - corners[..., :2]
-    if not aligned:
+    if not cells.aligned:
         sizes = jnp.maximum(sizes, 1.0)
-    count = output_size * sampling_ratio
-    positions = corners[..., :2, None] + sizes[..., None] * ((jnp.arange(count) + 0.5) / count)
+    positions = corners[..., :2, None] + sizes[..., None] * ((jnp.arange(cells.samples) + 0.5) / cells.samples)
     return positions[..., 1, :], positions[..., 0, :]
 
 

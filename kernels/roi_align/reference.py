@@ -11,52 +11,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sognet_jax.kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from sognet_jax.kernels.roi_align.geometry import Cells, clamp, level_limits, sample_positions
 
 BOXES_AT_ONCE = 64
 
 
 def roi_align(
-    features: Sequence[jax.Array],
-    boxes: jax.Array,
-    level: jax.Array,
-    *,
-    strides: Sequence[int],
-    output_size: int,
-    sampling_ratio: int,
-    aligned: bool,
-    extent: jax.Array | None,
+    features: Sequence[jax.Array], boxes: jax.Array, level: jax.Array, extent: jax.Array | None, cells: Cells
 ) -> jax.Array:
     """See `kernels.roi_align.roi_align`."""
     batch, count = level.shape
-    channels = features[0].shape[-1]
+    channels, size = features[0].shape[-1], cells.output_size
     # Rows of the table are ordered by level, then image, then pixel.
     table = jnp.concatenate([x.reshape(-1, channels) for x in features])
     heights = np.array([x.shape[1] for x in features])
     widths = np.array([x.shape[2] for x in features])
     starts = np.concatenate([[0], np.cumsum(batch * heights * widths)[:-1]])
 
-    limits = level_limits(features, strides, extent, batch)
+    limits = level_limits(features, cells.strides, extent, batch)
 
     @jax.checkpoint
     def pool(box: jax.Array, box_level: jax.Array, image: jax.Array) -> jax.Array:
         height, width = jnp.array(heights)[box_level], jnp.array(widths)[box_level]
-        y, x = sample_positions(
-            box,
-            jnp.array(strides, jnp.float32)[box_level],
-            output_size=output_size,
-            sampling_ratio=sampling_ratio,
-            aligned=aligned,
-        )
+        y, x = sample_positions(box, jnp.array(cells.strides, jnp.float32)[box_level], cells)
         start = jnp.array(starts)[box_level] + image * height * width
         samples = _sample(table, start, width, y, x, limits[image, box_level])
-        cells = samples.reshape(output_size, sampling_ratio, output_size, sampling_ratio, channels)
-        return cells.mean(axis=(1, 3))
+        return samples.reshape(size, cells.sampling_ratio, size, cells.sampling_ratio, channels).mean(axis=(1, 3))
 
     image = jnp.broadcast_to(jnp.arange(batch)[:, None], (batch, count))
     flat = (boxes.reshape(-1, 4), level.reshape(-1), image.reshape(-1))
     pooled = jax.lax.map(lambda box: pool(*box), flat, batch_size=BOXES_AT_ONCE)
-    return pooled.reshape(batch, count, output_size, output_size, channels)
+    return pooled.reshape(batch, count, size, size, channels)
 
 
 def _sample(

@@ -18,7 +18,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from sognet_jax.kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from sognet_jax.kernels.roi_align.geometry import Cells, clamp, level_limits, sample_positions
 from sognet_jax.kernels.triton_atomics import add_rows
 
 CELLS = 8
@@ -87,34 +87,25 @@ def roi_align(
     features: Sequence[jax.Array],
     boxes: jax.Array,
     level: jax.Array,
-    *,
-    strides: Sequence[int],
-    output_size: int,
-    sampling_ratio: int,
-    aligned: bool,
     extent: jax.Array | None,
-    interpret: bool = False,
+    cells: Cells,
+    *,
+    interpret: bool,
 ) -> jax.Array:
     """See `kernels.roi_align.roi_align`; `interpret` runs the kernel in Pallas's interpreter, on any device."""
     batch, count = level.shape
-    limits = jnp.take_along_axis(level_limits(features, strides, extent, batch), level[..., None], axis=1)
-    y, x = sample_positions(
-        boxes,
-        jnp.array(strides, jnp.float32)[level],
-        output_size=output_size,
-        sampling_ratio=sampling_ratio,
-        aligned=aligned,
-    )
+    limits = jnp.take_along_axis(level_limits(features, cells.strides, extent, batch), level[..., None], axis=1)
+    y, x = sample_positions(boxes, jnp.array(cells.strides, jnp.float32)[level], cells)
     positions, counts = clamp(jnp.stack((y, x), axis=2), limits[..., None])
     samples = Samples(
         level.reshape(-1),
         jnp.where(counts, positions, 0).reshape(-1, *positions.shape[2:]),
-        (counts.astype(jnp.float32) / sampling_ratio).reshape(-1, *positions.shape[2:]),
+        (counts.astype(jnp.float32) / cells.sampling_ratio).reshape(-1, *positions.shape[2:]),
     )
     shapes = tuple(x.shape for x in features)
-    plan = Plan(shapes, features[0].dtype, count, output_size, sampling_ratio, interpret)
+    plan = Plan(shapes, features[0].dtype, count, cells.output_size, cells.sampling_ratio, interpret)
     pooled = _pool(plan, tuple(features), samples)
-    return pooled.reshape(batch, count, output_size, output_size, -1)
+    return pooled.reshape(batch, count, cells.output_size, cells.output_size, -1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

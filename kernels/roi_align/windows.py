@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sognet_jax.kernels.roi_align.geometry import clamp, level_limits, sample_positions
+from sognet_jax.kernels.roi_align.geometry import Cells, clamp, level_limits, sample_positions
 from sognet_jax.ops.extent import divide_up
 
 TILE = 16
@@ -29,10 +29,7 @@ class Plan(NamedTuple):
 
     shapes: tuple[tuple[int, ...], ...]
     dtype: jnp.dtype
-    strides: tuple[int, ...]
-    output_size: int
-    sampling_ratio: int
-    aligned: bool
+    cells: Cells
 
 
 class Geometry(NamedTuple):
@@ -66,20 +63,11 @@ class Windows(NamedTuple):
 
 
 def roi_align(
-    features: Sequence[jax.Array],
-    boxes: jax.Array,
-    level: jax.Array,
-    *,
-    strides: Sequence[int],
-    output_size: int,
-    sampling_ratio: int,
-    aligned: bool,
-    extent: jax.Array | None,
+    features: Sequence[jax.Array], boxes: jax.Array, level: jax.Array, extent: jax.Array | None, cells: Cells
 ) -> jax.Array:
     """See `kernels.roi_align.roi_align`."""
-    shapes = tuple(x.shape for x in features)
-    plan = Plan(shapes, features[0].dtype, tuple(strides), output_size, sampling_ratio, aligned)
-    limits = level_limits(features, strides, extent, level.shape[0])
+    plan = Plan(tuple(x.shape for x in features), features[0].dtype, cells)
+    limits = level_limits(features, cells.strides, extent, level.shape[0])
     return _pool(plan, tuple(features), Geometry(boxes, level, limits))
 
 
@@ -101,7 +89,7 @@ _pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _read_windows(plan: Plan, features: tuple[jax.Array, ...], geometry: Geometry) -> jax.Array:
-    size, channels = plan.output_size, plan.shapes[0][-1]
+    size, channels = plan.cells.output_size, plan.shapes[0][-1]
     pooled = jnp.zeros((geometry.level.size, size, size, channels), plan.dtype)
     windows = _cover_boxes(plan, geometry)
 
@@ -189,20 +177,15 @@ def _weigh_tile(plan: Plan, axis: Axis, tile: jax.Array, side: int, length: int)
     pixels = start + jnp.arange(side)
     weights = jnp.maximum(1 - jnp.abs(axis.position[:, None] - pixels), 0) * axis.counts[:, None]
     weights = jnp.where(pixels >= begin, weights, 0)
-    return start, weights.reshape(plan.output_size, plan.sampling_ratio, side).mean(axis=1)
+    return start, weights.reshape(plan.cells.output_size, plan.cells.sampling_ratio, side).mean(axis=1)
 
 
 def _cover_boxes(plan: Plan, geometry: Geometry) -> Windows:
     """What each box reads, and the boxes of each level."""
     level = geometry.level.reshape(-1)
     image = jnp.repeat(jnp.arange(geometry.level.shape[0], dtype=jnp.int32), geometry.level.shape[1])
-    positions = sample_positions(
-        geometry.boxes.reshape(-1, 4),
-        jnp.array(plan.strides, jnp.float32)[level],
-        output_size=plan.output_size,
-        sampling_ratio=plan.sampling_ratio,
-        aligned=plan.aligned,
-    )
+    strides = jnp.array(plan.cells.strides, jnp.float32)[level]
+    positions = sample_positions(geometry.boxes.reshape(-1, 4), strides, plan.cells)
     limits = geometry.limits[image, level]
 
     def cover(position: jax.Array, limit: jax.Array) -> Axis:

@@ -208,17 +208,6 @@ def match_segments(
     )
 
 
-def count_image(
-    truth: np.ndarray,
-    truth_segments: Sequence[tuple[int, int, bool]],
-    prediction: np.ndarray,
-    predicted_segments: Sequence[tuple[int, int]],
-    num_categories: int,
-) -> PanopticCounts:
-    """The counts of one image; see `match_segments`. Categories are 0 .. num_categories - 1."""
-    return match_segments(truth, truth_segments, prediction, predicted_segments).counts(num_categories)
-
-
 def _columns(segments: Sequence[tuple], width: int) -> tuple[np.ndarray, ...]:
     return tuple(np.array([tuple(segment) for segment in segments], np.int64).reshape(-1, width).T)
 

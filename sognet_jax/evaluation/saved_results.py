@@ -23,8 +23,7 @@ from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.cityscapes.files import IMAGE_ENDING
 from sognet_jax.evaluation.instance_ap import Detections
-from sognet_jax.evaluation.tally import ImageResult
-from sognet_jax.evaluation.truth import related_instances
+from sognet_jax.evaluation.tally import ImageResult, related_instances
 from sognet_jax.files import write_whole
 from sognet_jax.id_maps import decode_ids, encode_ids
 

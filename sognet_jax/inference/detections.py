@@ -72,11 +72,7 @@ def box_detections(
     classes).
 
     Args:
-        proposals: `[P, 4]` half-open boxes in image pixels.
-        probabilities: `[P, T + 1]` class probabilities; column 0 is background.
-        deltas: `[P, T, 4]` class-specific offsets.
-        proposal_valid: `[P]` bool.
-        image_size: `[2]` height and width of the valid part of the image, to which boxes are clipped.
+        proposals, probabilities, deltas, proposal_valid, image_size: as in `panoptic_detections`.
         score_threshold: at least 0; detections have a higher score.
         nms_threshold: detections that overlap a better one of their class by more than this IoU are suppressed.
         max_detections: K, the best of all classes together. Of equal scores the lower class comes first, then the

@@ -61,7 +61,7 @@ def panoptic_logits(
         stuff: `[B, h, w, S]` semantic logits of the stuff classes.
         instances: `[B, N, h, w]` Z_i.
         valid: `[B, N]` bool; the logits of empty slots become `ABSENT`.
-        void: `[B, h, w]` of `ops.void.void_logits`; None for no such channel.
+        void: `[B, h, w]` of `void_logits`; None for no such channel.
 
     Returns:
         `[B, h, w, S + N]`, or `S + N + 1`.
@@ -69,3 +69,20 @@ def panoptic_logits(
     instances = jnp.where(valid[:, :, None, None], instances, ABSENT)
     channels = [stuff, jnp.moveaxis(instances, 1, -1)]
     return jnp.concatenate(channels if void is None else [*channels, void[..., None]], axis=-1)
+
+
+def void_logits(things: jax.Array, semantic: jax.Array, valid: jax.Array) -> jax.Array:
+    """The logit of void (UPSNet, Xiong et al. 2019): a thing is there, but no instance of it.
+
+    The highest semantic logit of any thing, less the highest that an instance has of it.
+
+    Args:
+        things: `[..., T, h, w]` semantic logits of the thing classes.
+        semantic: `[..., N, h, w]` X.
+        valid: `[..., N]` bool; where no instance is, the second term is 0.
+
+    Returns:
+        `[..., h, w]`.
+    """
+    best = jnp.max(jnp.where(valid[..., None, None], semantic, -jnp.inf), axis=-3)
+    return jnp.max(things, axis=-3) - jnp.where(jnp.isfinite(best), best, 0.0)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+RATIOS = np.array([0.5, 1.0, 2.0])
+"""Height over width of the anchors."""
 
-def anchor_grid(
-    height: int, width: int, stride: int, ratios: Sequence[float] = (0.5, 1.0, 2.0), scale: float = 8.0
-) -> np.ndarray:
+SCALE = 8.0
+"""Their size in strides."""
+
+
+def anchor_grid(height: int, width: int, stride: int) -> np.ndarray:
     """Half-open anchors around every pixel of a feature map.
 
     Published rounding: an anchor of ratio r has width round(sqrt(stride^2 / r)) and height round(width * r), both
-    rounded before they are multiplied by `scale`; its centre is the centre of the pixel's stride x stride window.
+    rounded before they are multiplied by the scale; its centre is the centre of the pixel's stride x stride window.
 
     Args:
         height, width: size of the feature map.
         stride: image pixels per feature pixel.
-        ratios: height / width of the anchors.
-        scale: anchor size in strides.
 
     Returns:
-        `[height, width, len(ratios), 4]` float32 boxes in image pixels.
+        `[height, width, 3, 4]` float32 boxes in image pixels.
     """
-    widths = np.round(np.sqrt(stride * stride / np.asarray(ratios)))
-    heights = np.round(widths * np.asarray(ratios))
-    sizes = np.stack([widths, heights], axis=-1) * scale
+    widths = np.round(np.sqrt(stride * stride / RATIOS))
+    heights = np.round(widths * RATIOS)
+    sizes = np.stack([widths, heights], axis=-1) * SCALE
     anchors = np.concatenate([stride / 2 - sizes / 2, stride / 2 + sizes / 2], axis=-1)
     x, y = np.meshgrid(np.arange(width) * stride, np.arange(height) * stride)
     return (np.stack([x, y, x, y], axis=-1)[:, :, None] + anchors).astype(np.float32)

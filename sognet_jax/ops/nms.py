@@ -14,7 +14,6 @@ def nms(
     valid: jax.Array,
     iou_threshold: float,
     max_outputs: int,
-    groups: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Keeps boxes in descending score order unless a kept one overlaps them with IoU > `iou_threshold`.
 
@@ -26,7 +25,6 @@ def nms(
         valid: `[n]` bool; others neither survive nor suppress.
         iou_threshold: IoU that is still allowed.
         max_outputs: length of the result.
-        groups: `[n]` int; boxes of different groups do not suppress each other (class-aware suppression).
 
     Returns:
         indices `[max_outputs]` int32 into the input in score order, and `[max_outputs]` bool that says which of them
@@ -36,8 +34,6 @@ def nms(
     order = jnp.argsort(jnp.where(valid, scores, -jnp.inf), stable=True, descending=True)
     boxes, alive = boxes[order], valid[order]
     suppresses = iou(boxes, boxes) > iou_threshold
-    if groups is not None:
-        suppresses &= groups[order][:, None] == groups[order][None, :]
     position = jnp.arange(count)
 
     def visit(index: jax.Array, alive: jax.Array) -> jax.Array:

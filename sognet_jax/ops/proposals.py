@@ -12,6 +12,7 @@ from sognet_jax.ops.extent import image_extent
 from sognet_jax.ops.nms import nms
 
 NMS_IOU = 0.7
+"""Boxes that overlap a better one of their level by more than this are suppressed."""
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Factors on the offsets that the box head predicts for a proposal; those of the region proposal network have 1."""
@@ -25,7 +26,6 @@ def propose_boxes(
     *,
     pre_nms: int,
     post_nms: int,
-    nms_threshold: float = NMS_IOU,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The best boxes of each level after non-maximum suppression, then the best of all levels.
 
@@ -38,7 +38,6 @@ def propose_boxes(
         image_size: `[2]` height and width of the valid part of the image, to which boxes are clipped.
         pre_nms: boxes of each level that enter the suppression, by score.
         post_nms: boxes kept on each level, and then over all of them.
-        nms_threshold: boxes that overlap a better one by more than this IoU are suppressed.
 
     Returns:
         boxes: `[post_nms, 4]` in score order; unused slots are 0.
@@ -46,8 +45,7 @@ def propose_boxes(
         valid: `[post_nms]` bool.
     """
     levels = [
-        _propose_on_level(*level, image_size, pre_nms, post_nms, nms_threshold)
-        for level in zip(scores, deltas, anchors, strict=True)
+        _propose_on_level(*level, image_size, pre_nms, post_nms) for level in zip(scores, deltas, anchors, strict=True)
     ]
     boxes, merged = (jnp.concatenate(arrays) for arrays in zip(*levels, strict=True))
     missing = max(post_nms - merged.shape[0], 0)
@@ -65,7 +63,6 @@ def _propose_on_level(
     image_size: jax.Array,
     pre_nms: int,
     post_nms: int,
-    nms_threshold: float,
 ) -> tuple[jax.Array, jax.Array]:
     """Boxes `[m, 4]` and scores `[m]` of one level, m = min(n, pre_nms, post_nms); score -inf in unused slots."""
     anchors = jnp.asarray(anchors)
@@ -74,5 +71,5 @@ def _propose_on_level(
     scores = jnp.where(jnp.all(centers[:, ::-1] <= image_extent(image_size), axis=-1), scores, -jnp.inf)
     best, order = jax.lax.top_k(scores, min(pre_nms, scores.shape[0]))
     boxes = clip(decode(deltas[order], anchors[order]), image_size)
-    kept, is_kept = nms(boxes, best, best > -jnp.inf, nms_threshold, min(post_nms, best.shape[0]))
+    kept, is_kept = nms(boxes, best, best > -jnp.inf, NMS_IOU, min(post_nms, best.shape[0]))
     return boxes[kept], jnp.where(is_kept, best[kept], -jnp.inf)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from sognet_jax.categories import CategorySet
+from sognet_jax.evaluation.order_accuracy import THRESHOLD
 
 INK = (40, 40, 45)
 PAPER = (255, 255, 255)
@@ -143,7 +144,6 @@ def overlap_graph(
     relations: np.ndarray,
     *,
     height: int,
-    threshold: float = 0.5,
     nodes: np.ndarray | None = None,
     labels: Sequence[str] | None = None,
     undecided: np.ndarray | None = None,
@@ -153,9 +153,8 @@ def overlap_graph(
     Args:
         image: `[h, w, 3]` uint8 RGB.
         boxes: `[n, 4]` half-open, in pixels of the image.
-        relations: `[n, n]` O or R*; above `threshold` at (i, j), i is covered by j.
+        relations: `[n, n]` O or R*; above 0.5 at (i, j), i is covered by j.
         height: of the result in pixels.
-        threshold: relations that are drawn.
         nodes: `[n, 2]` x, y where the instances' numbers stand; the middles of the boxes if not given.
         labels: the numbers; 0 .. n - 1 if not given.
         undecided: `[n, n]` bool, pairs that overlap in an unknown order, one of (i, j) and (j, i) or both: they get
@@ -169,7 +168,7 @@ def overlap_graph(
     if undecided is not None:
         for first, second in np.argwhere(np.triu(undecided | undecided.T)):
             dashed_line(picture, centers[first], centers[second], INK)
-    for covered, covering in np.argwhere(relations > threshold):
+    for covered, covering in np.argwhere(relations > THRESHOLD):
         arrow(picture, centers[covering], centers[covered])
     draw_nodes(picture, centers, [str(index) for index in range(len(centers))] if labels is None else labels)
     return picture
@@ -177,9 +176,13 @@ def overlap_graph(
 
 def faded(image: np.ndarray, height: int) -> np.ndarray:
     """An image `[h, w, 3]`, enlarged or reduced to a height in pixels and whitened, as paper for a graph."""
+    return (resized(image, height) * 0.55 + 255 * 0.45).astype(np.uint8)
+
+
+def resized(image: np.ndarray, height: int) -> np.ndarray:
+    """An image `[h, w, 3]` uint8, enlarged or reduced to a height in pixels."""
     width = max(round(image.shape[1] * height / image.shape[0]), 1)
-    picture = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    return (picture * 0.55 + 255 * 0.45).astype(np.uint8)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def draw_boxes(picture: np.ndarray, boxes: np.ndarray) -> None:
@@ -195,13 +198,20 @@ def draw_nodes(picture: np.ndarray, centers: np.ndarray, labels: Sequence[str]) 
         _text_centered(picture, label, center, 0.4, PAPER)
 
 
-def arrow(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequence[int] = COVER_COLOR) -> None:
+def arrow(
+    picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequence[int] = COVER_COLOR, dashed: bool = False
+) -> None:
     """Draws an arrow between the middles (x, y) of two nodes; its head touches the second."""
     length = max(float(np.linalg.norm(end - start)), 1e-6)
-    end = end - (end - start) / length * min(NODE_RADIUS + 2, length / 2)
+    direction = (end - start) / length
+    end = end - direction * min(NODE_RADIUS + 2, length / 2)
+    if dashed:
+        dashed_line(picture, start, end, color)
+        start = end - direction * 4
     first, second = (point.round().astype(int).tolist() for point in (start, end))
-    for line_color, thickness in ((PAPER, 5), (color, 2)):
-        cv2.arrowedLine(picture, first, second, line_color, thickness, cv2.LINE_AA, tipLength=min(12 / length, 0.5))
+    for line_color, thickness in ((PAPER, 4 if dashed else 5), (color, 2)):
+        head = 2.0 if dashed else min(12 / length, 0.5)
+        cv2.arrowedLine(picture, first, second, line_color, thickness, cv2.LINE_AA, tipLength=head)
 
 
 def dashed_line(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequence[int]) -> None:

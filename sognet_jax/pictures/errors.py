@@ -9,12 +9,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from sognet_jax.evaluation.overlap_accuracy import THRESHOLD
+from sognet_jax.evaluation.order_accuracy import THRESHOLD
 from sognet_jax.pictures.drawing import (
-    NODE_RADIUS,
-    PAPER,
     arrow,
-    dashed_line,
     draw_boxes,
     draw_nodes,
     faded,
@@ -196,7 +193,7 @@ def _draw_arrows(
         for covered, covering in np.argwhere(arrows):
             arrow(picture, nodes[covering], nodes[covered], color)
     for covered, covering in np.argwhere(order & known & ~says & ~says.T):
-        _dashed_arrow(picture, nodes[covering], nodes[covered], MISSED_COLOR)
+        arrow(picture, nodes[covering], nodes[covered], MISSED_COLOR, dashed=True)
     for covered, covering in np.argwhere(says & known & ~right):
         arrow(picture, nodes[covering], nodes[covered], WRONG_COLOR)
 
@@ -276,14 +273,3 @@ def _write_labels(picture: np.ndarray, layers: Sequence[_Layer]) -> np.ndarray:
         ids[layer.mask] = index
     names = {index: layer.label for index, layer in enumerate(labelled, start=1)}
     return write_labels(picture, ids, names, least_area=NAMED_AREA)
-
-
-def _dashed_arrow(picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: Sequence[int]) -> None:
-    """A dashed line between the middles (x, y) of two nodes with a head that touches the second."""
-    length = max(float(np.linalg.norm(end - start)), 1e-6)
-    direction = (end - start) / length
-    tip = end - direction * min(NODE_RADIUS + 2, length / 2)
-    dashed_line(picture, start, tip, color)
-    first, second = (point.round().astype(int).tolist() for point in (tip - direction * 4, tip))
-    for line_color, thickness in ((PAPER, 4), (color, 2)):
-        cv2.arrowedLine(picture, first, second, line_color, thickness, cv2.LINE_AA, tipLength=2.0)

@@ -7,7 +7,14 @@ import numpy as np
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.records.schema import Record
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth
-from sognet_jax.pictures.drawing import PanopticPicture, compose, overlap_graph, overlap_matrix, panoptic_overlay
+from sognet_jax.pictures.drawing import (
+    PanopticPicture,
+    compose,
+    overlap_graph,
+    overlap_matrix,
+    panoptic_overlay,
+    resized,
+)
 
 PANEL = 360
 """Height of each panel in pixels."""
@@ -26,10 +33,9 @@ def evaluation_picture(record: Record, truth: ImageTruth, result: ImageResult, c
         categories: names and colours.
     """
     image = record.image()
-    blank = PanopticPicture(np.zeros(image.shape[:2], np.int32), {})
     rows = [
         [
-            ('image', panoptic_overlay(image, blank, categories, height=PANEL, opacity=0.0)),
+            ('image', resized(image, PANEL)),
             ('ground truth', panoptic_overlay(image, annotated_segments(record), categories, height=PANEL)),
             ('prediction', panoptic_overlay(image, predicted_segments(result), categories, height=PANEL)),
         ]

@@ -14,6 +14,7 @@ from sognet_jax.pictures.drawing import (
     overlap_graph,
     overlap_matrix,
     panoptic_overlay,
+    resized,
     write_names,
 )
 from sognet_jax.pictures.evaluation import PREDICTED
@@ -45,7 +46,7 @@ def prediction_picture(image: np.ndarray, scene: Scene, categories: CategorySet)
     return compose(
         [
             [
-                ('image', panoptic_overlay(plain, _nothing(image), categories, height=height, opacity=0.0)),
+                ('image', resized(plain, height)),
                 ('segments', overlay),
             ],
             [
@@ -77,7 +78,3 @@ def _reduced(image: np.ndarray, height: int) -> np.ndarray:
         return image
     width = max(round(image.shape[1] * height / image.shape[0]), 1)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _nothing(image: np.ndarray) -> PanopticPicture:
-    return PanopticPicture(np.zeros(image.shape[:2], np.int32), {})

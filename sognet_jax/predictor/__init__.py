@@ -1,0 +1,24 @@
+"""What a trained network says: of one image, of every image of a split, of annotated instances."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from sognet_jax.categories import CategorySet
+from sognet_jax.checkpoints import restore_variables
+from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
+
+
+def restore_network(
+    config: ml_collections.ConfigDict, categories: CategorySet, checkpoint: str | pathlib.Path
+) -> tuple[SOGNet, dict[str, Any]]:
+    """The network of a config and its variables from a checkpoint.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it does not fit the config.
+    """
+    network = build_network(config.model, categories)
+    return network, restore_variables(checkpoint, variable_shapes(network))

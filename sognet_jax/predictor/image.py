@@ -18,12 +18,10 @@ from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.inference.scene import Scene, describe_scene
 from sognet_jax.models.sognet import SOGNet
 
-Describe = Callable[[Record], Scene]
-
 
 def image_describer(
     config: ml_collections.ConfigDict, categories: CategorySet, network: SOGNet, variables: dict[str, Any]
-) -> Describe:
+) -> Callable[[Record], Scene]:
     """The function from a record to its result; at most two programs are compiled, one for each orientation."""
     settings = example_settings(config)
     inference = Inference(**config.inference)

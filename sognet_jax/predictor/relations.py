@@ -16,7 +16,7 @@ from sognet_jax.contract import FILLER
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.pipeline import evaluation_batches
 from sognet_jax.data.records.storage import RecordSource
-from sognet_jax.evaluation.order_tally import OrderTally
+from sognet_jax.evaluation.order_accuracy import OrderTally
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.models.sognet import RELATION_HEAD, build_network, initialize_relation_head, variable_shapes
 from sognet_jax.predictor.split import reshape_leading

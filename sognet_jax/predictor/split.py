@@ -38,7 +38,7 @@ def network_results(
     Args:
         config: an experiment.
         categories: its classes.
-        network, variables: of `predictor.restore.restore_network`.
+        network, variables: of `predictor.restore_network`.
         source: the images.
 
     Yields:

@@ -14,15 +14,14 @@ from sognet_jax.data.configured import has_annotations, prepare_split
 from sognet_jax.data.records.png import encode_image
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
-from sognet_jax.evaluation.known_orders import rule_metrics
+from sognet_jax.evaluation.order_rules import rule_metrics
 from sognet_jax.evaluation.saved_results import ResultsWriter, read_results
 from sognet_jax.evaluation.summary import Metrics, table, verdict, write_json
-from sognet_jax.evaluation.tally import ImageResult, Tally
-from sognet_jax.evaluation.truth import image_truth
+from sognet_jax.evaluation.tally import ImageResult, Tally, image_truth
 from sognet_jax.files import write_whole
 from sognet_jax.pictures.evaluation import evaluation_picture
+from sognet_jax.predictor import restore_network
 from sognet_jax.predictor.relations import has_relations_alone, relation_metrics
-from sognet_jax.predictor.restore import restore_network
 from sognet_jax.predictor.split import network_results
 from sognet_jax.report.contents import Extremes, make_report
 from sognet_jax.report.page import write_report

@@ -18,8 +18,7 @@ from ml_collections import config_flags
 
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import prepare_split
-from sognet_jax.evaluation.known_orders import known_pairs
-from sognet_jax.evaluation.order_rules import find_rules
+from sognet_jax.evaluation.order_rules import find_rules, known_pairs
 from sognet_jax.files import write_whole
 
 

@@ -18,8 +18,8 @@ from sognet_jax.files import write_whole
 from sognet_jax.id_maps import encode_ids
 from sognet_jax.inference.scene import scene_entry
 from sognet_jax.pictures.prediction import prediction_picture
+from sognet_jax.predictor import restore_network
 from sognet_jax.predictor.image import image_describer
-from sognet_jax.predictor.restore import restore_network
 
 SHORTEST_SIDE = 8
 """Images with a shorter side, in pixels of the network input, cannot be segmented."""

@@ -13,7 +13,7 @@ import numpy as np
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
-from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy
+from sognet_jax.evaluation.order_accuracy import OrderAccuracy
 from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth

@@ -18,14 +18,13 @@ def label_anchors(
     valid: jax.Array,
     image_size: jax.Array,
     *,
-    batch_size: int = 256,
-    fg_fraction: float = 0.5,
+    batch_size: int,
     priority: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Labels a sample of the anchors as object or background, by the published rules (Ren et al. 2015, Detectron).
 
     Only anchors that lie inside the image are used. Objects are anchors with an IoU of at least 0.7 with some box and,
-    for each box, those that share its highest IoU. Of more than `fg_fraction * batch_size` objects the surplus is
+    for each box, those that share its highest IoU. Of objects that are more than half of the batch the surplus is
     disabled. The rest of the batch is drawn from the anchors whose IoU with every box is below 0.3, which may turn an
     object of low IoU into background. Two corners of the published rules are kept as they are: if there are not more
     such anchors than wanted, no anchor becomes background; and for a box that touches no anchor inside the image every
@@ -37,7 +36,6 @@ def label_anchors(
         valid: `[N]` bool, real instances that are no crowd regions.
         image_size: `[2]` height and width of the valid part of the image.
         batch_size: number of anchors to sample.
-        fg_fraction: the share of them that may be objects.
         priority: `[A]`; where there is a choice, background takes low values and objects high ones (the published code
             disables surplus objects, so that with index order the last ones stay).
 
@@ -54,7 +52,7 @@ def label_anchors(
     is_best = jnp.any((overlaps == best_of_box) & valid, axis=1)
 
     objects = inside & (is_best | (highest >= OBJECT_IOU))
-    objects = sample(objects, int(fg_fraction * batch_size), -priority)
+    objects = sample(objects, batch_size // 2, -priority)
 
     candidates = inside & (highest < BACKGROUND_IOU)
     wanted = batch_size - jnp.sum(objects)

@@ -111,7 +111,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, say
                 if config.objective.weights.relation and watch.look(step, shares):
                     say(watch.warning)
             if step % config.train.checkpoint_every == 0 or last:
-                checkpoints.save(state, config.to_dict())
+                checkpoints.save(step, state, config.to_dict())
     finally:
         checkpoints.close()
         progress.close()

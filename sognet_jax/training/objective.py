@@ -19,10 +19,8 @@ from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.extent import divide_up, image_extent
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.targets.anchors import label_anchors
-from sognet_jax.targets.masks import mask_targets
+from sognet_jax.targets.pixels import mask_targets, semantic_box_targets, void_targets
 from sognet_jax.targets.proposals import SampledProposals, sample_proposals
-from sognet_jax.targets.semantic import semantic_box_targets
-from sognet_jax.targets.void import void_targets
 from sognet_jax.training.pixel_losses import ShownInstances, panoptic_losses, semantic_losses
 from sognet_jax.training.relation import RELATION_LOSSES, Batch, count_pairs, relation_losses
 

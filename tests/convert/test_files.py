@@ -16,7 +16,7 @@ from sognet_jax.convert.files import convert_file
 from sognet_jax.convert.sources import ConversionError
 from sognet_jax.convert.transfer import transfer_classes
 from sognet_jax.models.sognet import build_network, initialize
-from sognet_jax.predictor.restore import restore_network
+from sognet_jax.predictor import restore_network
 from sognet_jax.training.loop import build_run
 from tests.support.examples import tiny_config as group_norm_config
 from tests.support.paths import ROOT

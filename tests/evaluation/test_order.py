@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sognet_jax.evaluation import order_rules
-from sognet_jax.evaluation.overlap_accuracy import OrderAccuracy, overlap_accuracy
+from sognet_jax.evaluation.order_accuracy import OrderAccuracy, overlap_accuracy
 from sognet_jax.evaluation.semantic_iou import confusion_matrix, mean_iou
 from tests.support.combined_rule import fit_combined_rule
 

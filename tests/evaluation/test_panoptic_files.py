@@ -10,7 +10,7 @@ from sognet_jax.categories import COCO
 from sognet_jax.evaluation.panoptic_files.entries import read_pairs
 from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files, match_pair, read_ids
 from sognet_jax.evaluation.panoptic_files.summary import panoptic_file_metrics
-from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
+from sognet_jax.evaluation.panoptic_quality import PanopticCounts, match_segments
 from sognet_jax.id_maps import color_ids
 from tests.support import golden_files
 from tests.support.panoptic_folder import CATEGORIES, IDS, Folder, random_folder, write_ids
@@ -20,7 +20,7 @@ from tests.support.panoptic_quality import OFFICIAL_ORDER, AddedInParts, columns
 def counted_in_memory(images, num_categories):
     total = PanopticCounts.zeros(num_categories)
     for image in images:
-        total += count_image(*image, num_categories)
+        total += match_segments(*image).counts(num_categories)
     return total
 
 
@@ -107,7 +107,7 @@ def test_which_segments_match_can_be_asked_for_one_image(tmp_path):
     assert [category.name for category in categories] == ['ball', 'road', 'box', '150']
     assert [pair.image_id for pair in pairs] == [1000, 999, 998]
     for pair, image in zip(pairs, images, strict=True):
-        assert same(match_pair(pair).counts(4), count_image(*image, 4))
+        assert same(match_pair(pair).counts(4), match_segments(*image).counts(4))
 
 
 def test_string_ids_and_segments_of_cityscapes(tmp_path):

@@ -9,14 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sognet_jax.categories import COCO
-from sognet_jax.evaluation.panoptic_quality import PanopticCounts, SegmentError, count_image, match_segments
+from sognet_jax.evaluation.panoptic_quality import PanopticCounts, SegmentError, match_segments
 from tests.support import golden_files
-from tests.support.panoptic_quality import OFFICIAL_ORDER, TRAIN_ID, AddedInParts, columns, random_image, segments
+from tests.support.panoptic_quality import (
+    OFFICIAL_ORDER,
+    TRAIN_ID,
+    AddedInParts,
+    columns,
+    count_image,
+    random_image,
+    segments,
+)
 
 
 def count(truth, truth_rows, prediction, predicted_rows):
     predicted = [row[:2] for row in segments(predicted_rows)]
-    return count_image(truth, segments(truth_rows), prediction, predicted, COCO.num_classes)
+    return match_segments(truth, segments(truth_rows), prediction, predicted).counts(COCO.num_classes)
 
 
 def check_images(images, expected):

@@ -12,8 +12,7 @@ from sognet_jax.categories import CITYSCAPES, SHAPES
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.saved_results import ResultsError, ResultsWriter, public_image_id, read_results
-from sognet_jax.evaluation.tally import ImageResult, Tally
-from sognet_jax.evaluation.truth import image_truth
+from sognet_jax.evaluation.tally import ImageResult, Tally, image_truth
 
 MAX_INSTANCES = 10
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sognet_jax.evaluation.order_tally import OrderTally
+from sognet_jax.evaluation.order_accuracy import OrderTally
 from sognet_jax.evaluation.summary import table, verdict
 
 

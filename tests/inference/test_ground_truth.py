@@ -11,10 +11,11 @@ from sognet_jax.contract import MASK_LOGITS_SIDE
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import make_example
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
-from sognet_jax.evaluation.panoptic_quality import PanopticCounts, count_image
+from sognet_jax.evaluation.panoptic_quality import PanopticCounts
 from sognet_jax.inference.prediction import Inference, Instances, fuse
 from sognet_jax.inference.segments import panoptic_segments
 from sognet_jax.ops.masks import crop_resize_masks
+from tests.support.panoptic_quality import count_image
 
 pytestmark = pytest.mark.compiles
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sognet_jax.kernels.panoptic_fusion import triton
-from sognet_jax.kernels.panoptic_fusion.painting import Options
+from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options
 from tests.support.lowering import lower_for_cuda
 from tests.support.panoptic_fusion import fuse, naive_fusion, random_scene
 
@@ -71,23 +71,20 @@ def test_vmap_equals_one_by_one():
 @pytest.mark.parametrize('options', OPTIONS)
 def test_lowers_for_cuda(options, dtype):
     count, size = 100, (800, 1344)
-    arguments = {
-        'mask_logits': jax.ShapeDtypeStruct((count, 28, 28), dtype),
-        'boxes': jax.ShapeDtypeStruct((count, 4), jnp.float32),
-        'classes': jax.ShapeDtypeStruct((count,), jnp.int32),
-        'valid': jax.ShapeDtypeStruct((count,), bool),
-        'relations': jax.ShapeDtypeStruct((count, count), jnp.float32),
-        'semantic': jax.ShapeDtypeStruct((200, 336, 133), dtype),
-        'partners': jax.ShapeDtypeStruct((count,), jnp.int32),
-    }
+    inputs = Inputs(
+        mask_logits=jax.ShapeDtypeStruct((count, 28, 28), dtype),
+        boxes=jax.ShapeDtypeStruct((count, 4), jnp.float32),
+        classes=jax.ShapeDtypeStruct((count,), jnp.int32),
+        valid=jax.ShapeDtypeStruct((count,), bool),
+        relations=jax.ShapeDtypeStruct((count, count), jnp.float32),
+        semantic=jax.ShapeDtypeStruct((200, 336, 133), dtype),
+        partners=jax.ShapeDtypeStruct((count,), jnp.int32),
+    )
 
-    def paint(*values):
-        arguments_of_image = dict(zip(arguments, values, strict=True))
-        return triton.panoptic_fusion(
-            size=size, options=Options(num_stuff=53, balance=2.0, **options), interpret=False, **arguments_of_image
-        )
+    def paint(*arrays):
+        return triton.panoptic_fusion(Inputs(*arrays), size, Options(53, balance=2.0, **options), interpret=False)
 
-    assert '__gpu$xla.gpu.triton' in lower_for_cuda(paint, *arguments.values())
+    assert '__gpu$xla.gpu.triton' in lower_for_cuda(paint, *inputs)
 
 
 def test_the_kernel_itself_needs_a_gpu():

@@ -176,15 +176,14 @@ def test_no_boxes_are_no_error(implementation):
 def test_kernels_lower_for_gpus(boxes, size, dtype):
     pytest.importorskip('jax.experimental.pallas.triton')
     from sognet_jax.kernels.roi_align import triton
+    from sognet_jax.kernels.roi_align.geometry import Cells
 
     features = [jax.ShapeDtypeStruct((2, 200 >> i, 336 >> i, 256), dtype) for i in range(4)]
     arguments = jax.ShapeDtypeStruct((2, boxes, 4), jnp.float32), jax.ShapeDtypeStruct((2, boxes), jnp.int32)
 
     def pool(features, boxes, level):
-        return triton.roi_align(
-            features, boxes, level, strides=(4, 8, 16, 32), output_size=size, sampling_ratio=2, aligned=False,
-            extent=jnp.array([[800, 1344], [640, 960]]),
-        )  # fmt: skip
+        extent = jnp.array([[800, 1344], [640, 960]])
+        return triton.roi_align(features, boxes, level, extent, Cells((4, 8, 16, 32), size, 2, False), interpret=False)
 
     def gradient(features, boxes, level):
         return jax.grad(lambda x: pool(x, boxes, level).astype(jnp.float32).sum())(features)

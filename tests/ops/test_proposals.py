@@ -52,9 +52,7 @@ def naive_iou(a, b):
 @pytest.mark.parametrize('post_nms', [20, 4000])
 def test_properties(post_nms):
     scores, deltas, anchors = random_levels(0)
-    boxes, best, valid = propose(
-        scores, deltas, anchors, jnp.array([50, 60]), pre_nms=100, post_nms=post_nms, nms_threshold=0.5
-    )
+    boxes, best, valid = propose(scores, deltas, anchors, jnp.array([50, 60]), pre_nms=100, post_nms=post_nms)
     assert boxes.shape == (post_nms, 4)
     real = np.asarray(boxes)[np.asarray(valid)]
     assert np.all(np.diff(np.asarray(best)[np.asarray(valid)]) <= 0)

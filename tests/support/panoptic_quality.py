@@ -3,7 +3,7 @@
 import numpy as np
 
 from sognet_jax.categories import COCO
-from sognet_jax.evaluation.panoptic_quality import PanopticCounts
+from sognet_jax.evaluation.panoptic_quality import PanopticCounts, match_segments
 
 TRAIN_ID = {category.id: index for index, category in enumerate(COCO.all)}
 
@@ -61,3 +61,8 @@ def random_image(seed, num_categories=4):
         for segment_id in listed
     ]
     return truth, true_segments, prediction, predicted_segments
+
+
+def count_image(truth, truth_segments, prediction, predicted_segments, num_categories):
+    """The counts of one image whose categories are 0 .. num_categories - 1."""
+    return match_segments(truth, truth_segments, prediction, predicted_segments).counts(num_categories)

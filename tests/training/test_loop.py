@@ -60,7 +60,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(confi
     shutil.copytree(workdir, tmp_path / 'copy')
     shutil.rmtree(tmp_path / 'copy' / 'checkpoints' / '4')
     checkpoints = Checkpoints(tmp_path / 'copy')
-    checkpoints.save(state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params)), config.to_dict())
+    checkpoints.save(4, state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params)), config.to_dict())
     checkpoints.close()
     longer = config.copy_and_resolve_references()
     longer.train.steps = 8

@@ -24,8 +24,8 @@ from sognet_jax.ops.masks import paste_masks
 from sognet_jax.ops.overlap import resolve_overlaps
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.targets.anchors import label_anchors
+from sognet_jax.targets.pixels import semantic_box_targets
 from sognet_jax.targets.proposals import SampledProposals, sample_proposals
-from sognet_jax.targets.semantic import semantic_box_targets
 from sognet_jax.training.objective import Assignment, build_objective, losses_of_assignment, weighted_sum
 from tests.support import golden_files, published
 from tests.support.golden_files import SHIFT, close, near, nhwc
@@ -181,7 +181,7 @@ def test_targets_from_the_annotation(golden_path):
     height, width = stored.inputs['seg_gt'].shape[1:]
     anchors = [anchor_grid(-(-height // s), -(-width // s), s).reshape(-1, 4) for s in STRIDES]
     anchors = jnp.concatenate(anchors)
-    labels, targets = jax.jit(functools.partial(label_anchors, priority=jnp.arange(len(anchors))))(
+    labels, targets = jax.jit(functools.partial(label_anchors, batch_size=256, priority=jnp.arange(len(anchors))))(
         anchors, stored.boxes, np.ones(len(stored.boxes), bool), stored.size[0]
     )
     expected_labels, expected_targets = stored.anchor_targets()

@@ -15,7 +15,7 @@ from absl import logging
 
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.data.configured import prepare_split
-from sognet_jax.evaluation.known_orders import order_agreement
+from sognet_jax.evaluation.order_rules import order_agreement
 from sognet_jax.files import write_whole
 from sognet_jax.programs.tables.page import results_page
 from sognet_jax.programs.tables.rows import ROWS, row_config

@@ -5,7 +5,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.ops.boxes import iou
-from sognet_jax.targets.masks import mask_targets
+from sognet_jax.targets.pixels import mask_targets, void_targets
 from tests.support import golden_files
 from tests.support.published_targets import INCLUSIVE_TO_HALF_OPEN, sampled_proposals
 
@@ -97,3 +97,13 @@ def test_degenerate_box_is_finite():
     assert np.all(np.isfinite(targets))
     assert targets[0].all(), 'a box of one pixel inside the mask'
     assert not targets[1].any(), 'a box beside the mask'
+
+
+def test_pixels_of_unknown_instances_are_void():
+    rng = np.random.default_rng(0)
+    panoptic, unknown = rng.integers(-1, 7, (5, 6)).astype(np.int16), np.array([False, True, False, True])
+    targets = np.asarray(void_targets(panoptic, unknown, num_stuff=3))
+    for pixel, label in np.ndenumerate(panoptic):
+        is_unknown = label >= 3 and unknown[label - 3]
+        assert targets[pixel] == (3 + 4 if is_unknown else label)
+    assert (targets == 7).any() and (targets == -1).any()
