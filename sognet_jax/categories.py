@@ -1,6 +1,6 @@
 """The classes of each data set: names, stuff or thing, data set ids and colours.
 
-Inside the network only two numberings exist (DESIGN: conventions):
+Inside the network only two numberings exist:
 
 * thing class `0 .. T-1` (box, mask and relation heads; the box head adds background in front), and
 * semantic train id: stuff `0 .. S-1`, then things `S .. S+T-1`; 255 is ignored.

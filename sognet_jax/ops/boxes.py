@@ -1,4 +1,4 @@
-"""Box arithmetic. Boxes are half-open `x1, y1, x2, y2` in pixels: width = x2 - x1 (DESIGN: conventions).
+"""Box arithmetic. Boxes are half-open `x1, y1, x2, y2` in pixels: width = x2 - x1.
 
 The published code uses inclusive corners (width = x2 - x1 + 1). Everything here gives the same numbers with x2 and y2
 shifted by one; where the shift does not commute, `inclusive_corners` gives the published corners.
