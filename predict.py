@@ -1,30 +1,28 @@
-"""Segments images: `python predict.py --config=configs/shapes.py --checkpoint=runs/shapes --output=DIR images...`.
+"""Segments images: `python predict.py --checkpoint=runs/shapes --output=DIR images...`.
 
 Images are files, and folders of files. For each, `pictures/` gets its segments, who covers whom and the matrix O as a
-picture, `panoptic/` the segment ids as a COCO panoptic PNG; `predictions.json` describes them all.
+picture, `panoptic/` the segment ids as a COCO panoptic PNG; `predictions.json` describes them all. The checkpoint says
+what network it is of; `--config.inference.score_threshold=0.5` and the like override what it says.
 """
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from collections.abc import Sequence
 
-from sognet_jax.cpu_convolutions import choose_eigen
+from absl import app, flags
+
+from sognet_jax.programs import command_line
 from sognet_jax.programs.predict import predict_images
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
-CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.')
-OUTPUT = flags.DEFINE_string('output', None, 'Folder for the results.')
+CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.', required=True)
+OUTPUT = flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
 
 
-def main(arguments: list[str]) -> None:
+def main(images: Sequence[str]) -> None:
     """Predicts as the flags say."""
-    choose_eigen()
-    logging.set_verbosity(logging.ERROR)  # Orbax narrates every step; what fails is raised
-    if len(arguments) < 2:
+    if not images:
         raise app.UsageError('no images: name files, or folders of images, behind the flags')
-    count = predict_images(CONFIG.value, CHECKPOINT.value, OUTPUT.value, arguments[1:])
+    count = predict_images(flags.FLAGS.config, CHECKPOINT.value, OUTPUT.value, images)
     print(f'{OUTPUT.value}/predictions.json, and pictures and panoptic PNGs of {count} images beside it')
 
 
 if __name__ == '__main__':
-    flags.mark_flags_as_required(['config', 'checkpoint', 'output'])
-    app.run(main)
+    command_line.run(main, takes_arguments=True)

@@ -6,26 +6,21 @@ training goes on from the newest checkpoint.
 
 import functools
 import sys
+from collections.abc import Sequence
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags
 
-from sognet_jax.cpu_convolutions import choose_eigen
+from sognet_jax.programs import command_line
 from sognet_jax.training.loop import train
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for checkpoints and TensorBoard files.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for checkpoints and TensorBoard files.', required=True)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Trains as the flags say."""
-    choose_eigen()
-    logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
-    if len(arguments) > 1:
-        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
-    train(CONFIG.value, WORKDIR.value, say=functools.partial(print, file=sys.stderr, flush=True))
+    config = flags.FLAGS.config
+    train(config, WORKDIR.value, say=functools.partial(print, file=sys.stderr, flush=True))
 
 
 if __name__ == '__main__':
-    flags.mark_flags_as_required(['config', 'workdir'])
-    app.run(main)
+    command_line.run(main)

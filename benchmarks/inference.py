@@ -32,8 +32,8 @@ from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.checkpoints import restore_variables
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.data.configured import example_settings
-from sognet_jax.data.examples.transforms import make_example
-from sognet_jax.data.records.images import image_record
+from sognet_jax.data.examples.transforms import image_arrays, resize_factor
+from sognet_jax.data.records.images import read_image
 from sognet_jax.inference.prediction import Inference, Instances, detect, fuse, predict, propose
 from sognet_jax.models.sognet import Pyramid, SOGNet, build_network, initialize, variable_shapes
 
@@ -88,7 +88,8 @@ def _image(config: Any) -> tuple[jax.Array, jax.Array]:
     if not IMAGE.value:
         pixels = np.random.default_rng(0).integers(0, 256, (1, *settings.image_size, 3)).astype(np.uint8)
         return jnp.array(pixels), jnp.array([settings.image_size])
-    example = make_example(image_record(pathlib.Path(IMAGE.value), 0), settings)
+    image = read_image(pathlib.Path(IMAGE.value))
+    example = image_arrays(image, resize_factor(image.shape[:2], settings), settings)
     height, width = (-(-int(side) // 32) * 32 for side in example['image_size'])
     return jnp.array(example['image'][None, :height, :width]), jnp.array(example['image_size'][None])
 

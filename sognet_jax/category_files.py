@@ -5,23 +5,26 @@ from __future__ import annotations
 import colorsys
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from sognet_jax.categories import CATEGORY_SETS, Category, CategorySet
 from sognet_jax.contract import SEMANTIC_IGNORE
 
 
-def category_set(name: str, field: str = 'config field categories') -> CategorySet:
+def category_set(name: str | Sequence[Any], field: str = 'config field categories') -> CategorySet:
     """The categories that a config names: a data set of `CATEGORY_SETS`, or a JSON file of one's own.
 
     Args:
         name: a name, or the path of a `.json` file that holds a list of categories as COCO panoptic has it (`id`,
-            `name`, `isthing` and, if you like, `color`), by itself or as the field `categories`.
+            `name`, `isthing` and, if you like, `color`), by itself or as the field `categories`; or such a list.
         field: where the name was given, for messages.
 
     Raises:
         ValueError: there are none of this name, or the file is missing or broken.
     """
+    if not isinstance(name, str):
+        return categories_from_json(list(name), field)
     if name.endswith('.json'):
         return read_categories(name)
     if name not in CATEGORY_SETS:

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the training state and the config, saved together.
+"""Orbax checkpoints: the training state, or variables alone, with the config and the categories that they belong to.
 
 The stream of batches is a function of the seed and the step (`data.examples.pipeline`): the state's step says where it
 was.
@@ -12,13 +12,32 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
+import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
+
+from sognet_jax.categories import CATEGORY_SETS, CategorySet
+from sognet_jax.category_files import categories_to_json, category_set
+
+NOT_OF_THE_NETWORK = ('model.dtype', 'model.backbone.frozen_stages')
+"""Fields that a trained network may be used with in another way."""
 
 State = TypeVar('State')
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing or does not fit the network; the message names the folder."""
+
+
+Description = Mapping[str, ocp.args.JsonSave]
+"""What a checkpoint says of itself, beside its arrays; see `describe`."""
+
+
+def describe(config: ml_collections.ConfigDict, categories: CategorySet) -> Description:
+    """The config and its classes, as a checkpoint holds them."""
+    plain = json.loads(json.dumps(config.to_dict(), default=str))
+    classes = {'categories': categories_to_json(categories)}
+    return {'config': ocp.args.JsonSave(plain), 'categories': ocp.args.JsonSave(classes)}
 
 
 class Checkpoints:
@@ -38,15 +57,10 @@ class Checkpoints:
         """The newest complete checkpoint's step."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
+    def save(self, step: int, state: Any, description: Description) -> None:
         """Starts saving the state after a step; a step that is already there is left out."""
-        if step == self.latest_step():
-            return
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            config=ocp.args.JsonSave(json.loads(json.dumps(config, default=str))),
-        )
-        self._manager.save(step, args=arguments)
+        if step != self.latest_step():
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), **description))
 
     def restore(self, state: State) -> State:
         """The newest checkpoint, or `state` itself where there is none.
@@ -67,6 +81,21 @@ class Checkpoints:
         """Waits for the save in the background and closes the files."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def save_variables(folder: pathlib.Path, variables: Mapping[str, Any], description: Description) -> None:
+    """Writes variables without an optimizer as a checkpoint that `restore_variables` reads.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, saved in description.items():
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            checkpointer.save(folder / name, args=saved)
+    # The arrays come last: without them, nobody takes the folder for a checkpoint.
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / 'state', jax.tree.map(np.asarray, dict(variables)))
 
 
 def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
@@ -100,6 +129,53 @@ def trained_parts(path: str | pathlib.Path) -> set[str]:
     folder = _step_folder(pathlib.Path(path).resolve())
     with ocp.StandardCheckpointer() as checkpointer:
         return set(_stored_state(checkpointer, folder)['params'])
+
+
+def stored_config(path: str | pathlib.Path) -> ml_collections.ConfigDict:
+    """The config that a checkpoint belongs to. Categories of a file of one's own stand in it as a list.
+
+    Args:
+        path: see `restore_variables`.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it does not say what it belongs to.
+    """
+    folder = _step_folder(pathlib.Path(path).resolve())
+    try:
+        config = ml_collections.ConfigDict(_with_tuples(json.loads((folder / 'config' / 'metadata').read_text())))
+        classes = folder / 'categories' / 'metadata'
+        if classes.is_file() and config.categories not in CATEGORY_SETS:
+            with config.ignore_type():
+                config.categories = tuple(json.loads(classes.read_text())['categories'])
+    except FileNotFoundError as error:
+        raise CheckpointError(f'{folder} does not say what config it belongs to: name it with --config') from error
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f'{folder}: its config cannot be read: {error}') from error
+    return config
+
+
+def require_same_network(path: str | pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses a config whose network or classes are not those of a checkpoint that says what it belongs to.
+
+    Raises:
+        CheckpointError: naming the field, and what either says.
+    """
+    folder = _step_folder(pathlib.Path(path).resolve())
+    if not (folder / 'config' / 'metadata').is_file():
+        return
+    stored = stored_config(folder)
+    theirs, mine = (_leaves({'model': of.model.to_dict()}) for of in (stored, config))
+    for field in sorted(theirs.keys() | mine.keys()):
+        if field not in NOT_OF_THE_NETWORK and theirs.get(field) != mine.get(field):
+            raise CheckpointError(
+                f'config field {field} = {mine.get(field)!r} contradicts {folder}, whose network has '
+                f'{theirs.get(field)!r}'
+            )
+    classes, wanted = (
+        [(category.id, category.name) for category in category_set(of.categories).all] for of in (stored, config)
+    )
+    if classes != wanted:
+        raise CheckpointError(f'config field categories = {config.categories!r}: {folder} is of other classes')
 
 
 def restore_variables(
@@ -176,3 +252,19 @@ def _differences(stored: Mapping[str, Any], variables: Mapping[str, Any]) -> lis
         for name in sorted(have.keys() | want.keys())
         if have.get(name) != want.get(name)
     ]
+
+
+def _with_tuples(value: Any) -> Any:
+    """Plain JSON as a config has it: sequences are tuples."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(entry) for name, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _leaves(section: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """The fields of a config by their full names."""
+    leaves: dict[str, Any] = {}
+    for name, value in section.items():
+        own = _leaves(value, f'{prefix}{name}.') if isinstance(value, Mapping) else {f'{prefix}{name}': value}
+        leaves |= {field: _with_tuples(list(v)) if isinstance(v, (list, tuple)) else v for field, v in own.items()}
+    return leaves

@@ -1,11 +1,23 @@
 """Checkpoints that are missing, broken or of another network, and where a run is."""
 
+import json
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
-from sognet_jax.categories import SHAPES
-from sognet_jax.checkpoints import CheckpointError, run_folder
+from sognet_jax.categories import SHAPES, CategorySet
+from sognet_jax.category_files import categories_to_json, category_set
+from sognet_jax.checkpoints import (
+    CheckpointError,
+    describe,
+    require_same_network,
+    run_folder,
+    save_variables,
+    stored_config,
+)
+from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.predictor import restore_network
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
@@ -36,3 +48,51 @@ def test_a_missing_or_broken_checkpoint_is_named(run, tmp_path):
 def test_results_go_to_the_run_whatever_part_of_it_is_named(tmp_path):
     for path in (tmp_path, tmp_path / 'checkpoints', tmp_path / 'checkpoints' / '4'):
         assert run_folder(path) == tmp_path
+
+
+def test_a_checkpoint_says_its_config_and_its_classes(tmp_path):
+    """Those of a file are in the checkpoint: the file may be gone."""
+    categories = CategorySet('mine.json', SHAPES.stuff, SHAPES.things[:3])
+    config = tiny_config()
+    config.categories = str(tmp_path / 'mine.json')
+    (tmp_path / 'mine.json').write_text(json.dumps(categories_to_json(categories)))
+    network = build_network(config.model, categories)
+    save_variables(tmp_path / 'saved', initialize(network, 0), describe(config, categories))
+    (tmp_path / 'mine.json').unlink()
+    stored = stored_config(tmp_path / 'saved')
+    for section in ('model', 'inference', 'data', 'objective', 'optimizer'):
+        assert stored[section].to_dict() == config[section].to_dict()
+    assert category_set(stored.categories).things == categories.things
+    _, variables = restore_network(stored, category_set(stored.categories), tmp_path / 'saved')
+    jax.tree.map(np.testing.assert_array_equal, variables, initialize(network, 0))
+
+
+@pytest.mark.parametrize(
+    ('section', 'field', 'value', 'message'),
+    [
+        ('box', 'features', 24, r'model.box.features = 24 contradicts .*saved, whose network has 16'),
+        ('relation', 'appearance', False, 'model.relation.appearance = False contradicts'),
+    ],
+)
+def test_a_config_that_contradicts_the_network_is_named(tmp_path, section, field, value, message):
+    config = tiny_config()
+    save_variables(tmp_path / 'saved', {'params': {}}, describe(config, SHAPES))
+    config.model[section][field] = value
+    with pytest.raises(CheckpointError, match=message):
+        restore_network(config, SHAPES, tmp_path / 'saved')
+
+
+def test_what_may_be_used_otherwise_does_not_contradict(tmp_path):
+    config = tiny_config()
+    save_variables(tmp_path / 'saved', {'params': {}}, describe(config, SHAPES))
+    config.model.dtype, config.inference.score_threshold = 'bfloat16', 0.9
+    require_same_network(tmp_path / 'saved', config)
+    config.categories = 'coco'
+    with pytest.raises(CheckpointError, match="categories = 'coco'.*other classes"):
+        require_same_network(tmp_path / 'saved', config)
+
+
+def test_a_checkpoint_that_says_nothing_asks_for_the_config(run):
+    with pytest.raises(CheckpointError, match='name it with --config'):
+        stored_config(run)
+    require_same_network(run, tiny_config())

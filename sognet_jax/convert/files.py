@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
-import orbax.checkpoint as ocp
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
+from sognet_jax.checkpoints import describe, save_variables
 from sognet_jax.convert.conversion import Source, convert, merge, missing_modules, recognise
 from sognet_jax.convert.sources import ConversionError, read_arrays
 from sognet_jax.convert.transfer import has_classes, transfer_classes
@@ -62,22 +61,11 @@ def convert_file(
         variables, report = _all_variables(config, recognised, origin, target)
     except ConversionError as error:
         raise ConversionError(f'{source}: {error}') from error
-    write_variables(folder, variables)
-    return '\n'.join([f'{source}: {report[0]}', *report[1:], *_notes(config, recognised), f'wrote {folder}'])
-
-
-def write_variables(folder: pathlib.Path, variables: Variables) -> None:
-    """Writes variables as a checkpoint that `restore_variables` reads; all of it or nothing.
-
-    Raises:
-        ConversionError: the folder cannot be made.
-    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        save_variables(folder, variables, describe(config, target))
     except OSError as error:
         raise ConversionError(f'cannot make the folder {folder}: {error}') from error
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder / 'state', jax.tree.map(np.asarray, variables))
+    return '\n'.join([f'{source}: {report[0]}', *report[1:], *_notes(config, recognised), f'wrote {folder}'])
 
 
 def _all_variables(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
-from sognet_jax.categories import CategorySet
-from sognet_jax.inference.scene import Scene
 from sognet_jax.pictures.drawing import (
     PanopticPicture,
     compose,
@@ -19,6 +19,9 @@ from sognet_jax.pictures.drawing import (
 )
 from sognet_jax.pictures.evaluation import PREDICTED
 
+if TYPE_CHECKING:
+    from sognet_jax.predictor.scene import Scene  # which draws itself with this module
+
 PANEL = (600, 720)
 """Largest height and width of a panel in pixels."""
 
@@ -26,17 +29,12 @@ MATRIX_ROW = 14
 """Pixels that a row of the matrix needs for its name to be readable."""
 
 
-def prediction_picture(image: np.ndarray, scene: Scene, categories: CategorySet) -> np.ndarray:
-    """The image and its segments above; who covers whom as a graph and as the matrix O below.
-
-    Args:
-        image: `[h, w, 3]` uint8 RGB.
-        scene: the result for it.
-        categories: names and colours.
-    """
-    names = [categories.all[segment.category].name for segment in scene.instances]
+def prediction_picture(scene: Scene) -> np.ndarray:
+    """The image and its segments above; who covers whom as a graph and as the matrix O below."""
+    image, categories = scene.image, scene.categories
+    names = [segment.name for segment in scene.instances]
     label_length = max([13, *(len(f'{index} {name}') for index, name in enumerate(names))])
-    panoptic = PanopticPicture(scene.ids, {s.id: (s.category, s.instance) for s in scene.segments})
+    panoptic = PanopticPicture(scene.panoptic, {s.id: (s.category, s.instance) for s in scene.segments})
     height = min(PANEL[0], round(PANEL[1] * image.shape[0] / image.shape[1]))
     plain = _reduced(image, height)
     overlay = write_names(panoptic_overlay(plain, panoptic, categories, height=height), panoptic, categories)
@@ -50,21 +48,22 @@ def prediction_picture(image: np.ndarray, scene: Scene, categories: CategorySet)
                 ('segments', overlay),
             ],
             [
-                ('who covers whom: arrows point to what is covered', _graph(image, scene, side)),
+                ('who covers whom: arrows point to what is covered', _graph(scene, side)),
                 ('O: row is covered by column', matrix),
             ],
         ]
     )
 
 
-def _graph(image: np.ndarray, scene: Scene, height: int) -> np.ndarray:
+def _graph(scene: Scene, height: int) -> np.ndarray:
     """The overlap graph with its nodes on what is visible of the instances, on white paper of this height."""
+    image = scene.image
     image_height, image_width = image.shape[:2]
     graph_height = min(height, round(2 * PANEL[1] * image_height / image_width))
     picture = _reduced(image, graph_height)
     scale = np.array([picture.shape[1] / image_width, picture.shape[0] / image_height])
     boxes = np.array([segment.box for segment in scene.instances], np.float64).reshape(-1, 2, 2) * scale
-    points = inner_points(cv2.resize(scene.ids, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST))
+    points = inner_points(cv2.resize(scene.panoptic, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST))
     # What is too small to be seen in the picture has its node in the middle of its box.
     places = [points.get(segment.id, box.mean(axis=0)) for segment, box in zip(scene.instances, boxes, strict=True)]
     nodes = np.array(places, np.float64).reshape(-1, 2)

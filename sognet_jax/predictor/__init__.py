@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.checkpoints import restore_variables
+from sognet_jax.checkpoints import require_same_network, restore_variables
 from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
 
 
@@ -20,5 +20,6 @@ def restore_network(
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
+    require_same_network(checkpoint, config)
     network = build_network(config.model, categories)
     return network, restore_variables(checkpoint, variable_shapes(network))

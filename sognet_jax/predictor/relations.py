@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.checkpoints import restore_variables, trained_parts
+from sognet_jax.checkpoints import require_same_network, restore_variables, trained_parts
 from sognet_jax.contract import FILLER
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.pipeline import evaluation_batches
@@ -48,6 +48,7 @@ def relation_metrics(
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
+    require_same_network(checkpoint, config)
     network = build_network(config.model, categories)
     variables = restore_variables(checkpoint, variable_shapes(network, initialize_relation_head), RELATION_HEAD)
     relate = jax.pmap(

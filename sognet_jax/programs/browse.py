@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 import operator
 import pathlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ml_collections
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags
 
 from sognet_jax.category_files import category_set
 from sognet_jax.contract import Example, map_arrays
@@ -27,18 +25,7 @@ from sognet_jax.data.records.png import encode_image
 from sognet_jax.files import write_whole
 from sognet_jax.pictures.example import example_picture
 from sognet_jax.pictures.statistics import statistics_figure
-
-
-def main(arguments: list[str]) -> None:
-    """Draws and counts as the flags say."""
-    given = flags.FLAGS
-    logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
-    if len(arguments) > 1:
-        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
-    try:
-        browse(given.config, given.output, count=given.count, split=given.split)
-    except (ValueError, OSError) as error:
-        sys.exit(f'{error}')
+from sognet_jax.programs import command_line
 
 
 def browse(
@@ -99,10 +86,14 @@ def plain_examples(config: ml_collections.ConfigDict, source: SizedSource) -> It
         yield make_example(source[index], settings, either_orientation=True)
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Draws and counts as the flags say."""
+    given = flags.FLAGS
+    browse(given.config, given.output, count=given.count, split=given.split)
+
+
 if __name__ == '__main__':
-    config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
-    flags.DEFINE_string('output', None, 'Folder for pictures and statistics.')
+    flags.DEFINE_string('output', None, 'Folder for pictures and statistics.', required=True)
     flags.DEFINE_integer('count', 8, 'Number of examples that are drawn.', lower_bound=0)
     flags.DEFINE_string('split', None, 'A split of the data; what the config trains on if not given.')
-    flags.mark_flags_as_required(['config', 'output'])
-    app.run(main)
+    command_line.run(main)

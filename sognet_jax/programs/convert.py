@@ -7,13 +7,13 @@ The result is a checkpoint of the config's network for `eval.py`, `predict.py`, 
 `--config.train.initialize_from=checkpoints/sognet`, for `train.py`.
 """
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from collections.abc import Sequence
+
+from absl import flags
 
 from sognet_jax.convert.files import ConversionError, convert_file
+from sognet_jax.programs import command_line
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment whose network the checkpoint is for.')
-flags.mark_flag_as_required('config')
 SOURCE = flags.DEFINE_string('source', None, 'A .pth (needs torch), .safetensors or .npz file.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'Folder for the checkpoint, new or empty.', required=True)
 CATEGORIES = flags.DEFINE_string(
@@ -24,16 +24,13 @@ CHANNELS = flags.DEFINE_enum(
 )
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Converts as the flags say."""
-    logging.set_verbosity(logging.ERROR)  # Orbax narrates every step; what fails is raised
-    if len(arguments) > 1:
-        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     try:
-        print(convert_file(CONFIG.value, SOURCE.value, OUTPUT.value, CATEGORIES.value, CHANNELS.value))
+        print(convert_file(flags.FLAGS.config, SOURCE.value, OUTPUT.value, CATEGORIES.value, CHANNELS.value))
     except ConversionError as error:
-        raise SystemExit(f'{error}\nNothing was written.') from error
+        raise ConversionError(f'{error}\nNothing was written.') from error
 
 
 if __name__ == '__main__':
-    app.run(main)
+    command_line.run(main)

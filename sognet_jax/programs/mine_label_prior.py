@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 import pathlib
-import sys
+from collections.abc import Sequence
 
 import ml_collections
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags
 
 from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import prepare_split
 from sognet_jax.evaluation.order_rules import find_rules, known_pairs
 from sognet_jax.files import write_whole
+from sognet_jax.programs import command_line
 
 
 def mine(
@@ -50,25 +50,15 @@ def mine(
     return len(rules), len(table.covered)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Writes the file as the flags say."""
     given = flags.FLAGS
-    logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
-    if len(arguments) > 1:
-        raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
-    try:
-        rules, pairs = mine(
-            given.config, given.output, least_pairs=given.least_pairs, least_share=given.least_share
-        )  # fmt: skip
-    except (ValueError, OSError) as error:
-        sys.exit(f'{error}')
+    rules, pairs = mine(given.config, given.output, least_pairs=given.least_pairs, least_share=given.least_share)
     print(f'{given.output}: {rules} rules, from {pairs} overlapping pairs')
 
 
 if __name__ == '__main__':
-    config_flags.DEFINE_config_file('config', None, 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT.')
-    flags.DEFINE_string('output', None, 'JSON file for the rules.')
+    flags.DEFINE_string('output', None, 'JSON file for the rules.', required=True)
     flags.DEFINE_integer('least_pairs', 10, 'A rule needs so many overlaps of its two categories.')
     flags.DEFINE_float('least_share', 0.9, 'In this share of them the same category lies in front.', 0.5, 1)
-    flags.mark_flags_as_required(['config', 'output'])
-    app.run(main)
+    command_line.run(main)

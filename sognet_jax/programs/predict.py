@@ -9,20 +9,13 @@ from collections.abc import Sequence
 import ml_collections
 from tqdm import tqdm
 
-from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import example_settings
-from sognet_jax.data.examples.transforms import ExampleSettings, oriented, resize_factor
-from sognet_jax.data.records.images import ImageError, find_images, image_record
+from sognet_jax.data.examples.transforms import ExampleSettings
+from sognet_jax.data.records.images import ImageError, find_images, read_image
 from sognet_jax.data.records.png import encode_image
 from sognet_jax.files import write_whole
 from sognet_jax.id_maps import encode_ids
-from sognet_jax.inference.scene import scene_entry
-from sognet_jax.pictures.prediction import prediction_picture
-from sognet_jax.predictor import restore_network
-from sognet_jax.predictor.image import image_describer
-
-SHORTEST_SIDE = 8
-"""Images with a shorter side, in pixels of the network input, cannot be segmented."""
+from sognet_jax.predictor.predictor import Predictor, require_image
 
 
 def predict_images(
@@ -53,19 +46,16 @@ def predict_images(
     output = pathlib.Path(output)
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f'{output}: the results need a folder, this is a file')
-    categories = category_set(config.categories)
     images = find_images(paths)
     _check(images, example_settings(config))
-    describe = image_describer(config, categories, *restore_network(config, categories, checkpoint))
+    model = Predictor(config, checkpoint)
     entries = []
-    for index, path in enumerate(tqdm(images, desc='predict', unit='image')):
-        record = image_record(path, index)
-        scene = describe(record)
-        picture = prediction_picture(record.image(), scene, categories)
+    for path in tqdm(images, desc='predict', unit='image'):
+        scene = model(read_image(path))
         files = {'panoptic': f'panoptic/{path.stem}.png', 'picture': f'pictures/{path.stem}.png'}
-        write_whole(output / files['panoptic'], encode_ids(scene.ids))
-        write_whole(output / files['picture'], encode_image(picture))
-        entries.append({'file': str(path)} | files | scene_entry(scene, categories))
+        write_whole(output / files['panoptic'], encode_ids(scene.panoptic))
+        write_whole(output / files['picture'], encode_image(scene.picture()))
+        entries.append({'file': str(path)} | files | scene.to_dict())
     lines = ',\n'.join(json.dumps(entry) for entry in entries)
     write_whole(output / 'predictions.json', f'{{"images": [\n{lines}\n]}}\n')
     return len(images)
@@ -82,7 +72,9 @@ def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:
         other = stems.setdefault(path.stem, path)
         if other is not path:
             raise ImageError(f'{other} and {path} would have results of one name: {path.stem}.png')
-    for index, path in enumerate(tqdm(images, desc='check', unit='image', delay=2)):
-        size = image_record(path, index).image().shape[:2]
-        if min(size) * resize_factor(size, oriented(settings, size)) < SHORTEST_SIDE:
-            raise ImageError(f'{path}: an image of {size[1]} x {size[0]} pixels is too narrow for the network')
+    for path in tqdm(images, desc='check', unit='image', delay=2):
+        image = read_image(path)
+        try:
+            require_image(image, settings)
+        except ValueError as error:
+            raise ImageError(f'{path}: {error}') from error

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 
 from sognet_jax.category_files import category_set
-from sognet_jax.checkpoints import Checkpoints, latest_step, restore_variables
+from sognet_jax.checkpoints import Checkpoints, describe, latest_step, restore_variables
 from sognet_jax.choices import require_choice
 from sognet_jax.models.sognet import (
     RELATION_HEAD,
@@ -92,6 +92,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, say
     workdir.mkdir(parents=True, exist_ok=True)
     run = build_run(config, resumes=latest_step(workdir) is not None)
     checkpoints = Checkpoints(workdir)
+    description = describe(config, category_set(config.categories))
     state = checkpoints.restore(run.state)
     first_step = int(state.step)
     batches = TrainBatches(config, first_step)
@@ -111,7 +112,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, say
                 if config.objective.weights.relation and watch.look(step, shares):
                     say(watch.warning)
             if step % config.train.checkpoint_every == 0 or last:
-                checkpoints.save(step, state, config.to_dict())
+                checkpoints.save(step, state, description)
     finally:
         checkpoints.close()
         progress.close()

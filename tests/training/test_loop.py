@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from sognet_jax.checkpoints import CheckpointError, Checkpoints
+from sognet_jax.categories import SHAPES
+from sognet_jax.checkpoints import CheckpointError, Checkpoints, describe
 from sognet_jax.training.loop import train
 from sognet_jax.training.progress import NotFiniteError, check_finite
 from tests.support.examples import tiny_config
@@ -60,7 +61,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(confi
     shutil.copytree(workdir, tmp_path / 'copy')
     shutil.rmtree(tmp_path / 'copy' / 'checkpoints' / '4')
     checkpoints = Checkpoints(tmp_path / 'copy')
-    checkpoints.save(4, state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params)), config.to_dict())
+    broken = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
+    checkpoints.save(4, broken, describe(config, SHAPES))
     checkpoints.close()
     longer = config.copy_and_resolve_references()
     longer.train.steps = 8

@@ -108,11 +108,15 @@ def pixel_arrays(record: Record, slots: np.ndarray, settings: ExampleSettings, s
     indices = record.segment_indices() if record.has_panoptic else np.zeros(image.shape[:2], np.uint8)
     if flip:  # before resizing, where the boxes are mirrored: the resized width is rounded
         image, indices = cv2.flip(image, 1), cv2.flip(indices, 1)
+    return {**image_arrays(image, scale, settings), **label_maps(indices, scale, record, slots, settings)}
+
+
+def image_arrays(image: np.ndarray, scale: float, settings: ExampleSettings) -> Example:
+    """An image `[h, w, 3]`, resized and padded, and the size of its valid part."""
     resized = resize_image(image, scale)
     return {
         'image': padded_image(resized, settings.image_size),
         'image_size': np.array(resized.shape[:2], np.int32),
-        **label_maps(indices, scale, record, slots, settings),
     }
 
 

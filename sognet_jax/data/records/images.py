@@ -45,25 +45,18 @@ def find_images(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     return list(images.values())
 
 
-def image_record(path: pathlib.Path, image_id: int) -> Record:
-    """An image file as a record without annotations, after checking that all of it can be decoded.
-
-    Args:
-        path: of the file.
-        image_id: the record's id.
+def read_image(path: pathlib.Path) -> np.ndarray:
+    """The whole of an image file, `[h, w, 3]` uint8 RGB.
 
     Raises:
         ImageError: the file cannot be read, is truncated, or is no image.
     """
     try:
-        content = path.read_bytes()
+        return cv2.cvtColor(decode_image(path.read_bytes()), cv2.COLOR_BGR2RGB)
     except OSError as error:
         raise ImageError(f'{path}: cannot be read: {error.strerror}') from error
-    try:
-        image = decode_image(content)
     except ValueError as error:
         raise ImageError(f'{path}: {error}') from error
-    return bare_record(content, image_id, path.name, image.shape[:2])
 
 
 def bare_record(image_bytes: bytes, image_id: int, file_name: str, size: tuple[int, int]) -> Record:

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 
-import cv2
 import numpy as np
 import pytest
 from absl import flags
@@ -18,7 +17,8 @@ from sognet_jax.data.examples.pipeline import (
     train_dataset,
 )
 from sognet_jax.data.examples.transforms import ExampleSettings
-from sognet_jax.data.records.images import image_record
+from sognet_jax.data.records.images import bare_record
+from sognet_jax.data.records.png import encode_image
 from sognet_jax.data.records.storage import MixedSource, RecordSource
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, prepare
 
@@ -41,12 +41,12 @@ class Images(list):
 
 
 @pytest.fixture(scope='module')
-def images(tmp_path_factory):
+def images():
     """Grey images of `SIZES`."""
-    root = tmp_path_factory.mktemp('images')
-    for index, size in enumerate(SIZES):
-        cv2.imwrite(str(root / f'{index}.png'), np.full((*size, 3), 30 * index, np.uint8))
-    return Images(image_record(root / f'{index}.png', index) for index in range(len(SIZES)))
+    return Images(
+        bare_record(encode_image(np.full((*size, 3), 30 * index, np.uint8)), index, f'{index}.png', size)
+        for index, size in enumerate(SIZES)
+    )
 
 
 def batches(folder, **changes):

@@ -1,13 +1,16 @@
 """Segments, boxes and overlap pairs of one prediction, against what was put into it."""
 
+import json
 import types
 
+import cv2
 import numpy as np
 import pytest
 
+from sognet_jax.categories import SHAPES
 from sognet_jax.inference.prediction import Instances, Prediction
 from sognet_jax.inference.result import Frame, Segmenter
-from sognet_jax.inference.scene import LEAST_STRENGTH, Overlap, describe_scene
+from sognet_jax.predictor.scene import LEAST_STRENGTH, Overlap, describe_scene
 from tests.support.examples import inference_settings
 
 NUM_STUFF = 3
@@ -37,7 +40,8 @@ def prediction():
 def describe(prediction, original_size=(8, 10), **settings):
     settings = inference_settings(stuff_area_limit=4, **settings)
     segmenter = Segmenter(settings, types.SimpleNamespace(num_stuff=NUM_STUFF))
-    return describe_scene(prediction, segmenter, Frame((8, 10), original_size, original_size[0] / 8))
+    frame, image = Frame((8, 10), original_size, original_size[0] / 8), np.zeros((*original_size, 3), np.uint8)
+    return describe_scene(prediction, segmenter, frame, image, SHAPES)
 
 
 def test_segments_say_what_the_map_shows(prediction):
@@ -48,7 +52,9 @@ def test_segments_say_what_the_map_shows(prediction):
     assert (front.category, front.instance) == (NUM_STUFF + 7, 2) and front.score == pytest.approx(0.7)
     assert (stuff.box, behind.box, front.box) == ((0, 0, 10, 8), (1, 1, 7, 6), (4, 3, 9, 8))
     assert (stuff.area, behind.area, front.area) == (80 - 21 - 25, 21, 25)
-    assert scene.instances == [behind, front]
+    assert scene.instances == [behind, front] and front.name == SHAPES.all[NUM_STUFF + 7].name
+    np.testing.assert_array_equal(behind.mask, scene.panoptic == behind.id)
+    assert behind.mask.sum() == behind.area
 
 
 def test_pairs_are_of_visible_instances_and_name_who_covers_whom(prediction):
@@ -60,7 +66,7 @@ def test_pairs_are_of_visible_instances_and_name_who_covers_whom(prediction):
 
 def test_sizes_are_those_of_the_image(prediction):
     scene = describe(prediction, original_size=(16, 30))
-    assert scene.ids.shape == (16, 30)
+    assert scene.panoptic.shape == (16, 30)
     assert scene.segments[1].box == (3, 2, 21, 12) and scene.segments[1].area == 6 * 21
 
 
@@ -72,4 +78,14 @@ def test_instances_that_are_outvoted_are_in_no_pair(prediction):
 
 def test_a_map_without_any_segment(prediction):
     scene = describe(prediction._replace(panoptic=np.full((8, 12), -1, np.int32)))
-    assert scene.segments == [] and scene.overlaps == [] and not scene.ids.any()
+    assert scene.segments == [] and scene.overlaps == [] and not scene.panoptic.any()
+
+
+def test_a_scene_as_text_and_as_a_picture(prediction):
+    scene = describe(prediction, original_size=(64, 80))
+    content = json.loads(scene.to_json())
+    assert content == json.loads(json.dumps(scene.to_dict())) and (content['height'], content['width']) == (64, 80)
+    assert [segment['thing'] for segment in content['segments']] == [False, True, True]
+    assert content['overlaps'] == [{'covering': 6, 'covered': 4, 'strength': 0.75}]
+    shown = cv2.imdecode(np.frombuffer(scene._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(shown[..., ::-1], scene.picture())

@@ -1,0 +1,71 @@
+"""What the programs that read a config have in common: flags, the log, and errors in one line."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from sognet_jax.checkpoints import stored_config
+from sognet_jax.cpu_convolutions import choose_eigen
+
+DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
+
+CONFIG_HELP = 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT. A field is overridden as --config.a.b=value.'
+
+
+def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False) -> None:
+    """Runs a program that has a config. What is wrong with its input ends it with one line and status 1.
+
+    Without `--config`, the config is what the checkpoint says that `--checkpoint` names. `--debug` shows where an error
+    comes from.
+
+    Args:
+        main: gets the arguments that are no flags.
+        takes_arguments: it wants some.
+    """
+
+    def guarded(arguments: Sequence[str]) -> None:
+        if len(arguments) > 1 and not takes_arguments:
+            raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
+        try:
+            main(arguments[1:])
+        except (ValueError, OSError, ArithmeticError) as error:
+            _end(error, DEBUG.value)
+        except KeyboardInterrupt:
+            sys.exit('interrupted')
+
+    choose_eigen()
+    logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
+    try:
+        _define_config()
+    except ValueError as error:
+        _end(error, '--debug' in sys.argv)
+    app.run(guarded)
+
+
+def _define_config() -> None:
+    checkpoint = _given('checkpoint')
+    if _given('config') is None and checkpoint is not None:
+        config_flags.DEFINE_config_dict('config', stored_config(checkpoint), CONFIG_HELP)
+    else:
+        config_flags.DEFINE_config_file('config', None, CONFIG_HELP)
+        flags.mark_flag_as_required('config')
+
+
+def _end(error: Exception, shows_all: bool) -> None:
+    if shows_all:
+        traceback.print_exception(error)
+    sys.exit(f'{error}' or type(error).__name__)
+
+
+def _given(name: str) -> str | None:
+    """The value of a flag before flags are parsed; None where it is not given."""
+    for position, argument in enumerate(sys.argv[1:], start=1):
+        flag, equals, value = argument.lstrip('-').partition('=')
+        if argument.startswith('-') and flag == name:
+            return value if equals else next(iter(sys.argv[position + 1 :]), None)
+    return None

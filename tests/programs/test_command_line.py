@@ -1,0 +1,47 @@
+"""The programs as a user starts them: what they need, and one line where something is wrong."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sognet_jax.categories import SHAPES
+from sognet_jax.checkpoints import describe, save_variables
+from tests.support.examples import tiny_config
+from tests.support.paths import ROOT
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """One that says what it is of, and has no arrays."""
+    folder = tmp_path_factory.mktemp('checkpoint') / 'saved'
+    save_variables(folder, {'params': {}}, describe(tiny_config(), SHAPES))
+    return folder
+
+
+def start(program, *arguments, cwd):
+    command = [sys.executable, str(ROOT / program), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--checkpoint={checkpoint}', 'nothing.png'], 'nothing.png: no such image or folder\n'),
+        (['--checkpoint', '{checkpoint}', '--config.inference.outside=far', 'x.png'], "must be 'zero' or 'absent'"),
+        (['--checkpoint=nowhere', 'x.png'], 'no checkpoint in'),
+        (['--checkpoint={checkpoint}', '--config.model.rpn.features=9', 'x.png'], 'rpn.features = 9 contradicts'),
+    ],
+)
+def test_what_is_wrong_ends_a_program_with_one_line(checkpoint, tmp_path, arguments, message):
+    """From another working directory, without `--config`."""
+    (tmp_path / 'x.png').write_bytes((ROOT / 'docs' / 'relation_seeds.png').read_bytes())
+    arguments = [argument.format(checkpoint=checkpoint) for argument in arguments]
+    result = start('predict.py', '--output=out', *arguments, cwd=tmp_path)
+    assert result.returncode == 1 and message in result.stderr and result.stderr.count('\n') == 1, result.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+def test_debug_shows_where(checkpoint, tmp_path):
+    result = start('predict.py', f'--checkpoint={checkpoint}', '--output=out', '--debug', 'no.png', cwd=tmp_path)
+    assert result.returncode == 1 and 'Traceback' in result.stderr and 'find_images' in result.stderr
