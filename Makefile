@@ -32,7 +32,7 @@ demo:
 	@echo '  4. evaluates it on the 200 scenes and draws pictures into $(RUN)/eval    (1 minute)'
 	@$(MAKE) --no-print-directory $(VENV)/.installed
 	$(VENV)/bin/python train.py --config=configs/shapes.py --workdir=$(RUN)
-	$(VENV)/bin/python eval.py --config=configs/shapes.py --checkpoint=$(RUN)
+	$(VENV)/bin/python eval.py --checkpoint=$(RUN)
 
 tables: $(VENV)/.installed
 	$(VENV)/bin/python -m sognet_jax.programs.tables

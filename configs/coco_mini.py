@@ -1,7 +1,7 @@
 """A small SOGNet that learns a handful of COCO images by heart: does everything fit together on real annotations?
 
     python train.py --config=configs/coco_mini.py --workdir=runs/coco_mini --config.data.source=DIR
-    python eval.py --config=configs/coco_mini.py --checkpoint=runs/coco_mini --config.data.source=DIR
+    python eval.py --checkpoint=runs/coco_mini --config.data.source=DIR
 
 DIR has the official COCO layout with a split `val2017`, on which the network is trained and evaluated.
 

@@ -1,7 +1,7 @@
 """A small SOGNet on the drawn `shapes` scenes: what `make demo` trains on a CPU.
 
     python train.py --config=configs/shapes.py --workdir=runs/shapes
-    python eval.py --config=configs/shapes.py --checkpoint=runs/shapes
+    python eval.py --checkpoint=runs/shapes
 
 4 to 10 minutes on two CPU cores. On 200 unseen scenes, mean and range of three seeds: PQ 63.7 (62.5 to 64.5); order
 accuracy against the true order 89.0 (88.7 to 89.3), where the best rule by category gets 74.0 and by geometry 73.5.

@@ -6,15 +6,17 @@ was.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from sognet_jax.categories import CATEGORY_SETS, CategorySet
 from sognet_jax.category_files import categories_to_json, category_set
@@ -94,7 +96,7 @@ def save_variables(folder: pathlib.Path, variables: Mapping[str, Any], descripti
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             checkpointer.save(folder / name, args=saved)
     # The arrays come last: without them, nobody takes the folder for a checkpoint.
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(folder / 'state', jax.tree.map(np.asarray, dict(variables)))
 
 
@@ -127,7 +129,7 @@ def trained_parts(path: str | pathlib.Path) -> set[str]:
         CheckpointError: there is no checkpoint.
     """
     folder = _step_folder(pathlib.Path(path).resolve())
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         return set(_stored_state(checkpointer, folder)['params'])
 
 
@@ -196,7 +198,7 @@ def restore_variables(
             that differ.
     """
     folder = _step_folder(pathlib.Path(path).resolve())
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         stored = _stored_state(checkpointer, folder)
         params = stored['params'] if part is None else {k: v for k, v in stored['params'].items() if k == part}
         missing = variables['params'].keys() - params.keys()
@@ -206,11 +208,25 @@ def restore_variables(
         if differences:
             listed = '; '.join(differences[:5])
             raise CheckpointError(f'{folder} is of another network ({len(differences)} arrays differ): {listed}')
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored)
+        # On one device here, on however many it was saved.
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored)
         restored = checkpointer.restore(folder / 'state', target)
     if part is not None:
         restored['params'] = {part: restored['params'][part]}
     return {name: restored[name] for name in variables}
+
+
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[ocp.StandardCheckpointer]:
+    """Orbax's own, which does not narrate what it does: what fails is raised."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            yield checkpointer
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _stored_state(checkpointer: ocp.StandardCheckpointer, folder: pathlib.Path) -> dict[str, Any]:

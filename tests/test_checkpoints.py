@@ -1,7 +1,10 @@
 """Checkpoints that are missing, broken or of another network, and where a run is."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -13,6 +16,7 @@ from sognet_jax.checkpoints import (
     CheckpointError,
     describe,
     require_same_network,
+    restore_variables,
     run_folder,
     save_variables,
     stored_config,
@@ -96,3 +100,22 @@ def test_a_checkpoint_that_says_nothing_asks_for_the_config(run):
     with pytest.raises(CheckpointError, match='name it with --config'):
         stored_config(run)
     require_same_network(run, tiny_config())
+
+
+SAVE_ON_TWO_DEVICES = """
+import pathlib, sys
+import jax, numpy as np
+import orbax.checkpoint as ocp
+everywhere = jax.sharding.NamedSharding(jax.make_mesh((2,), ('device',)), jax.sharding.PartitionSpec())
+arrays = jax.device_put({'params': {'head': {'kernel': np.arange(6.0).reshape(2, 3)}}}, everywhere)
+with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(pathlib.Path(sys.argv[1]) / 'state', arrays)
+"""
+
+
+def test_what_two_devices_saved_is_restored_on_one(tmp_path):
+    environment = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+    subprocess.run([sys.executable, '-c', SAVE_ON_TWO_DEVICES, tmp_path / 'saved'], env=environment, check=True)
+    wanted = {'params': {'head': {'kernel': jax.ShapeDtypeStruct((2, 3), np.float64)}}}
+    restored = restore_variables(tmp_path / 'saved', wanted)
+    np.testing.assert_array_equal(restored['params']['head']['kernel'], np.arange(6.0).reshape(2, 3))
