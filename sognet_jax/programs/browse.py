@@ -92,8 +92,13 @@ def main(arguments: Sequence[str]) -> None:
     browse(given.config, given.output, count=given.count, split=given.split)
 
 
-if __name__ == '__main__':
+def start() -> None:
+    """Runs the program."""
     flags.DEFINE_string('output', None, 'Folder for pictures and statistics.', required=True)
     flags.DEFINE_integer('count', 8, 'Number of examples that are drawn.', lower_bound=0)
     flags.DEFINE_string('split', None, 'A split of the data; what the config trains on if not given.')
     command_line.run(main)
+
+
+if __name__ == '__main__':
+    start()

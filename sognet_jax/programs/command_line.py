@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,12 +10,16 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from sognet_jax import configs
 from sognet_jax.checkpoints import stored_config
 from sognet_jax.cpu_convolutions import choose_eigen
 
 DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
 
-CONFIG_HELP = 'An experiment: configs/NAME.py or configs/NAME.py:VARIANT. A field is overridden as --config.a.b=value.'
+CONFIG_HELP = (
+    'An experiment: a file such as configs/shapes.py or configs/shapes.py:VARIANT, or the name of one that comes with '
+    'the package. A field is overridden as --config.a.b=value.'
+)
 
 
 def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False) -> None:
@@ -49,6 +54,7 @@ def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False)
 
 def _define_config() -> None:
     checkpoint = _given('checkpoint')
+    sys.argv = [_with_path(argument) for argument in sys.argv]
     if _given('config') is None and checkpoint is not None:
         config_flags.DEFINE_config_dict('config', stored_config(checkpoint), CONFIG_HELP)
     else:
@@ -60,6 +66,15 @@ def _end(error: Exception, shows_all: bool) -> None:
     if shows_all:
         traceback.print_exception(error)
     sys.exit(f'{error}' or type(error).__name__)
+
+
+def _with_path(argument: str) -> str:
+    """`--config=NAME`, of a config that comes with the package, as the path of its file."""
+    flag, _, value = argument.partition('=')
+    name, colon, variant = value.partition(':')
+    file = pathlib.Path(configs.__file__).with_name(f'{name}.py')
+    is_name = flag.lstrip('-') == 'config' and name.isidentifier() and file.is_file()
+    return f'{flag}={file}{colon}{variant}' if is_name else argument
 
 
 def _given(name: str) -> str | None:

@@ -14,23 +14,28 @@ from absl import flags
 from sognet_jax.convert.files import ConversionError, convert_file
 from sognet_jax.programs import command_line
 
-SOURCE = flags.DEFINE_string('source', None, 'A .pth (needs torch), .safetensors or .npz file.', required=True)
-OUTPUT = flags.DEFINE_string('output', None, 'Folder for the checkpoint, new or empty.', required=True)
-CATEGORIES = flags.DEFINE_string(
-    'source_categories', None, 'The classes of the source where they are not those of the config, for example coco.'
-)
-CHANNELS = flags.DEFINE_enum(
-    'channels', None, ['rgb', 'bgr'], 'Order of the colours that the source was trained with, where it is unusual.'
-)
-
 
 def main(arguments: Sequence[str]) -> None:
     """Converts as the flags say."""
+    given = flags.FLAGS
     try:
-        print(convert_file(flags.FLAGS.config, SOURCE.value, OUTPUT.value, CATEGORIES.value, CHANNELS.value))
+        print(convert_file(given.config, given.source, given.output, given.source_categories, given.channels))
     except ConversionError as error:
         raise ConversionError(f'{error}\nNothing was written.') from error
 
 
-if __name__ == '__main__':
+def start() -> None:
+    """Runs the program."""
+    flags.DEFINE_string('source', None, 'A .pth (needs torch), .safetensors or .npz file.', required=True)
+    flags.DEFINE_string('output', None, 'Folder for the checkpoint, new or empty.', required=True)
+    flags.DEFINE_string(
+        'source_categories', None, 'The classes of the source where they are not those of the config, for example coco.'
+    )
+    flags.DEFINE_enum(
+        'channels', None, ['rgb', 'bgr'], 'Order of the colours that the source was trained with, where it is unusual.'
+    )
     command_line.run(main)
+
+
+if __name__ == '__main__':
+    start()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import ml_collections
+from absl import app, flags
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
+from sognet_jax.checkpoints import run_folder
 from sognet_jax.data.configured import has_annotations, prepare_split
 from sognet_jax.data.records.png import encode_image
 from sognet_jax.data.records.schema import Record
@@ -23,6 +25,7 @@ from sognet_jax.pictures.evaluation import evaluation_picture
 from sognet_jax.predictor import restore_network
 from sognet_jax.predictor.relations import has_relations_alone, relation_metrics
 from sognet_jax.predictor.split import network_results
+from sognet_jax.programs import command_line
 from sognet_jax.report.contents import Extremes, make_report
 from sognet_jax.report.page import write_report
 
@@ -168,3 +171,26 @@ def _saved(results: Results, writer: ResultsWriter) -> Results:
         writer.add(record, result)
         yield index, record, result
     writer.finish()
+
+
+def start() -> None:
+    """Runs `eval.py`."""
+    flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.')
+    flags.DEFINE_string('output', None, 'Folder for the results; default: eval/ of the run.')
+    flags.DEFINE_integer('pictures', 8, 'How many of the first images are drawn.')
+    flags.DEFINE_bool('save_predictions', False, 'Write predictions/, with what the benchmark servers take.')
+    flags.DEFINE_bool('report', False, 'Write report.html: numbers, classes, the worst and the best images.')
+    flags.DEFINE_bool('only_metrics', False, 'Evaluate the predictions/ in --output, without a network.')
+    command_line.run(_main)
+
+
+def _main(_: Sequence[str]) -> None:
+    given = flags.FLAGS
+    if not (given.checkpoint or given.only_metrics and given.output):
+        raise app.UsageError('--checkpoint is missing (with --only_metrics, --config and --output are enough)')
+    folder = pathlib.Path(given.output or run_folder(given.checkpoint) / 'eval')
+    outputs = Outputs(folder, num_pictures=given.pictures, predictions=given.save_predictions, report=given.report)
+    if given.only_metrics:
+        evaluate_saved(given.config, outputs)
+    else:
+        evaluate(given.config, given.checkpoint, outputs)

@@ -57,8 +57,13 @@ def main(arguments: Sequence[str]) -> None:
     print(f'{given.output}: {rules} rules, from {pairs} overlapping pairs')
 
 
-if __name__ == '__main__':
+def start() -> None:
+    """Runs the program."""
     flags.DEFINE_string('output', None, 'JSON file for the rules.', required=True)
     flags.DEFINE_integer('least_pairs', 10, 'A rule needs so many overlaps of its two categories.')
     flags.DEFINE_float('least_share', 0.9, 'In this share of them the same category lies in front.', 0.5, 1)
     command_line.run(main)
+
+
+if __name__ == '__main__':
+    start()

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 import ml_collections
+from absl import app, flags
 from tqdm import tqdm
 
 from sognet_jax.data.configured import example_settings
@@ -16,6 +17,7 @@ from sognet_jax.data.records.png import encode_image
 from sognet_jax.files import write_whole
 from sognet_jax.id_maps import encode_ids
 from sognet_jax.predictor.predictor import Predictor, require_image
+from sognet_jax.programs import command_line
 
 
 def predict_images(
@@ -78,3 +80,18 @@ def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:
             require_image(image, settings)
         except ValueError as error:
             raise ImageError(f'{path}: {error}') from error
+
+
+def start() -> None:
+    """Runs `predict.py`."""
+    flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.', required=True)
+    flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
+    command_line.run(_main, takes_arguments=True)
+
+
+def _main(images: Sequence[str]) -> None:
+    given = flags.FLAGS
+    if not images:
+        raise app.UsageError('no images: name files, or folders of images, behind the flags')
+    count = predict_images(given.config, given.checkpoint, given.output, images)
+    print(f'{given.output}/predictions.json, and pictures and panoptic PNGs of {count} images beside it')
