@@ -72,9 +72,10 @@ def _with_path(argument: str) -> str:
     """`--config=NAME`, of a config that comes with the package, as the path of its file."""
     flag, _, value = argument.partition('=')
     name, colon, variant = value.partition(':')
+    if flag.lstrip('-') != 'config' or not name.isidentifier():
+        return argument
     file = pathlib.Path(configs.__file__).with_name(f'{name}.py')
-    is_name = flag.lstrip('-') == 'config' and name.isidentifier() and file.is_file()
-    return f'{flag}={file}{colon}{variant}' if is_name else argument
+    return f'{flag}={file}{colon}{variant}' if file.is_file() else argument
 
 
 def _given(name: str) -> str | None:

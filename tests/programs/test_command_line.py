@@ -1,5 +1,6 @@
 """The programs as a user starts them: what they need, and one line where something is wrong."""
 
+import os
 import subprocess
 import sys
 
@@ -45,3 +46,12 @@ def test_what_is_wrong_ends_a_program_with_one_line(checkpoint, tmp_path, argume
 def test_debug_shows_where(checkpoint, tmp_path):
     result = start('predict.py', f'--checkpoint={checkpoint}', '--output=out', '--debug', 'no.png', cwd=tmp_path)
     assert result.returncode == 1 and 'Traceback' in result.stderr and 'find_images' in result.stderr
+
+
+def test_a_config_of_the_package_is_known_by_its_name(tmp_path):
+    arguments = ['--config=coco_r50:published', '--config.model.rpn.features=9', '--source=no.npz', '--output=out']
+    command = [sys.executable, '-m', 'sognet_jax.programs.convert', *arguments]
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': ROOT}
+    )
+    assert result.returncode == 1 and result.stderr.startswith('no file no.npz'), result.stderr
