@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,22 @@ TRITON = 'triton'
 
 INTERPRETED = 'triton_interpreted'
 """The same kernel in Pallas's interpreter: very slow, on any device, for tests."""
+
+
+_REFERENCE_ONLY: contextvars.ContextVar[bool] = contextvars.ContextVar('reference_only', default=False)
+
+
+@contextlib.contextmanager
+def reference_only() -> Iterator[None]:
+    """What is traced inside runs the reference wherever nobody asks for another implementation.
+
+    For programs that shall run on another device than the one they are traced on.
+    """
+    token = _REFERENCE_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _REFERENCE_ONLY.reset(token)
 
 
 def choose_implementation(
@@ -33,6 +51,8 @@ def choose_implementation(
     Raises:
         ValueError: there is no such implementation, or the requested one cannot run here.
     """
+    if requested is None and _REFERENCE_ONLY.get():
+        requested = XLA
     if requested not in (None, *available):
         raise ValueError(f'{operator} has the implementations {tuple(available)}, not {requested!r}')
     on_gpu = jax.default_backend() == 'gpu'
