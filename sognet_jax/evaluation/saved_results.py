@@ -26,6 +26,7 @@ from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.tally import ImageResult, related_instances
 from sognet_jax.files import write_whole
 from sognet_jax.id_maps import decode_ids, encode_ids
+from sognet_jax.scene import Scene, Segment
 
 PANOPTIC, MASKS, BOXES, OVERLAPS = 'panoptic.json', 'masks.json', 'boxes.json', 'overlaps.json'
 
@@ -62,14 +63,14 @@ class ResultsWriter:
         """Takes the result for one image."""
         image_id = public_image_id(record)
         file_name = self._png_name(record, image_id)
-        write_whole(self._folder / 'panoptic' / file_name, encode_ids(result.ids))
+        write_whole(self._folder / 'panoptic' / file_name, encode_ids(result.scene.panoptic))
         ids = [category.id for category in self._categories.all]
-        segments = [{'id': segment, 'category_id': ids[category]} for segment, category in result.segments]
+        segments = [{'id': segment, 'category_id': ids[category]} for segment, category in result.scene.labels]
         self._panoptic.append({'image_id': image_id, 'file_name': file_name, 'segments_info': segments})
         self._add_detections(image_id, result.detections)
-        entry = {'image_id': image_id, 'instances': result.instance_ids.tolist()}
-        if result.relations is not None and result.true_relations is not None:
-            entry |= {'O': _sparse(result.relations), 'annotated_O': _sparse(result.true_relations)}
+        entry: Entry = {'image_id': image_id, 'instances': result.scene.instance_ids}
+        if result.true_relations is not None:
+            entry |= {'O': _sparse(result.scene.relations), 'annotated_O': _sparse(result.true_relations)}
             entry['num_annotated'] = len(result.true_relations)
         self._overlaps.append(entry)
 
@@ -140,8 +141,9 @@ def read_results(
 
 
 def _require_fit(result: ImageResult, record: Record, max_instances: int, place: str) -> None:
-    if result.ids.shape != record.size:
-        raise ResultsError(f'{place}: the panoptic PNG has the size {result.ids.shape}, the image {record.size}')
+    size = result.scene.panoptic.shape
+    if size != record.size:
+        raise ResultsError(f'{place}: the panoptic PNG has the size {size}, the image {record.size}')
     num_related = len(related_instances(record, max_instances))
     if result.true_relations is not None and len(result.true_relations) != num_related:
         raise ResultsError(
@@ -159,16 +161,17 @@ def _result(
     except (OSError, ValueError) as error:
         raise ResultsError(f'{path}: {error}') from error
     train_ids = {category.id: train_id for train_id, category in enumerate(categories.all)}
-    instance_ids = np.array(overlaps['instances'], np.int64)
-    relations = true_relations = None
+    row_of = {segment: row for row, segment in enumerate(overlaps['instances'])}
+    found = [
+        Segment(entry['id'], train_ids[entry['category_id']], row_of.get(entry['id'], -1))
+        for entry in panoptic['segments_info']
+    ]
+    relations, true_relations = np.zeros((len(row_of), len(row_of))), None
     if 'O' in overlaps:
-        relations = _dense(overlaps['O'], len(instance_ids))
+        relations = _dense(overlaps['O'], len(row_of))
         true_relations = _dense(overlaps['annotated_O'], overlaps['num_annotated'])
     return ImageResult(
-        ids=ids,
-        segments=[(entry['id'], train_ids[entry['category_id']]) for entry in panoptic['segments_info']],
-        instance_ids=instance_ids,
-        relations=relations,
+        scene=Scene(categories, ids, found, relations),
         true_relations=true_relations,
         detections=_read_detections(detections, {category.id: i for i, category in enumerate(categories.things)}),
         confusion=None,

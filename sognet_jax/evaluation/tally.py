@@ -16,6 +16,7 @@ from sognet_jax.evaluation.order_accuracy import OrderAccuracy, OrderTally
 from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments
 from sognet_jax.evaluation.semantic_iou import class_iou, mean_iou
 from sognet_jax.evaluation.summary import Metrics, panoptic_metrics
+from sognet_jax.scene import Scene
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,22 +84,16 @@ def related_instances(record: Record, max_instances: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class ImageResult:
-    """What a network says of one image.
+    """What evaluation takes of one image.
 
     Attributes:
-        ids: `[h, w]` segment ids at the original size, 0 is void.
-        segments: (id, semantic train id) of each segment.
-        instance_ids: `[k]` ids of the segments that are instances.
-        relations: `[k, k]` their O; None for a method without relations.
+        scene: what the network says of it.
         true_relations: `[n, n]` O of the annotated instances (`ImageTruth.related`); None for a method without.
         detections: what AP counts.
         confusion: `[C, C]` pixels by true and predicted class of the semantic head; None where it is not known.
     """
 
-    ids: np.ndarray
-    segments: Sequence[tuple[int, int]]
-    instance_ids: np.ndarray
-    relations: np.ndarray | None
+    scene: Scene
     true_relations: np.ndarray | None
     detections: Detections
     confusion: np.ndarray | None
@@ -130,7 +125,7 @@ class Tally:
         """
         matching = None
         if truth.ids is not None:
-            matching = match_segments(truth.ids, truth.segments, result.ids, result.segments)
+            matching = match_segments(truth.ids, truth.segments, result.scene.panoptic, result.scene.labels)
             self.panoptic += matching.counts(self._categories.num_classes)
         if result.confusion is not None:
             self._confusion = result.confusion + (0 if self._confusion is None else self._confusion)
@@ -139,8 +134,8 @@ class Tally:
             self._num_annotated += 1
         if result.true_relations is not None:
             self._order.add(result.true_relations, truth.order, truth.true_order, truth.decided)
-        if result.relations is not None and matching is not None:
-            self._found_order.add(found_relations(truth, result, matching), truth.order)
+        if result.true_relations is not None and matching is not None:
+            self._found_order.add(found_relations(truth, result.scene, matching), truth.order)
         return matching
 
     def metrics(self) -> Metrics:
@@ -171,18 +166,18 @@ class Tally:
         return metrics
 
 
-def found_relations(truth: ImageTruth, result: ImageResult, matching: Matching) -> np.ndarray:
+def found_relations(truth: ImageTruth, scene: Scene, matching: Matching) -> np.ndarray:
     """O of the predicted instances, carried over to the annotated ones whose panoptic segments they match.
 
     Returns:
         `[n, n]`; NaN where one of the two was not found.
     """
     predicted_of = {
-        truth.segments[true][0]: result.segments[predicted][0]
+        truth.segments[true][0]: scene.found[predicted].id
         for true, predicted in zip(matching.true.tolist(), matching.predicted.tolist(), strict=True)
     }
-    row_of = {segment: row for row, segment in enumerate(np.asarray(result.instance_ids).tolist())}
-    rows = np.array([row_of.get(predicted_of.get(int(own)), -1) for own in truth.own_segments], int)
+    row_of = {segment: row for row, segment in enumerate(scene.instance_ids)}
+    rows = np.array([row_of.get(predicted_of.get(int(own), -1), -1) for own in truth.own_segments], int)
     # The last row and column stand for what was not found.
-    relations = np.pad(np.asarray(result.relations, np.float64), (0, 1), constant_values=math.nan)
+    relations = np.pad(np.asarray(scene.relations, np.float64), (0, 1), constant_values=math.nan)
     return relations[np.ix_(rows, rows)]

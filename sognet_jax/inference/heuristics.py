@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sognet_jax.inference.segments import Segment
+from sognet_jax.scene import Segment
 
 VOID = 0
 """Id of the pixels that belong to no segment."""

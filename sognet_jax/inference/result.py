@@ -12,7 +12,8 @@ from sognet_jax.inference.heuristics import heuristic_segments
 from sognet_jax.inference.label_prior import read_label_prior
 from sognet_jax.inference.pasting import original_boxes, paste_probabilities
 from sognet_jax.inference.prediction import Inference, Instances, Prediction
-from sognet_jax.inference.segments import Segment, panoptic_segments, restore_labels
+from sognet_jax.inference.segments import panoptic_segments, restore_labels
+from sognet_jax.scene import Scene, Segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,24 +50,32 @@ class Segmenter:
 
     def __init__(self, settings: Inference, categories: CategorySet) -> None:
         self._settings = settings
-        self._num_stuff = categories.num_stuff
+        self._categories = categories
         needs_prior = settings.method == 'label_prior'
         self._lies_on = read_label_prior(settings.label_prior, categories) if needs_prior else None
 
-    def __call__(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
-        """The id map `[h, w]` int32 with 0 = void, and its segments; see `panoptic_segments`.
+    def __call__(self, prediction: Prediction[np.ndarray], frame: Frame) -> Scene:
+        """Segments and relations of one image.
 
         Args:
             prediction: of this image, without the batch axis.
             frame: where the image lies.
         """
+        ids, segments = self._segments(prediction, frame)
+        scores = prediction.instances.scores
+        found = [one if one.instance < 0 else one._replace(score=float(scores[one.instance])) for one in segments]
+        slots = [segment.instance for segment in found if segment.instance >= 0]
+        return Scene(self._categories, ids, found, prediction.relations[np.ix_(slots, slots)])
+
+    def _segments(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
+        """The id map `[h, w]` int32 with 0 = void, and its segments; see `panoptic_segments`."""
         settings = self._settings
         if prediction.panoptic is None:
             return self._merge(prediction, frame)
         return panoptic_segments(
             prediction.panoptic,
             prediction.instances.classes,
-            num_stuff=self._num_stuff,
+            num_stuff=self._categories.num_stuff,
             image_size=frame.image_size,
             original_size=frame.original_size,
             stuff_area_limit=settings.stuff_area_limit,
@@ -83,7 +92,7 @@ class Segmenter:
             classes,
             instances.scores[:count],
             restore_labels(prediction.semantic, frame.image_size, frame.original_size),
-            num_stuff=self._num_stuff,
+            num_stuff=self._categories.num_stuff,
             lies_on=None if self._lies_on is None else self._lies_on[np.ix_(classes, classes)],
             score_threshold=settings.score_threshold,
             fraction_threshold=settings.free_fraction,

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 
-
-class Segment(NamedTuple):
-    """One panoptic segment: its id in the map, its semantic train id, and its instance slot (-1 for stuff)."""
-
-    id: int
-    category: int
-    instance: int
+from sognet_jax.scene import Segment
 
 
 def panoptic_segments(

@@ -15,6 +15,7 @@ from sognet_jax.pictures.drawing import (
     panoptic_overlay,
     resized,
 )
+from sognet_jax.scene import Scene
 
 PANEL = 360
 """Height of each panel in pixels."""
@@ -37,7 +38,7 @@ def evaluation_picture(record: Record, truth: ImageTruth, result: ImageResult, c
         [
             ('image', resized(image, PANEL)),
             ('ground truth', panoptic_overlay(image, annotated_segments(record), categories, height=PANEL)),
-            ('prediction', panoptic_overlay(image, predicted_segments(result), categories, height=PANEL)),
+            ('prediction', panoptic_overlay(image, predicted_segments(result.scene), categories, height=PANEL)),
         ]
     ]
     if result.true_relations is not None:
@@ -54,10 +55,10 @@ def annotated_segments(record: Record) -> PanopticPicture:
     return PanopticPicture(record.panoptic_ids(), {i: (c, instance_of.get(i, -1)) for i, c in known})
 
 
-def predicted_segments(result: ImageResult) -> PanopticPicture:
+def predicted_segments(scene: Scene) -> PanopticPicture:
     """The predicted segments of an image, for a picture."""
-    number_of = {segment: number for number, segment in enumerate(result.instance_ids.tolist())}
-    return PanopticPicture(result.ids, {i: (category, number_of.get(i, -1)) for i, category in result.segments})
+    number_of = {segment: number for number, segment in enumerate(scene.instance_ids)}
+    return PanopticPicture(scene.panoptic, {i: (category, number_of.get(i, -1)) for i, category in scene.labels})
 
 
 def _relation_panels(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
 
@@ -18,9 +16,7 @@ from sognet_jax.pictures.drawing import (
     write_names,
 )
 from sognet_jax.pictures.evaluation import PREDICTED
-
-if TYPE_CHECKING:
-    from sognet_jax.predictor.scene import Scene  # which draws itself with this module
+from sognet_jax.scene import Scene
 
 PANEL = (600, 720)
 """Largest height and width of a panel in pixels."""
@@ -31,7 +27,7 @@ MATRIX_ROW = 14
 
 def prediction_picture(scene: Scene) -> np.ndarray:
     """The image and its segments above; who covers whom as a graph and as the matrix O below."""
-    image, categories = scene.image, scene.categories
+    image, categories = _image(scene), scene.categories
     names = [segment.name for segment in scene.instances]
     label_length = max([13, *(len(f'{index} {name}') for index, name in enumerate(names))])
     panoptic = PanopticPicture(scene.panoptic, {s.id: (s.category, s.instance) for s in scene.segments})
@@ -57,7 +53,7 @@ def prediction_picture(scene: Scene) -> np.ndarray:
 
 def _graph(scene: Scene, height: int) -> np.ndarray:
     """The overlap graph with its nodes on what is visible of the instances, on white paper of this height."""
-    image = scene.image
+    image = _image(scene)
     image_height, image_width = image.shape[:2]
     graph_height = min(height, round(2 * PANEL[1] * image_height / image_width))
     picture = _reduced(image, graph_height)
@@ -69,6 +65,12 @@ def _graph(scene: Scene, height: int) -> np.ndarray:
     nodes = np.array(places, np.float64).reshape(-1, 2)
     graph = overlap_graph(picture, boxes.reshape(-1, 4), scene.relations, height=graph_height, nodes=nodes)
     return np.pad(graph, ((0, height - graph_height), (0, 0), (0, 0)), constant_values=255)
+
+
+def _image(scene: Scene) -> np.ndarray:
+    if scene.image is None:
+        raise ValueError('there is no picture of a scene whose image was not kept')
+    return scene.image
 
 
 def _reduced(image: np.ndarray, height: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import Any, overload
@@ -20,8 +21,9 @@ from sognet_jax.data.examples.transforms import ExampleSettings, image_arrays, o
 from sognet_jax.inference.prediction import Inference, Prediction, predict
 from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.models.sognet import SOGNet
+from sognet_jax.pictures.prediction import prediction_picture
 from sognet_jax.predictor import restore_network
-from sognet_jax.predictor.scene import Scene, describe_scene
+from sognet_jax.scene import Scene
 
 SHORTEST_SIDE = 8
 """Images with a shorter side, in pixels of the network input, cannot be segmented."""
@@ -72,7 +74,8 @@ class Predictor:
         example = self.prepare(image)
         prediction = jax.device_get(self._run(self._variables, example['image'][None], example['image_size'][None]))
         of_image = jax.tree.map(lambda value: value[0], prediction)
-        return describe_scene(of_image, self._segmenter, Frame.of(example), image, self.categories)
+        scene = self._segmenter(of_image, Frame.of(example))
+        return dataclasses.replace(scene, image=image, painter=prediction_picture)
 
     def prepare(self, image: np.ndarray) -> Example:
         """What the network gets of an image: `image`, `image_size`, `scale` and `original_size` of the data contract.

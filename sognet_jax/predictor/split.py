@@ -111,18 +111,12 @@ def image_result(
     if prediction.detections is None:
         raise ValueError('average precision needs a prediction that is made `with_detections`')
     frame = Frame.of(example)
-    ids, segments = segmenter(prediction, frame)
-    things = [segment for segment in segments if segment.instance >= 0]
-    slots = [segment.instance for segment in things]
     real = np.flatnonzero(example['valid'] & ~example['crowd'])
     confusion = None
     if example['has_panoptic']:
         confusion = confusion_matrix(example['semantic'], prediction.semantic, categories.num_classes)
     return ImageResult(
-        ids=ids,
-        segments=[(segment.id, segment.category) for segment in segments],
-        instance_ids=np.array([segment.id for segment in things], np.int64),
-        relations=None if relations is None else prediction.relations[np.ix_(slots, slots)],
+        scene=segmenter(prediction, frame),
         true_relations=None if relations is None else relations[np.ix_(real, real)],
         detections=image_detections(prediction.detections, frame, inclusive_boxes),
         confusion=confusion,

@@ -118,7 +118,7 @@ def make_report(
 def image_card(record: Record, judged: Judged, categories: CategorySet) -> ImageCard:
     """The numbers and pictures of one image."""
     truth, result, matching = judged.truth, judged.result, judged.matching
-    image, annotated, predicted = record.image(), annotated_segments(record), predicted_segments(result)
+    image, annotated, predicted = record.image(), annotated_segments(record), predicted_segments(result.scene)
     wrong_orders, known_orders, graph = None, 0, None
     if result.true_relations is not None:
         order, known = truth.best_order
@@ -144,9 +144,9 @@ def image_card(record: Record, judged: Judged, categories: CategorySet) -> Image
             panoptic_overlay(image, predicted, categories, height=PANEL_HEIGHT), predicted, categories
         ),
         errors=error_picture(
-            image, annotated.ids, result.ids, segment_errors(judged, annotated.ids), height=PANEL_HEIGHT,
+            image, annotated.ids, result.scene.panoptic, segment_errors(judged, annotated.ids), height=PANEL_HEIGHT,
             truth_names={segment: categories.all[category].name for segment, category, _ in truth.segments},
-            predicted_names={segment: categories.all[category].name for segment, category in result.segments},
+            predicted_names={segment: categories.all[category].name for segment, category in result.scene.labels},
         ),
         overlap_graph=graph,
     )  # fmt: skip
@@ -156,14 +156,14 @@ def segment_errors(judged: Judged, truth_ids: np.ndarray) -> SegmentErrors:
     """The segments of an image, `[h, w]` annotated ids, by what became of them."""
     truth, result, matching = judged.truth, judged.result, judged.matching
     true_ids = np.array([segment[0] for segment in truth.segments], np.int64)
-    ids = np.array([segment[0] for segment in result.segments], np.int64)
+    ids = np.array([segment for segment, _ in result.scene.labels], np.int64)
     is_crowd = np.array([segment[2] for segment in truth.segments], bool)
     # What lies on what, whatever it is called.
     nameless = match_segments(
         truth_ids,
         [(segment, 0, crowd) for segment, _, crowd in truth.segments],
-        result.ids,
-        [(segment, 0) for segment, _ in result.segments],
+        result.scene.panoptic,
+        [(segment, 0) for segment, _ in result.scene.labels],
     )
     other_name = matching.true_category[nameless.true] != matching.predicted_category[nameless.predicted]
     return SegmentErrors(

@@ -13,6 +13,7 @@ from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.saved_results import ResultsError, ResultsWriter, public_image_id, read_results
 from sognet_jax.evaluation.tally import ImageResult, Tally, image_truth
+from sognet_jax.scene import Scene, Segment
 
 MAX_INSTANCES = 10
 
@@ -40,7 +41,8 @@ def perturbed(record, rng):
     detections = Detections(
         found.category[kept], rng.uniform(size=len(kept)), found.box[kept] + 0.25, [found.rles[row] for row in kept]
     )
-    return ImageResult(ids, segments, np.array(things, np.int64), relations, true_relations, detections, None)
+    found = [Segment(i, category, things.index(i) if i in things else -1) for i, category in segments]
+    return ImageResult(Scene(SHAPES, ids, found, relations), true_relations, detections, None)
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_files_are_what_the_servers_take(records, saved):
     for entry, result in zip(panoptic['annotations'], results, strict=True):
         assert entry.keys() == {'image_id', 'file_name', 'segments_info'}
         assert (folder / 'panoptic' / entry['file_name']).is_file()
-        expected = [{'id': i, 'category_id': SHAPES.all[category].id} for i, category in result.segments]
+        expected = [{'id': i, 'category_id': SHAPES.all[category].id} for i, category in result.scene.labels]
         assert entry['segments_info'] == expected
     truth = COCO()
     truth.dataset = {'images': [{'id': record.image_id} for record in records], 'annotations': [],
@@ -102,7 +104,8 @@ def test_cityscapes_calls_its_images_by_name(records, tmp_path):
     assert public_image_id(record) == 'aachen_000000_000019'
     ids = np.full(record.size, 26001)
     nothing = Detections(np.zeros(0, int), np.zeros(0), np.zeros((0, 4)), [])
-    result = ImageResult(ids, [(26001, CITYSCAPES.num_stuff)], np.array([26001]), None, None, nothing, None)
+    scene = Scene(CITYSCAPES, ids, [Segment(26001, CITYSCAPES.num_stuff, 0)], np.zeros((1, 1)))
+    result = ImageResult(scene, None, nothing, None)
     writer = ResultsWriter(tmp_path, CITYSCAPES)
     writer.add(record, result)
     writer.finish()
@@ -110,7 +113,7 @@ def test_cityscapes_calls_its_images_by_name(records, tmp_path):
     assert entry['image_id'] == 'aachen_000000_000019' and entry['file_name'] == 'aachen_000000_000019.png'
     assert entry['segments_info'] == [{'id': 26001, 'category_id': CITYSCAPES.things[0].id}]
     ((_, _, again),) = read_results(tmp_path, CITYSCAPES, [record], MAX_INSTANCES)
-    assert again.relations is None and again.segments == [(26001, CITYSCAPES.num_stuff)]
+    assert again.true_relations is None and again.scene.labels == [(26001, CITYSCAPES.num_stuff)]
 
 
 BROKEN = {
@@ -166,4 +169,4 @@ def test_images_of_one_name_do_not_overwrite_each_other(records, tmp_path):
     writer.finish()
     again = [result for _, _, result in read_results(tmp_path, SHAPES, twins, MAX_INSTANCES)]
     for mine, theirs in zip(again, results, strict=True):
-        np.testing.assert_array_equal(mine.ids, theirs.ids)
+        np.testing.assert_array_equal(mine.scene.panoptic, theirs.scene.panoptic)

@@ -10,6 +10,7 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.panoptic_quality import match_segments
 from sognet_jax.evaluation.tally import ImageResult, ImageTruth, Tally, found_relations
+from sognet_jax.scene import Scene, Segment
 
 STUFF = SHAPES.num_stuff
 
@@ -47,11 +48,14 @@ def scene():
 def result(truth, masks, **changes):
     """Everything right, under other ids and in another order."""
     ids = np.select([truth.ids == 9, truth.ids == 10], [1, 30], 20)
-    fields = {
-        'ids': ids,
-        'segments': [(1, 0), (20, STUFF + 1), (30, STUFF)],
-        'instance_ids': np.array([20, 30]),
+    scene = {
+        'panoptic': ids,
+        'found': [Segment(1, 0, -1), Segment(20, STUFF + 1, 0), Segment(30, STUFF, 1)],
         'relations': np.array([[0, 0], [0.8, 0]]),
+    }
+    scene |= {name: changes.pop(name) for name in scene.keys() & changes.keys()}
+    fields = {
+        'scene': Scene(SHAPES, **scene),
         'true_relations': np.array([[0, 0.9], [0, 0]]),
         'detections': Detections(np.array([0, 1]), np.array([0.9, 0.8]), truth.instances.box, truth.instances.rles),
         'confusion': np.eye(SHAPES.num_classes, dtype=np.int64),
@@ -82,7 +86,7 @@ def test_what_is_wrong_is_counted():
     tally.add(
         second,
         result(
-            truth, masks, ids=ids, segments=[(9, 0), (10, STUFF)], instance_ids=np.array([10]),
+            truth, masks, panoptic=ids, found=[Segment(9, 0, -1), Segment(10, STUFF, 0)],
             relations=np.zeros((1, 1)), true_relations=np.array([[0, 0], [0.7, 0]]),
         ),
     )  # fmt: skip
@@ -94,8 +98,9 @@ def test_what_is_wrong_is_counted():
 
 def test_what_was_not_found_has_no_order():
     truth, masks = scene()
-    found = result(truth, masks, segments=[(1, 0), (20, STUFF + 1), (30, STUFF + 5)])
-    matching = match_segments(truth.ids, truth.segments, found.ids, found.segments)
+    wrong_class = [Segment(1, 0, -1), Segment(20, STUFF + 1, 0), Segment(30, STUFF + 5, 1)]
+    found = result(truth, masks, found=wrong_class).scene
+    matching = match_segments(truth.ids, truth.segments, found.panoptic, found.labels)
     relations = found_relations(truth, found, matching)
     assert np.isnan(relations[0]).all() and np.isnan(relations[:, 0]).all() and relations[1, 1] == 0
 
@@ -104,7 +109,7 @@ def test_what_is_not_annotated_or_not_predicted_is_left_out():
     truth, masks = scene()
     bare = ImageTruth(**{**vars(truth), 'ids': None, 'segments': [], 'instances': None})
     tally = Tally(SHAPES)
-    found = result(truth, masks, relations=None, true_relations=None, confusion=None)
+    found = result(truth, masks, true_relations=None, confusion=None)
     assert tally.add(bare, found) is None
     metrics = tally.metrics()
     assert math.isnan(metrics['PQ']) and not {'mIoU', 'OA', 'mask_AP', 'order_accuracy'} & metrics.keys()

@@ -5,7 +5,7 @@ import pytest
 
 from sognet_jax.categories import COCO
 from sognet_jax.inference.heuristics import heuristic_segments
-from sognet_jax.inference.segments import Segment
+from sognet_jax.scene import Segment
 from tests.support import golden_files
 
 

@@ -30,9 +30,9 @@ def owner(tmp_path, on, under):
     settings = inference_settings(
         method='label_prior', label_prior=str(path), score_threshold=0.5, stuff_area_limit=1, free_fraction=0.3
     )
-    ids, segments = Segmenter(settings, SHAPES)(prediction(), FRAME)
-    assert sorted(segment.instance for segment in segments) == [-1, 0, 1]
-    return {segment.id: SHAPES.all[segment.category].name for segment in segments}[ids[16, 16]]
+    scene = Segmenter(settings, SHAPES)(prediction(), FRAME)
+    assert sorted(segment.instance for segment in scene.segments) == [-1, 0, 1]
+    return {segment.id: segment.name for segment in scene.segments}[scene.panoptic[16, 16]]
 
 
 def test_a_rule_decides_in_its_direction_alone(tmp_path):

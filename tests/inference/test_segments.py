@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from sognet_jax.inference.segments import Segment, panoptic_segments
+from sognet_jax.inference.segments import panoptic_segments
+from sognet_jax.scene import Segment
 from tests.support import golden_files
 
 

@@ -11,9 +11,10 @@ from sognet_jax.checkpoints import CheckpointError
 from sognet_jax.data.records.images import ImageError
 from sognet_jax.data.sources.shapes.scene import SceneSettings, draw_scene
 from sognet_jax.id_maps import decode_ids
+from sognet_jax.pictures.prediction import prediction_picture
 from sognet_jax.predictor import predictor
-from sognet_jax.predictor.scene import Scene, SceneSegment
 from sognet_jax.programs.predict import predict_images
+from sognet_jax.scene import Scene, Segment
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
 
@@ -142,13 +143,12 @@ def test_a_wrong_checkpoint_or_output_is_named_before_anything_is_written(config
 def test_pictures_of_every_shape_with_any_number_of_instances(size, number):
     rng = np.random.default_rng(0)
     ids = np.ones(size, np.int32)
-    segments = [SceneSegment(1, 0, 'cloth', -1, None, ids.size, (0, 0, *size[::-1]), ids)]
+    segments = [Segment(1, 0, -1)]
     for slot in range(number):
         y, x = rng.integers(0, size)
         ids[y : y + 20, x : x + 20] = 5 + slot
-        category, box = SHAPES.num_stuff + slot % 3, (x, y, x + 20, y + 20)
-        segments.append(SceneSegment(5 + slot, category, SHAPES.all[category].name, slot, 0.5, 400, box, ids))
+        segments.append(Segment(5 + slot, SHAPES.num_stuff + slot % 3, slot, 0.5))
     relations = np.triu(rng.uniform(size=(number, number)), 1)
     image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
-    picture = Scene(image, SHAPES, ids, segments, relations).picture()
+    picture = prediction_picture(Scene(SHAPES, ids, segments, relations, image))
     assert picture.dtype == np.uint8 and max(picture.shape) < 3000

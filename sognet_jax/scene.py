@@ -5,24 +5,30 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.records.png import encode_image
-from sognet_jax.inference.prediction import Prediction
-from sognet_jax.inference.result import Frame, Segmenter
-from sognet_jax.inference.segments import Segment
-from sognet_jax.pictures.prediction import prediction_picture
 
 LEAST_STRENGTH = 0.01
 """Pairs with a smaller O are not listed: the network sees no overlap there."""
 
 
+class Segment(NamedTuple):
+    """A segment of a panoptic map: its id, its semantic train id, its instance slot (-1 for stuff) and its score."""
+
+    id: int
+    category: int
+    instance: int
+    score: float | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class SceneSegment:
-    """One segment of the panoptic map.
+    """One segment of a scene, measured.
 
     Attributes:
         id: in the map.
@@ -68,37 +74,60 @@ class Scene:
     """The result for one image; a notebook shows its picture.
 
     Attributes:
-        image: `[h, w, 3]` uint8 RGB.
         categories: names and colours of the classes.
         panoptic: `[h, w]` int32 id map, 0 is void.
-        segments: in the order of their ids: stuff first, then instances from the highest score down.
+        found: its segments in the order of their ids: stuff first, then instances from the highest score down.
         relations: `[n, n]` O of the n segments that are instances, in their order; > 0 at (i, j) where i is covered by
-            j.
+            j; 0 for a method without relations.
+        image: `[h, w, 3]` uint8 RGB, where it was kept.
+        painter: what draws it.
     """
 
-    image: np.ndarray = dataclasses.field(repr=False)
     categories: CategorySet = dataclasses.field(repr=False)
     panoptic: np.ndarray = dataclasses.field(repr=False)
-    segments: list[SceneSegment]
+    found: list[Segment]
     relations: np.ndarray = dataclasses.field(repr=False)
+    image: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    painter: Callable[[Scene], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+
+    @functools.cached_property
+    def segments(self) -> list[SceneSegment]:
+        """The segments with class name, score, area, box and mask."""
+        return _measure(self.panoptic, self.found, self.categories)
 
     @property
     def instances(self) -> list[SceneSegment]:
         """The segments that are instances: the rows and columns of `relations`."""
         return [segment for segment in self.segments if segment.is_thing]
 
+    @property
+    def instance_ids(self) -> list[int]:
+        """Their ids in the map."""
+        return [segment.id for segment in self.found if segment.instance >= 0]
+
+    @property
+    def labels(self) -> list[tuple[int, int]]:
+        """The segments as (id, semantic train id)."""
+        return [(segment.id, segment.category) for segment in self.found]
+
     @functools.cached_property
     def overlaps(self) -> list[Overlap]:
         """The pairs of `relations` that are worth listing, the strongest first."""
         covered, covering = np.nonzero(self.relations >= LEAST_STRENGTH)
         strengths = self.relations[covered, covering]
-        ids = [segment.id for segment in self.instances]
+        ids = self.instance_ids
         order = np.argsort(-strengths, kind='stable')
         return [Overlap(ids[covering[pair]], ids[covered[pair]], float(strengths[pair])) for pair in order]
 
     def picture(self) -> np.ndarray:
-        """`[h, w, 3]` uint8 RGB: the image, its segments, who covers whom as a graph and as the matrix O."""
-        return prediction_picture(self)
+        """`[h, w, 3]` uint8 RGB: the image, its segments, who covers whom as a graph and as the matrix O.
+
+        Raises:
+            ValueError: the image was not kept.
+        """
+        if self.painter is None:
+            raise ValueError('there is no picture of a scene whose image was not kept')
+        return self.painter(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Size, segments and overlap pairs, as `predictions.json` has them."""
@@ -122,31 +151,11 @@ class Scene:
         return json.dumps(self.to_dict())
 
     def _repr_png_(self) -> bytes:
-        return encode_image(self.picture())
+        return cv2.imencode('.png', self.picture()[..., ::-1])[1].tobytes()
 
 
-def describe_scene(
-    prediction: Prediction[np.ndarray], segmenter: Segmenter, frame: Frame, image: np.ndarray, categories: CategorySet
-) -> Scene:
-    """Segments and overlap pairs of one image.
-
-    Args:
-        prediction: of this image, without the batch axis.
-        segmenter: of the settings with which it was made.
-        frame: where the image lies in the network input.
-        image: `[h, w, 3]` uint8 RGB.
-        categories: the classes.
-    """
-    ids, segments = segmenter(prediction, frame)
-    described = _measure(ids, segments, prediction.instances.scores, categories)
-    slots = [segment.instance for segment in described if segment.is_thing]
-    return Scene(image, categories, ids, described, prediction.relations[np.ix_(slots, slots)])
-
-
-def _measure(
-    ids: np.ndarray, segments: list[Segment], scores: np.ndarray, categories: CategorySet
-) -> list[SceneSegment]:
-    """The segments with their score, area and box; one pass over the pixels for all of them."""
+def _measure(ids: np.ndarray, segments: list[Segment], categories: CategorySet) -> list[SceneSegment]:
+    """The segments with their area and box; one pass over the pixels for all of them."""
     height, width = ids.shape
     number = int(ids.max()) + 1
     areas = np.bincount(ids.ravel(), minlength=number)
@@ -162,7 +171,7 @@ def _measure(
             category=segment.category,
             name=categories.all[segment.category].name,
             instance=segment.instance,
-            score=float(scores[segment.instance]) if segment.instance >= 0 else None,
+            score=segment.score,
             area=int(areas[segment.id]),
             box=tuple(boxes[segment.id].tolist()),
             panoptic=ids,

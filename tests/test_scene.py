@@ -1,16 +1,17 @@
 """Segments, boxes and overlap pairs of one prediction, against what was put into it."""
 
+import dataclasses
 import json
-import types
 
 import cv2
 import numpy as np
 import pytest
 
-from sognet_jax.categories import SHAPES
+from sognet_jax.categories import SHAPES, CategorySet
 from sognet_jax.inference.prediction import Instances, Prediction
 from sognet_jax.inference.result import Frame, Segmenter
-from sognet_jax.predictor.scene import LEAST_STRENGTH, Overlap, describe_scene
+from sognet_jax.pictures.prediction import prediction_picture
+from sognet_jax.scene import LEAST_STRENGTH, Overlap
 from tests.support.examples import inference_settings
 
 NUM_STUFF = 3
@@ -39,9 +40,10 @@ def prediction():
 
 def describe(prediction, original_size=(8, 10), **settings):
     settings = inference_settings(stuff_area_limit=4, **settings)
-    segmenter = Segmenter(settings, types.SimpleNamespace(num_stuff=NUM_STUFF))
+    categories = CategorySet('three', SHAPES.stuff[:NUM_STUFF], SHAPES.things)
     frame, image = Frame((8, 10), original_size, original_size[0] / 8), np.zeros((*original_size, 3), np.uint8)
-    return describe_scene(prediction, segmenter, frame, image, SHAPES)
+    scene = Segmenter(settings, categories)(prediction, frame)
+    return dataclasses.replace(scene, image=image, painter=prediction_picture)
 
 
 def test_segments_say_what_the_map_shows(prediction):
@@ -52,7 +54,7 @@ def test_segments_say_what_the_map_shows(prediction):
     assert (front.category, front.instance) == (NUM_STUFF + 7, 2) and front.score == pytest.approx(0.7)
     assert (stuff.box, behind.box, front.box) == ((0, 0, 10, 8), (1, 1, 7, 6), (4, 3, 9, 8))
     assert (stuff.area, behind.area, front.area) == (80 - 21 - 25, 21, 25)
-    assert scene.instances == [behind, front] and front.name == SHAPES.all[NUM_STUFF + 7].name
+    assert scene.instances == [behind, front] and front.name == SHAPES.things[7].name
     np.testing.assert_array_equal(behind.mask, scene.panoptic == behind.id)
     assert behind.mask.sum() == behind.area
 
@@ -89,3 +91,8 @@ def test_a_scene_as_text_and_as_a_picture(prediction):
     assert content['overlaps'] == [{'covering': 6, 'covered': 4, 'strength': 0.75}]
     shown = cv2.imdecode(np.frombuffer(scene._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(shown[..., ::-1], scene.picture())
+
+
+def test_a_scene_without_its_image_has_no_picture(prediction):
+    with pytest.raises(ValueError, match='image was not kept'):
+        dataclasses.replace(describe(prediction), painter=None).picture()
