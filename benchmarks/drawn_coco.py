@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.data.records.schema import Record
-from sognet_jax.data.sources.shapes.scene import SceneSettings, draw_scene
+from sognet_jax.data.sources.shapes.composition import SceneSettings, draw_scene
 from sognet_jax.id_maps import encode_ids
 
 SCENE = SceneSettings(size=(480, 640), min_instances=7, max_instances=12, smallest=40, largest=230, spread=110)

@@ -30,7 +30,7 @@ FILLER = -1
 """`record_index` of what only fills a batch."""
 
 
-class Layout(NamedTuple):
+class ArraySpec(NamedTuple):
     """Shape and type of an array."""
 
     shape: str
@@ -44,46 +44,46 @@ class Example(TypedDict, total=False):
     crowd and of empty slots are 0 in `overlap`, `order` and `true_order`.
     """
 
-    image: Annotated[np.ndarray, Layout('H W 3', np.uint8)]
+    image: Annotated[np.ndarray, ArraySpec('H W 3', np.uint8)]
     """RGB, resized, padded at the right and bottom; normalised on the device."""
-    image_size: Annotated[np.ndarray, Layout('2', np.int32)]
+    image_size: Annotated[np.ndarray, ArraySpec('2', np.int32)]
     """Height and width of the valid part."""
-    scale: Annotated[np.ndarray, Layout('', np.float32)]
+    scale: Annotated[np.ndarray, ArraySpec('', np.float32)]
     """Resized over original."""
-    image_id: Annotated[np.ndarray, Layout('', np.int32)]
-    original_size: Annotated[np.ndarray, Layout('2', np.int32)]
-    mirrored: Annotated[np.ndarray, Layout('', np.bool_)]
+    image_id: Annotated[np.ndarray, ArraySpec('', np.int32)]
+    original_size: Annotated[np.ndarray, ArraySpec('2', np.int32)]
+    mirrored: Annotated[np.ndarray, ArraySpec('', np.bool_)]
     """Left and right are exchanged."""
-    boxes: Annotated[np.ndarray, Layout('N 4', np.float32)]
+    boxes: Annotated[np.ndarray, ArraySpec('N 4', np.float32)]
     """Half open x1, y1, x2, y2 in pixels of `image`."""
-    classes: Annotated[np.ndarray, Layout('N', np.int32)]
+    classes: Annotated[np.ndarray, ArraySpec('N', np.int32)]
     """Thing class 0 .. T-1."""
-    valid: Annotated[np.ndarray, Layout('N', np.bool_)]
+    valid: Annotated[np.ndarray, ArraySpec('N', np.bool_)]
     """Which slots hold an instance."""
-    crowd: Annotated[np.ndarray, Layout('N', np.bool_)]
+    crowd: Annotated[np.ndarray, ArraySpec('N', np.bool_)]
     """Crowd regions: ignored, never trained on."""
-    masks: Annotated[np.ndarray, Layout('N 112 112', np.uint8)]
+    masks: Annotated[np.ndarray, ArraySpec('N 112 112', np.uint8)]
     """The annotation of the instance inside its box, in {0, 1}; instances may overlap."""
-    semantic: Annotated[np.ndarray, Layout('H W', np.uint8)]
+    semantic: Annotated[np.ndarray, ArraySpec('H W', np.uint8)]
     """Train id, stuff 0 .. S-1, things S .. S+T-1, or `SEMANTIC_IGNORE`."""
-    panoptic: Annotated[np.ndarray, Layout('H/4 W/4', np.int16)]
+    panoptic: Annotated[np.ndarray, ArraySpec('H/4 W/4', np.int16)]
     """0 .. S-1 stuff, S + i instance slot i, or `PANOPTIC_IGNORE`."""
-    overlap: Annotated[np.ndarray, Layout('N N', np.bool_)]
+    overlap: Annotated[np.ndarray, ArraySpec('N N', np.bool_)]
     """R of Eq. (11), computed on the annotation at its own resolution."""
-    order: Annotated[np.ndarray, Layout('N N', np.bool_)]
+    order: Annotated[np.ndarray, ArraySpec('N N', np.bool_)]
     """R*: i is covered by j, from the instance and the panoptic annotation."""
-    decided: Annotated[np.ndarray, Layout('N N', np.bool_)]
+    decided: Annotated[np.ndarray, ArraySpec('N N', np.bool_)]
     """Symmetric: the order of the pair is known; of pairs that do not overlap it is."""
-    true_order: Annotated[np.ndarray, Layout('N N', np.bool_)]
+    true_order: Annotated[np.ndarray, ArraySpec('N N', np.bool_)]
     """i is covered by j in a scene that was drawn; all 0 where nobody knows."""
-    has_instances: Annotated[np.ndarray, Layout('', np.bool_)]
-    has_panoptic: Annotated[np.ndarray, Layout('', np.bool_)]
+    has_instances: Annotated[np.ndarray, ArraySpec('', np.bool_)]
+    has_panoptic: Annotated[np.ndarray, ArraySpec('', np.bool_)]
     """Which annotations the image has: a loss whose annotation is missing is off for it."""
-    dropped: Annotated[np.ndarray, Layout('', np.int32)]
+    dropped: Annotated[np.ndarray, ArraySpec('', np.int32)]
     """Instances that found no slot."""
-    record_index: Annotated[np.ndarray, Layout('', np.int32)]
+    record_index: Annotated[np.ndarray, ArraySpec('', np.int32)]
     """In evaluation: the image's place in its split, or `FILLER`."""
-    example_index: Annotated[np.ndarray, Layout('', np.int32)]
+    example_index: Annotated[np.ndarray, ArraySpec('', np.int32)]
     """In training: the place in the batch over all devices, which random choices depend on."""
 
 

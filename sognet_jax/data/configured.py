@@ -18,7 +18,7 @@ from sognet_jax.data.sources.coco import builder as coco
 from sognet_jax.data.sources.coco.files import annotation_files
 from sognet_jax.data.sources.preparation import Preparation, prepare
 from sognet_jax.data.sources.shapes import builder as shapes
-from sognet_jax.data.sources.shapes.scene import SceneSettings
+from sognet_jax.data.sources.shapes.composition import SceneSettings
 
 NAMES = ('shapes', 'coco', 'coco_format', 'cityscapes')
 

@@ -9,7 +9,7 @@ import pytest
 from sognet_jax.categories import SHAPES
 from sognet_jax.checkpoints import CheckpointError
 from sognet_jax.data.records.images import ImageError
-from sognet_jax.data.sources.shapes.scene import SceneSettings, draw_scene
+from sognet_jax.data.sources.shapes.composition import SceneSettings, draw_scene
 from sognet_jax.id_maps import decode_ids
 from sognet_jax.pictures.prediction import prediction_picture
 from sognet_jax.predictor import predictor

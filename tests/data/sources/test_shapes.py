@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 from sognet_jax.categories import SHAPES
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw, prepare
-from sognet_jax.data.sources.shapes.scene import SceneSettings
+from sognet_jax.data.sources.shapes.composition import SceneSettings
 from sognet_jax.evaluation import order_rules
 from tests.support.combined_rule import fit_combined_rule
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from sognet_jax.categories import SHAPES
 from sognet_jax.data.records import storage
 from sognet_jax.data.records.schema import Record
-from sognet_jax.data.sources.shapes.scene import SceneSettings, draw_scene
+from sognet_jax.data.sources.shapes.composition import SceneSettings, draw_scene
 
 
 @dataclasses.dataclass(frozen=True)
