@@ -49,7 +49,17 @@ def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False)
         _define_config()
     except ValueError as error:
         _end(error, '--debug' in sys.argv)
+    _describe(main.__module__)
     app.run(guarded)
+
+
+def _describe(module: str) -> None:
+    """What `--help` shows: the program's own text or else its module's, and the flags of both modules."""
+    program = sys.modules['__main__']
+    program.__doc__ = program.__doc__ or sys.modules[module].__doc__
+    of_module = flags.FLAGS.flags_by_module_dict()
+    for flag in [*of_module.get(module, []), *of_module[__name__]]:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _define_config() -> None:

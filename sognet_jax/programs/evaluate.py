@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint, or of saved results: all metrics, a table, pictures."""
+"""Evaluates a checkpoint, or saved results: `sognet-eval --checkpoint=runs/shapes --report`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Export of a checkpoint: its inference parameters, and the inference function as an artifact that needs JAX alone."""
+"""Exports a checkpoint: `sognet-export --checkpoint=runs/shapes --output=DIR --platforms=cpu,cuda`.
+
+Its inference parameters, and the inference function as an artifact that needs JAX alone.
+"""
 
 from __future__ import annotations
 

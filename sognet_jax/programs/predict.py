@@ -1,4 +1,7 @@
-"""Prediction for images without annotations: pictures, panoptic PNGs, and a description of all of them as JSON."""
+"""Segments images: `sognet-predict --checkpoint=runs/shapes --output=DIR images...`.
+
+Pictures, panoptic PNGs, and a description of all of them as JSON.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program that trains."""
+"""Trains a network: `sognet-train --config=shapes --workdir=runs/shapes`."""
 
 from __future__ import annotations
 

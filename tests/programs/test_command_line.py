@@ -55,3 +55,10 @@ def test_a_config_of_the_package_is_known_by_its_name(tmp_path):
         command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': ROOT}
     )
     assert result.returncode == 1 and result.stderr.startswith('no file no.npz'), result.stderr
+
+
+@pytest.mark.parametrize('program', ['train.py', 'eval.py', 'predict.py', 'export.py'])
+def test_help_shows_an_example_and_the_flags(program, tmp_path):
+    text = start(program, '--help', cwd=tmp_path).stdout
+    assert f'python {program} --' in text and '--config' in text and '[no]debug' in text
+    assert '--workdir' in text if program == 'train.py' else '--checkpoint' in text
