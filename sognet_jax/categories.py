@@ -13,8 +13,6 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-import numpy as np
-
 
 class Category(NamedTuple):
     """One class: its id in the data set, its name and an RGB colour for pictures."""
@@ -52,24 +50,9 @@ class CategorySet:
         """Every category, indexed by semantic train id."""
         return self.stuff + self.things
 
-    def train_id(self, dataset_id: int) -> int:
-        """Semantic train id of a data set id.
-
-        Raises:
-            KeyError: the data set has no such category.
-        """
-        for index, category in enumerate(self.all):
-            if category.id == dataset_id:
-                return index
-        raise KeyError(f'{self.name} has no category with id {dataset_id}')
-
     def is_thing(self, train_id: int) -> bool:
         """Whether a semantic train id is a thing."""
         return train_id >= self.num_stuff
-
-    def colors(self) -> np.ndarray:
-        """`[S+T, 3]` uint8 RGB colours, indexed by train id."""
-        return np.array([category.color for category in self.all], np.uint8)
 
 
 COCO_STUFF = (
@@ -243,7 +226,7 @@ SHAPES_STUFF = (
     Category(4, 'sand', (222, 205, 150)),
 )
 
-# Three tiers decide who lies on whom: a tray lies under everything, a star on everything (data/shapes).
+# Three tiers decide who lies on whom: a tray lies under everything, a star on everything (data/sources/shapes).
 SHAPES_THINGS = (
     Category(11, 'tray', (140, 86, 75)),
     Category(12, 'rug', (188, 80, 144)),

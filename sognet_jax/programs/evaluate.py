@@ -194,3 +194,7 @@ def _main(_: Sequence[str]) -> None:
         evaluate_saved(given.config, outputs)
     else:
         evaluate(given.config, given.checkpoint, outputs)
+
+
+if __name__ == '__main__':
+    start()

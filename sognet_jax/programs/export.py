@@ -187,3 +187,7 @@ def _main(_: Sequence[str]) -> None:
         weights_inside=given.weights_inside,
     )
     print(f'{given.output}: a checkpoint, export.json, {", ".join(file.name for file in files)}')
+
+
+if __name__ == '__main__':
+    start()

@@ -98,3 +98,7 @@ def _main(images: Sequence[str]) -> None:
         raise app.UsageError('no images: name files, or folders of images, behind the flags')
     count = predict_images(given.config, given.checkpoint, given.output, images)
     print(f'{given.output}/predictions.json, and pictures and panoptic PNGs of {count} images beside it')
+
+
+if __name__ == '__main__':
+    start()

@@ -21,3 +21,7 @@ def start() -> None:
 def _main(_: Sequence[str]) -> None:
     given = flags.FLAGS
     train(given.config, given.workdir, say=functools.partial(print, file=sys.stderr, flush=True))
+
+
+if __name__ == '__main__':
+    start()

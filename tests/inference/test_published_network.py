@@ -1,4 +1,4 @@
-"""The whole network with the published weights by rule against the authors' code (golden/README.md, 4).
+"""The whole network with the published weights by rule against the authors' code.
 
 Every stage is checked twice: from the stored inputs of that stage, and at the end of the chain from the image.
 """

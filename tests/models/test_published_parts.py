@@ -1,4 +1,4 @@
-"""Each part of the network, with the published weights by rule, against the authors' code (golden/README.md, 3)."""
+"""Each part of the network, with the published weights by rule, against the authors' code."""
 
 import flax.linen as nn
 import jax

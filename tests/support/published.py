@@ -1,4 +1,4 @@
-"""The published network with weights by rule (golden/README.md, section 0): no download needed."""
+"""The published network with weights by rule: no download needed."""
 
 import functools
 import json

@@ -1,5 +1,5 @@
 """One training example through the network with the published weights by rule: every stage, loss and gradient norm of
-the authors' code (golden/README.md, 4). What was drawn at random there is fed as it is stored."""
+the authors' code. What was drawn at random there is fed as it is stored."""
 
 import functools
 import json

@@ -155,7 +155,7 @@ def test_semantic_labels_are_the_published_ones(case):
 
 
 def test_panoptic_target_is_the_published_one(case):
-    """Stuff from the semantic labels; things from the matched masks, others ignored (golden README, section 2)."""
+    """Stuff from the semantic labels; things from the matched masks, others ignored."""
     labels = case.inputs['seg_gt_4x'][0].astype(int)
     expected = np.where(labels < COCO.num_stuff, labels, -1)
     for index, mask in enumerate(case.inputs['matched_mask']):
