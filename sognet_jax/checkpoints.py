@@ -17,6 +17,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from flax import traverse_util
 
 from sognet_jax.categories import CATEGORY_SETS, CategorySet
 from sognet_jax.category_files import categories_to_json, category_set
@@ -37,9 +38,8 @@ Description = Mapping[str, ocp.args.JsonSave]
 
 def describe(config: ml_collections.ConfigDict, categories: CategorySet) -> Description:
     """The config and its classes, as a checkpoint holds them."""
-    plain = json.loads(json.dumps(config.to_dict(), default=str))
     classes = {'categories': categories_to_json(categories)}
-    return {'config': ocp.args.JsonSave(plain), 'categories': ocp.args.JsonSave(classes)}
+    return {'config': ocp.args.JsonSave(_plain(config)), 'categories': ocp.args.JsonSave(classes)}
 
 
 class Checkpoints:
@@ -166,7 +166,7 @@ def require_same_network(path: str | pathlib.Path, config: ml_collections.Config
     if not (folder / 'config' / 'metadata').is_file():
         return
     stored = stored_config(folder)
-    theirs, mine = (_leaves({'model': of.model.to_dict()}) for of in (stored, config))
+    theirs, mine = (_network_fields(of) for of in (stored, config))
     for field in sorted(theirs.keys() | mine.keys()):
         if field not in NOT_OF_THE_NETWORK and theirs.get(field) != mine.get(field):
             raise CheckpointError(
@@ -277,10 +277,11 @@ def _with_tuples(value: Any) -> Any:
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
-def _leaves(section: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """The fields of a config by their full names."""
-    leaves: dict[str, Any] = {}
-    for name, value in section.items():
-        own = _leaves(value, f'{prefix}{name}.') if isinstance(value, Mapping) else {f'{prefix}{name}': value}
-        leaves |= {field: _with_tuples(list(v)) if isinstance(v, (list, tuple)) else v for field, v in own.items()}
-    return leaves
+def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """A config as JSON knows it."""
+    return json.loads(json.dumps(config.to_dict(), default=str))
+
+
+def _network_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The fields that make the network, by their full names; as stored, so that a list is what a tuple is."""
+    return traverse_util.flatten_dict({'model': _with_tuples(_plain(config)['model'])}, sep='.')

@@ -80,7 +80,7 @@ class Scene:
         relations: `[n, n]` O of the n segments that are instances, in their order; > 0 at (i, j) where i is covered by
             j; 0 for a method without relations.
         image: `[h, w, 3]` uint8 RGB, where it was kept.
-        painter: what draws it.
+        painter: what draws the image and what was found in it.
     """
 
     categories: CategorySet = dataclasses.field(repr=False)
@@ -88,7 +88,7 @@ class Scene:
     found: list[Segment]
     relations: np.ndarray = dataclasses.field(repr=False)
     image: np.ndarray | None = dataclasses.field(default=None, repr=False)
-    painter: Callable[[Scene], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    painter: Callable[[np.ndarray, Scene], np.ndarray] | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def segments(self) -> list[SceneSegment]:
@@ -125,9 +125,9 @@ class Scene:
         Raises:
             ValueError: the image was not kept.
         """
-        if self.painter is None:
+        if self.image is None or self.painter is None:
             raise ValueError('there is no picture of a scene whose image was not kept')
-        return self.painter(self)
+        return self.painter(self.image, self)
 
     def to_dict(self) -> dict[str, Any]:
         """Size, segments and overlap pairs, as `predictions.json` has them."""

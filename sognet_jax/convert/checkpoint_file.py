@@ -14,6 +14,7 @@ from sognet_jax.checkpoints import describe, save_variables
 from sognet_jax.convert.conversion import Source, convert, merge, missing_modules, recognise
 from sognet_jax.convert.sources import ConversionError, read_arrays
 from sognet_jax.convert.transfer import has_classes, transfer_classes
+from sognet_jax.files import require_new_folder
 from sognet_jax.models.sognet import build_network, initialize, variable_shapes
 
 Variables = dict[str, Any]
@@ -45,10 +46,9 @@ def convert_file(
         ConversionError: the source cannot be read or does not fit, or `output` is not empty; nothing is written.
     """
     folder = pathlib.Path(output).resolve()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConversionError(f'{folder} is there already: the output has to be a new or an empty folder')
     _check_backbone(config)
     try:
+        require_new_folder(folder)
         target = category_set(config.categories)
         origin = category_set(source_categories, '--source_categories') if source_categories else target
     except ValueError as error:

@@ -48,13 +48,11 @@ def panoptic_overlay(
         height: of the result, which is enlarged or reduced to it, in pixels.
         opacity: of the colours.
     """
-    scale = height / image.shape[0]
-    size = (round(image.shape[1] * scale), height)
     colors = np.full((max(panoptic.segments, default=0) + 1, 3), 128, np.float32)
     for segment, (category, instance) in panoptic.segments.items():
         colors[segment] = instance_color(categories.all[category].color, instance)
-    background = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    ids = cv2.resize(panoptic.ids.astype(np.int32), size, interpolation=cv2.INTER_NEAREST)
+    background = resized(image, height).astype(np.float32)
+    ids = cv2.resize(panoptic.ids.astype(np.int32), background.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     picture = (1 - opacity) * background + opacity * colors[ids]
     picture[_borders(ids)] = 255
     return np.clip(picture, 0, 255).astype(np.uint8)

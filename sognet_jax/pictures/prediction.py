@@ -25,9 +25,9 @@ MATRIX_ROW = 14
 """Pixels that a row of the matrix needs for its name to be readable."""
 
 
-def prediction_picture(scene: Scene) -> np.ndarray:
-    """The image and its segments above; who covers whom as a graph and as the matrix O below."""
-    image, categories = _image(scene), scene.categories
+def prediction_picture(image: np.ndarray, scene: Scene) -> np.ndarray:
+    """`[h, w, 3]` uint8 RGB: the image and its segments above; who covers whom as a graph and as the matrix O below."""
+    categories = scene.categories
     names = [segment.name for segment in scene.instances]
     label_length = max([13, *(len(f'{index} {name}') for index, name in enumerate(names))])
     panoptic = PanopticPicture(scene.panoptic, {s.id: (s.category, s.instance) for s in scene.segments})
@@ -44,16 +44,15 @@ def prediction_picture(scene: Scene) -> np.ndarray:
                 ('segments', overlay),
             ],
             [
-                ('who covers whom: arrows point to what is covered', _graph(scene, side)),
+                ('who covers whom: arrows point to what is covered', _graph(image, scene, side)),
                 ('O: row is covered by column', matrix),
             ],
         ]
     )
 
 
-def _graph(scene: Scene, height: int) -> np.ndarray:
+def _graph(image: np.ndarray, scene: Scene, height: int) -> np.ndarray:
     """The overlap graph with its nodes on what is visible of the instances, on white paper of this height."""
-    image = _image(scene)
     image_height, image_width = image.shape[:2]
     graph_height = min(height, round(2 * PANEL[1] * image_height / image_width))
     picture = _reduced(image, graph_height)
@@ -65,12 +64,6 @@ def _graph(scene: Scene, height: int) -> np.ndarray:
     nodes = np.array(places, np.float64).reshape(-1, 2)
     graph = overlap_graph(picture, boxes.reshape(-1, 4), scene.relations, height=graph_height, nodes=nodes)
     return np.pad(graph, ((0, height - graph_height), (0, 0), (0, 0)), constant_values=255)
-
-
-def _image(scene: Scene) -> np.ndarray:
-    if scene.image is None:
-        raise ValueError('there is no picture of a scene whose image was not kept')
-    return scene.image
 
 
 def _reduced(image: np.ndarray, height: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from sognet_jax.data.examples.pipeline import SizedSource, train_dataset
 from sognet_jax.data.examples.statistics import statistics, summary, table
 from sognet_jax.data.examples.transforms import make_example
 from sognet_jax.data.records.png import encode_image
-from sognet_jax.files import write_whole
+from sognet_jax.files import require_folder, write_whole
 from sognet_jax.pictures.example import example_picture
 from sognet_jax.pictures.statistics import statistics_figure
 from sognet_jax.programs import command_line
@@ -45,8 +45,7 @@ def browse(
         OSError: `output` is a file or cannot be written.
     """
     output = pathlib.Path(output)
-    if output.exists() and not output.is_dir():
-        raise NotADirectoryError(f'{output}: the results need a folder, this is a file')
+    require_folder(output)
     if config.data.name != 'shapes' and not config.data.source:
         raise ValueError('config field data.source is empty; it names the folder of the data: --config.data.source=DIR')
     categories, settings = category_set(config.categories), example_settings(config)

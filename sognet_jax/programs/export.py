@@ -26,7 +26,7 @@ from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import categories_to_json, category_set
 from sognet_jax.checkpoints import describe, save_variables
 from sognet_jax.data.configured import example_settings
-from sognet_jax.files import write_whole
+from sognet_jax.files import require_new_folder, write_whole
 from sognet_jax.inference.prediction import WITHOUT_PANOPTIC_HEAD, Inference, predict
 from sognet_jax.kernels.choice import reference_only
 from sognet_jax.models.sognet import SOGNet
@@ -75,8 +75,7 @@ def export(
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
     output = pathlib.Path(output).resolve()
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise ValueError(f'{output} is there already: the output has to be a new or an empty folder')
+    require_new_folder(output)
     for platform in platforms:
         if platform not in PLATFORMS:
             raise ValueError(f'--platforms: {platform!r} is none of {PLATFORMS}')
@@ -84,17 +83,19 @@ def export(
     if inference.method in WITHOUT_PANOPTIC_HEAD:
         raise ValueError(f'config field inference.method = {inference.method!r} works on the host: it has no function')
     network, variables = restore_network(config, categories, checkpoint)
-    save_variables(output, variables, describe(config, categories))
-    sizes = _input_sizes(config)
-    files = []
-    for size in sizes:
+    # What cannot be traced leaves nothing behind.
+    artifacts = {}
+    for size in _input_sizes(config):
         function, arguments = _function(network, variables, inference, (batch_size, *size), weights_inside)
         with reference_only():
             exported = jax_export.export(jax.jit(function), platforms=tuple(platforms))(*arguments)
-        files.append(output / f'inference_{size[0]}x{size[1]}.stablehlo')
-        write_whole(files[-1], bytes(exported.serialize()))
+        artifacts[output / f'inference_{size[0]}x{size[1]}.stablehlo'] = bytes(exported.serialize())
+    save_variables(output, variables, describe(config, categories))
+    for file, artifact in artifacts.items():
+        write_whole(file, artifact)
     if not weights_inside:
         np.savez(output / WEIGHTS, **_flat(jax.device_get(variables)))
+    files = list(artifacts)
     about = _about(config, categories, files, platforms, batch_size, weights_inside)
     write_whole(output / 'export.json', json.dumps(about, indent=2) + '\n')
     return files

@@ -17,7 +17,7 @@ from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import ExampleSettings
 from sognet_jax.data.records.images import ImageError, find_images, read_image
 from sognet_jax.data.records.png import encode_image
-from sognet_jax.files import write_whole
+from sognet_jax.files import require_folder, write_whole
 from sognet_jax.id_maps import encode_ids
 from sognet_jax.predictor.predictor import Predictor, require_image
 from sognet_jax.programs import command_line
@@ -49,8 +49,7 @@ def predict_images(
         NotADirectoryError: `output` is a file.
     """
     output = pathlib.Path(output)
-    if output.exists() and not output.is_dir():
-        raise NotADirectoryError(f'{output}: the results need a folder, this is a file')
+    require_folder(output)
     images = find_images(paths)
     _check(images, example_settings(config))
     model = Predictor(config, checkpoint)

@@ -9,15 +9,14 @@ import pytest
 
 import sognet_jax
 from sognet_jax.categories import SHAPES
-from sognet_jax.checkpoints import CheckpointError, describe, save_variables
+from sognet_jax.checkpoints import CheckpointError
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import make_example
 from sognet_jax.data.records.images import bare_record
 from sognet_jax.data.records.png import encode_image
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
-from sognet_jax.models.sognet import build_network, initialize
-from tests.support.examples import tiny_config
 from tests.support.paths import ROOT
+from tests.support.runs import save_tiny_network
 
 pytestmark = pytest.mark.compiles
 
@@ -25,12 +24,7 @@ pytestmark = pytest.mark.compiles
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
     """Of fresh parameters; so small a threshold that they find something."""
-    config = tiny_config()
-    config.data.image_size, config.data.long_side = (64, 96), 96
-    config.inference.update(score_threshold=0.02, stuff_area_limit=4)
-    folder = tmp_path_factory.mktemp('run') / 'saved'
-    save_variables(folder, initialize(build_network(config.model, SHAPES), 0), describe(config, SHAPES))
-    return folder
+    return save_tiny_network(tmp_path_factory.mktemp('run') / 'saved', score_threshold=0.02, stuff_area_limit=4)
 
 
 @pytest.fixture(scope='module')

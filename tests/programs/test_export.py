@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 
 import sognet_jax
-from sognet_jax.categories import SHAPES
-from sognet_jax.checkpoints import describe, save_variables, stored_config
+from sognet_jax.checkpoints import stored_config
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
-from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.programs.export import export
-from tests.support.examples import tiny_config
 from tests.support.paths import ROOT
+from tests.support.runs import save_tiny_network
 
 pytestmark = pytest.mark.compiles
 
@@ -40,12 +38,7 @@ assert not any('sognet' in name or 'flax' in name or 'cv2' in name for name in s
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    config = tiny_config()
-    config.data.image_size, config.data.long_side = (64, 96), 96
-    config.inference.update(score_threshold=0.02, stuff_area_limit=200)
-    folder = tmp_path_factory.mktemp('run') / 'saved'
-    save_variables(folder, initialize(build_network(config.model, SHAPES), 0), describe(config, SHAPES))
-    return folder
+    return save_tiny_network(tmp_path_factory.mktemp('run') / 'saved', score_threshold=0.02, stuff_area_limit=200)
 
 
 @pytest.fixture(scope='module')

@@ -150,5 +150,5 @@ def test_pictures_of_every_shape_with_any_number_of_instances(size, number):
         segments.append(Segment(5 + slot, SHAPES.num_stuff + slot % 3, slot, 0.5))
     relations = np.triu(rng.uniform(size=(number, number)), 1)
     image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
-    picture = prediction_picture(Scene(SHAPES, ids, segments, relations, image))
+    picture = prediction_picture(image, Scene(SHAPES, ids, segments, relations))
     assert picture.dtype == np.uint8 and max(picture.shape) < 3000
