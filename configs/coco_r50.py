@@ -53,6 +53,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.train_short_sides = ()  # (least, greatest): drawn for each training image in place of short_side
     config.data.flip = True
     config.data.inclusive_boxes = False  # published: True, rescales their inclusive corners
+    config.data.skip_corrupt = False  # True: another image is trained on in place of one whose record cannot be read
     config.data.workers = 0  # processes that make batches; 0: threads of the training process
     config.data.relations = True  # False: Cityscapes without polygon files, and so without overlaps
     config.data.matching = 'masks'  # of instances and panoptic segments; published: 'boxes'
@@ -61,6 +62,10 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.train.steps = 180_000
     config.train.log_every = 20
     config.train.checkpoint_every = 5_000
+    config.train.keep = 2  # so many of the newest checkpoints stay, beside the best one
+    config.train.eval_every = 5_000  # steps, after which a checkpoint is saved too; 0: never
+    config.train.eval_images = 500  # the first so many of data.eval_split; 0: all
+    config.train.best_metric = 'PQ'  # the checkpoint with the largest stays
     config.train.silent_lines = 5  # log lines in a row, after the warm-up, that may relate no pair without a warning
     config.train.initialize_from = ''  # checkpoint of the same network that the weights come from
     config.train.only = ''  # 'relation': the relation head alone, from annotations, without images
@@ -176,6 +181,7 @@ def _optimizer() -> dict:
         'warmup_factor': 0.1,
         'drops': (120_000, 160_000),
         'drop_factor': 0.1,
+        'accumulate': 1,  # parts that the batch of a device is computed in, one after the other, for one update
     }
 
 

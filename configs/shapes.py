@@ -71,6 +71,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.train.steps = 1400
     config.train.log_every = 50
     config.train.checkpoint_every = 350
+    config.train.eval_every = 700
+    config.train.eval_images = 100
     config.expected = ml_collections.ConfigDict({'PQ': 62.0, 'order_accuracy_true': 86.0})
     _vary(config, variant)
     return config

@@ -1,9 +1,55 @@
-"""Files that are either complete or not there."""
+"""Files that are either complete or not there, and folders that one program at a time works in."""
 
 from __future__ import annotations
 
+import datetime
 import os
 import pathlib
+import socket
+
+try:
+    import fcntl
+except ImportError:  # Windows has no locks of this kind: programs have to be kept apart by hand there
+    fcntl = None  # type: ignore[assignment]
+
+
+class InUseError(OSError):
+    """Another program is at work where this one wants to be; the message names the file and the program."""
+
+
+class Lock:
+    """A file that one program at a time holds; it is free again when that program has ended, however it did.
+
+    Args:
+        path: of the file, which stays.
+        what: what is said of the program that holds it.
+        waits: until the file is free; otherwise that it is not is an error.
+
+    Raises:
+        InUseError: another program holds it.
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: pathlib.Path, what: str, *, waits: bool = False) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open('a+')
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip()
+            self._file.close()
+            raise InUseError(f'{path.parent}: {what}: {holder}') from error
+        self._file.truncate(0)
+        now = datetime.datetime.now().isoformat(' ', 'seconds')
+        self._file.write(f'process {os.getpid()} on {socket.gethostname()}, since {now}\n')
+        self._file.flush()
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._file.close()
 
 
 def require_folder(path: pathlib.Path) -> None:
@@ -24,6 +70,12 @@ def require_new_folder(path: pathlib.Path) -> None:
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f'{path} is there already: the output has to be a new or an empty folder')
+
+
+def first_line(error: BaseException | str) -> str:
+    """What is wrong, in one line: libraries tell the rest of their story below it."""
+    lines = f'{error}'.strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 300 else f'{lines[0][:300]} ...'
 
 
 def write_whole(path: str | pathlib.Path, content: str | bytes) -> None:

@@ -96,6 +96,12 @@ class InstanceTally:
         self._annotations += _rows(image_id, truth, 'iscrowd', np.asarray(truth.crowd).astype(int))
         self._detections += _rows(image_id, detections, 'score', np.asarray(detections.score).astype(float))
 
+    def __iadd__(self, other: InstanceTally) -> InstanceTally:
+        self._images |= other._images
+        self._annotations += other._annotations
+        self._detections += other._detections
+        return self
+
     def average_precision(self, kind: Literal['mask', 'box']) -> AveragePrecision:
         """AP of everything added so far, with the overlap of masks or of boxes.
 

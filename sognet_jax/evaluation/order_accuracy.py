@@ -55,6 +55,11 @@ class OrderAccuracy:
         self.right += int(np.count_nonzero(says_so & denies_other))
         self.total += len(covered)
 
+    def __iadd__(self, other: OrderAccuracy) -> OrderAccuracy:
+        self.right += other.right
+        self.total += other.total
+        return self
+
     @property
     def value(self) -> float:
         """The accuracy in 0..1; NaN before any pair."""
@@ -89,12 +94,20 @@ class OrderTally:
         self._true_order.add(relations, true_order)
         self._related += int(np.count_nonzero(order & (np.maximum(relations, relations.T) >= THRESHOLD)))
 
+    def __iadd__(self, other: OrderTally) -> OrderTally:
+        self._overlap += other._overlap
+        self._order += other._order
+        self._true_order += other._true_order
+        self._related += other._related
+        return self
+
     def metrics(self) -> Metrics:
         """In percent; NaN where there is nothing to measure, no true order where none is known."""
         if not self._overlap:
             return {}
-        known = np.array([row for row in self._overlap if not math.isnan(row[0])]).reshape(-1, 4)
-        overlap = 100 * known.mean(axis=0) if len(known) else np.full(4, math.nan)
+        known = [row for row in self._overlap if not math.isnan(row[0])]
+        # `fsum` rounds once, so that the order of the images does not matter.
+        overlap = [100 * math.fsum(column) / len(known) for column in zip(*known, strict=True)] or [math.nan] * 4
         pairs = self._order.total
         metrics = {'OA': overlap[0], 'OA_zero': overlap[1]}
         metrics |= {'order_accuracy': 100 * self._order.value, 'order_pairs': pairs}

@@ -49,10 +49,11 @@ class ResultsWriter:
     Args:
         folder: gets the files.
         categories: the classes.
+        numbered: PNGs have the images' numbers in their names: other writers do not know what this one has called its.
     """
 
-    def __init__(self, folder: pathlib.Path, categories: CategorySet) -> None:
-        self._folder, self._categories = folder, categories
+    def __init__(self, folder: pathlib.Path, categories: CategorySet, *, numbered: bool = False) -> None:
+        self._folder, self._categories, self._numbered = folder, categories, numbered
         self._names: set[str] = set()
         self._panoptic: list[Entry] = []
         self._masks: list[Entry] = []
@@ -77,17 +78,29 @@ class ResultsWriter:
     def _png_name(self, record: Record, image_id: int | str) -> str:
         """The image's own name if no other image has it: those of different folders may be called the same."""
         name = f'{pathlib.PurePath(str(image_id) if isinstance(image_id, str) else record.file_name).stem}.png'
-        if name in self._names:
+        if name in self._names or self._numbered and not isinstance(image_id, str):
             name = f'{pathlib.PurePath(name).stem}_{image_id}.png'
         self._names.add(name)
         return name
 
+    def __iadd__(self, other: ResultsWriter) -> ResultsWriter:
+        self._panoptic += other._panoptic
+        self._masks += other._masks
+        self._boxes += other._boxes
+        self._overlaps += other._overlaps
+        return self
+
     def finish(self) -> None:
-        """Writes the JSON files."""
-        write_whole(self._folder / PANOPTIC, json.dumps({'annotations': self._panoptic}))
-        write_whole(self._folder / MASKS, json.dumps(self._masks))
-        write_whole(self._folder / BOXES, json.dumps(self._boxes))
-        write_whole(self._folder / OVERLAPS, json.dumps({'images': self._overlaps}))
+        """Writes the JSON files, in the order of the images."""
+
+        def text(entries: list[Entry], field: str = '') -> str:
+            in_order = sorted(entries, key=lambda entry: entry['image_id'])
+            return json.dumps({field: in_order} if field else in_order)
+
+        write_whole(self._folder / PANOPTIC, text(self._panoptic, 'annotations'))
+        write_whole(self._folder / MASKS, text(self._masks))
+        write_whole(self._folder / BOXES, text(self._boxes))
+        write_whole(self._folder / OVERLAPS, text(self._overlaps, 'images'))
 
     def _add_detections(self, image_id: int | str, found: Detections) -> None:
         boxes = np.asarray(found.box, np.float64).reshape(-1, 2, 2)

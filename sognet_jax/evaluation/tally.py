@@ -102,16 +102,15 @@ class ImageResult:
 class Tally:
     """Sums over images.
 
+    Those of several hosts add up to what one would have counted, to the last digit.
+
     Args:
         categories: the classes.
-
-    Attributes:
-        panoptic: what panoptic quality is computed from.
     """
 
     def __init__(self, categories: CategorySet) -> None:
         self._categories = categories
-        self.panoptic = PanopticCounts.zeros(categories.num_classes)
+        self._panoptic: dict[int, PanopticCounts] = {}
         self._confusion: np.ndarray | None = None
         self._instances = InstanceTally(categories.num_things)
         self._num_annotated = 0
@@ -126,7 +125,7 @@ class Tally:
         matching = None
         if truth.ids is not None:
             matching = match_segments(truth.ids, truth.segments, result.scene.panoptic, result.scene.labels)
-            self.panoptic += matching.counts(self._categories.num_classes)
+            self._panoptic[truth.image_id] = matching.counts(self._categories.num_classes)
         if result.confusion is not None:
             self._confusion = result.confusion + (0 if self._confusion is None else self._confusion)
         if truth.instances is not None:
@@ -137,6 +136,24 @@ class Tally:
         if result.true_relations is not None and matching is not None:
             self._found_order.add(found_relations(truth, result.scene, matching), truth.order)
         return matching
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self._panoptic |= other._panoptic
+        if other._confusion is not None:
+            self._confusion = other._confusion + (0 if self._confusion is None else self._confusion)
+        self._instances += other._instances
+        self._num_annotated += other._num_annotated
+        self._order += other._order
+        self._found_order += other._found_order
+        return self
+
+    @property
+    def panoptic(self) -> PanopticCounts:
+        """What panoptic quality is computed from, in the order of the images' numbers, whoever counted them."""
+        counts = PanopticCounts.zeros(self._categories.num_classes)
+        for image_id in sorted(self._panoptic):
+            counts += self._panoptic[image_id]
+        return counts
 
     def metrics(self) -> Metrics:
         """Every metric, in percent; NaN where there is nothing to measure."""

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.core
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -152,7 +153,7 @@ def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:
         'relation': RelationHead,
     }
     for name, module in parts.items():
-        fields[name] = dict(fields[name])
+        fields[name] = flax.core.freeze(dict(fields[name]))  # a network is a key of what is compiled for it
         known = module.__dataclass_fields__.keys() - {'parent', 'name', 'dtype', 'num_things', 'num_classes'}
         for field in fields[name].keys() - known:
             raise ValueError(f'config field model.{name}.{field} is unknown; known: {", ".join(sorted(known))}')

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+import jax
 import ml_collections
 
+from sognet_jax import hosts
 from sognet_jax.categories import CategorySet
 from sognet_jax.checkpoints import require_same_network, restore_variables
 from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
@@ -22,4 +24,5 @@ def restore_network(
     """
     require_same_network(checkpoint, config)
     network = build_network(config.model, categories)
-    return network, restore_variables(checkpoint, variable_shapes(network))
+    variables = hosts.from_first(lambda: restore_variables(checkpoint, variable_shapes(network)))
+    return network, jax.device_put(variables)

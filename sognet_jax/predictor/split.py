@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +13,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
+from sognet_jax import hosts
 from sognet_jax.categories import CategorySet
 from sognet_jax.contract import FILLER, Example
 from sognet_jax.data.configured import example_settings
@@ -30,16 +33,18 @@ def network_results(
     config: ml_collections.ConfigDict,
     categories: CategorySet,
     network: SOGNet,
-    variables: dict[str, Any],
+    variables: Mapping[str, Any],
     source: RecordSource,
+    gives_up: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int, Record, ImageResult]]:
-    """What the network says of every image, in the order of the batches; shows progress.
+    """What the network says of every image that is this host's, in the order of the batches; shows progress.
 
     Args:
         config: an experiment.
         categories: its classes.
         network, variables: of `predictor.restore_network`.
         source: the images.
+        gives_up: is asked after every batch whether to stop there.
 
     Yields:
         The image's place in `source`, its record, and the result.
@@ -52,11 +57,19 @@ def network_results(
     inclusive_boxes = config.data.inclusive_boxes
     devices = jax.local_device_count()
     run = parallel_inference(network, settings)
+    variables = on_local_devices(variables)
     batches = evaluation_batches(
-        source, example_settings(config), devices * config.eval_batch_size, workers=config.data.workers
-    )
-    with tqdm(total=len(source), desc='evaluate', unit='image') as progress:
+        source, example_settings(config), devices * config.eval_batch_size, host=jax.process_index(),
+        num_hosts=hosts.count(), workers=config.data.workers,
+    )  # fmt: skip
+    share = -(-len(source) // hosts.count())
+    with (
+        contextlib.closing(batches),
+        tqdm(total=share, desc='evaluate', unit='image', disable=not hosts.is_first()) as progress,
+    ):
         for batch in batches:
+            if gives_up():
+                return
             results = jax.device_get(run(variables, reshape_leading(batch, (devices, -1))))
             prediction, relations = reshape_leading(results, (-1,), axes=2)
             for row in np.flatnonzero(batch['record_index'] != FILLER):
@@ -67,19 +80,27 @@ def network_results(
                 progress.update()
 
 
+def on_local_devices(variables: Mapping[str, Any]) -> Any:
+    """Variables on every device of this host, so that no call brings them there again."""
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ('device',))
+    return jax.device_put(variables, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+@functools.lru_cache(maxsize=1)
 def parallel_inference(
     network: SOGNet, settings: Inference
-) -> Callable[[dict, Example], tuple[Prediction[jax.Array], jax.Array | None]]:
+) -> Callable[[Mapping[str, Any], Example], tuple[Prediction[jax.Array], jax.Array | None]]:
     """The compiled function `(variables, batch) -> (prediction, O of the ground truth instances)` on all local devices.
 
-    Batches and results are `[devices, B, ...]`; a method without relations has no O.
+    Batches and results are `[devices, B, ...]`; a method without relations has no O. The function is kept, so that the
+    next evaluation compiles nothing. Hosts do not wait for each other in it.
     """
 
     def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction[jax.Array], jax.Array | None]:
         prediction = predict(network, batch['image'], batch['image_size'], settings, with_detections=True)
         return prediction, network.relate_annotated(batch).matrix if settings.method == 'relations' else None
 
-    return jax.pmap(nn.apply(infer, network), in_axes=(None, 0))
+    return jax.pmap(nn.apply(infer, network), axis_name='device', in_axes=(None, 0), devices=jax.local_devices())
 
 
 def reshape_leading(tree: Any, shape: tuple[int, ...], axes: int = 1) -> Any:

@@ -10,11 +10,16 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sognet_jax import configs
-from sognet_jax.checkpoints import stored_config
+from sognet_jax import configs, hosts
+from sognet_jax.checkpoints import newest_whole, stored_config
 from sognet_jax.cpu_convolutions import choose_eigen
+from sognet_jax.files import first_line
 
 DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error comes from.')
+
+OLDER = flags.DEFINE_bool(
+    'older_if_damaged', False, 'Of a run whose newest checkpoint is damaged, take the newest that is whole.'
+)
 
 CONFIG_HELP = (
     'An experiment: a file such as configs/shapes.py or configs/shapes.py:VARIANT, or the name of one that comes with '
@@ -22,7 +27,7 @@ CONFIG_HELP = (
 )
 
 
-def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False) -> None:
+def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False, on_hosts: bool = False) -> None:
     """Runs a program that has a config. What is wrong with its input ends it with one line and status 1.
 
     Without `--config`, the config is what the checkpoint says that `--checkpoint` names. `--debug` shows where an error
@@ -31,20 +36,32 @@ def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False)
     Args:
         main: gets the arguments that are no flags.
         takes_arguments: it wants some.
+        on_hosts: it can run on several hosts at once.
     """
 
     def guarded(arguments: Sequence[str]) -> None:
         if len(arguments) > 1 and not takes_arguments:
             raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
         try:
+            if on_hosts:
+                _join_hosts()
             main(arguments[1:])
         except (ValueError, OSError, ArithmeticError) as error:
             _end(error, DEBUG.value)
+        except RuntimeError as error:
+            if hosts.count() == 1:
+                raise
+            _end(RuntimeError(f'another host has ended or cannot be reached: {first_line(error)}'), DEBUG.value)
         except KeyboardInterrupt:
-            sys.exit('interrupted')
+            hosts.end('interrupted', 1)
 
     choose_eigen()
     logging.set_verbosity(logging.ERROR)  # tfds and Orbax narrate every step; what fails is raised
+    if on_hosts:
+        flags.DEFINE_string('coordinator_address', None, 'Of several hosts: HOST:PORT of process 0.')
+        flags.DEFINE_integer('num_processes', None, 'Of several hosts: how many processes there are.')
+        flags.DEFINE_integer('process_id', None, 'Of several hosts: which of the processes this is, from 0 on.')
+        flags.DEFINE_bool('distributed', False, 'Of several hosts: the cluster says the rest (docs/hosts.md).')
     try:
         _define_config()
     except ValueError as error:
@@ -64,6 +81,10 @@ def _describe(module: str) -> None:
 
 def _define_config() -> None:
     checkpoint = _given('checkpoint')
+    if checkpoint is not None and f'--{OLDER.name}' in sys.argv:
+        whole = str(newest_whole(checkpoint, lambda line: print(line, file=sys.stderr)))
+        sys.argv = [*sys.argv, f'--checkpoint={whole}']  # the last one counts
+        checkpoint = whole
     sys.argv = [_with_path(argument) for argument in sys.argv]
     if _given('config') is None and checkpoint is not None:
         config_flags.DEFINE_config_dict('config', stored_config(checkpoint), CONFIG_HELP)
@@ -72,10 +93,16 @@ def _define_config() -> None:
         flags.mark_flag_as_required('config')
 
 
+def _join_hosts() -> None:
+    given = flags.FLAGS
+    if given.coordinator_address or given.distributed:
+        hosts.start(given.coordinator_address, given.num_processes, given.process_id)
+
+
 def _end(error: Exception, shows_all: bool) -> None:
     if shows_all:
         traceback.print_exception(error)
-    sys.exit(f'{error}' or type(error).__name__)
+    hosts.end(f'{error}' or type(error).__name__, 1)
 
 
 def _with_path(argument: str) -> str:

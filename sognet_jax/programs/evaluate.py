@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import ml_collections
 from absl import app, flags
 
+from sognet_jax import hosts
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
 from sognet_jax.checkpoints import run_folder
@@ -23,7 +25,7 @@ from sognet_jax.evaluation.tally import ImageResult, Tally, image_truth
 from sognet_jax.files import write_whole
 from sognet_jax.pictures.evaluation import evaluation_picture
 from sognet_jax.predictor import restore_network
-from sognet_jax.predictor.relations import has_relations_alone, relation_metrics
+from sognet_jax.predictor.relations import has_relations_alone, relation_tally, restore_relation_head
 from sognet_jax.predictor.split import network_results
 from sognet_jax.programs import command_line
 from sognet_jax.report.contents import Extremes, make_report
@@ -79,10 +81,11 @@ def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, 
             raise ValueError(f'{checkpoint}: of the relation head alone there are no predictions to save or report')
         return _evaluate_relation(config, categories, checkpoint, outputs)
     network, variables = restore_network(config, categories, checkpoint)
-    source = prepare_split(config, config.data.eval_split)
+    source = hosts.first_alone_then_all(lambda: prepare_split(config, config.data.eval_split))
     results = network_results(config, categories, network, variables, source)
     if outputs.predictions:
-        results = _saved(results, ResultsWriter(outputs.folder / 'predictions', categories))
+        writer = ResultsWriter(outputs.folder / 'predictions', categories, numbered=hosts.count() > 1)
+        results = _saved(results, writer)
     return _evaluate(config, categories, source, results, outputs, evaluated=str(checkpoint), is_saved=False)
 
 
@@ -104,11 +107,13 @@ def evaluate_saved(config: ml_collections.ConfigDict, outputs: Outputs) -> Metri
 def _evaluate_relation(
     config: ml_collections.ConfigDict, categories: CategorySet, checkpoint: str | pathlib.Path, outputs: Outputs
 ) -> Metrics:
-    source, train_source = prepare_split(config, config.data.eval_split), _rules_source(config, outputs.say)
-    metrics = relation_metrics(config, categories, checkpoint, source)
-    if train_source is not None:
-        metrics |= rule_metrics(train_source, source)
-    write_json(outputs.folder / 'metrics.json', metrics)
+    network, variables = restore_relation_head(config, categories, checkpoint)
+    source = hosts.first_alone_then_all(lambda: prepare_split(config, config.data.eval_split))
+    train_source = _rules_source(config, outputs.say)
+    tally = _sum(relation_tally(config, network, variables, source))
+    metrics = tally.metrics() | hosts.from_first(lambda: _rules(train_source, source))
+    if hosts.is_first():
+        write_json(outputs.folder / 'metrics.json', metrics)
     outputs.say(table(metrics))
     outputs.say(f'\n{outputs.folder / "metrics.json"}; the relation head alone, nothing else was evaluated')
     return metrics
@@ -132,11 +137,11 @@ def _evaluate(
         if index < outputs.num_pictures:
             picture = evaluation_picture(record, truth, result, categories)
             write_whole(outputs.folder / f'{record.image_id:012d}.png', encode_image(picture))
-    metrics = tally.metrics()
-    if train_source is not None:
-        metrics |= rule_metrics(train_source, source)
-    write_json(outputs.folder / 'metrics.json', metrics)
-    if outputs.report:
+    tally, extremes = _sum(tally), _sum(extremes)
+    metrics = tally.metrics() | hosts.from_first(lambda: _rules(train_source, source))
+    if hosts.is_first():
+        write_json(outputs.folder / 'metrics.json', metrics)
+    if outputs.report and hosts.is_first():
         page = make_report(
             config, categories, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved
         )  # fmt: skip
@@ -162,7 +167,19 @@ def _rules_source(config: ml_collections.ConfigDict, say: Say) -> RecordSource |
     if not has_annotations(config, train_split):
         say(f'{config.data.source} has no {train_split} annotations, on which the order rules would be fitted')
         return None
-    return prepare_split(config, train_split)
+    return hosts.first_alone_then_all(lambda: prepare_split(config, train_split))
+
+
+def _rules(train_source: RecordSource | None, source: RecordSource) -> Metrics:
+    return {} if train_source is None else rule_metrics(train_source, source)
+
+
+def _sum(mine: Any) -> Any:
+    """What the hosts have counted, each its share of the images, as one."""
+    total, *others = hosts.gather(mine)
+    for other in others:
+        total += other
+    return total
 
 
 def _saved(results: Results, writer: ResultsWriter) -> Results:
@@ -170,7 +187,9 @@ def _saved(results: Results, writer: ResultsWriter) -> Results:
     for index, record, result in results:
         writer.add(record, result)
         yield index, record, result
-    writer.finish()
+    total = _sum(writer)
+    if hosts.is_first():
+        total.finish()
 
 
 def start() -> None:
@@ -181,7 +200,7 @@ def start() -> None:
     flags.DEFINE_bool('save_predictions', False, 'Write predictions/, with what the benchmark servers take.')
     flags.DEFINE_bool('report', False, 'Write report.html: numbers, classes, the worst and the best images.')
     flags.DEFINE_bool('only_metrics', False, 'Evaluate the predictions/ in --output, without a network.')
-    command_line.run(_main)
+    command_line.run(_main, on_hosts=True)
 
 
 def _main(_: Sequence[str]) -> None:
@@ -189,7 +208,12 @@ def _main(_: Sequence[str]) -> None:
     if not (given.checkpoint or given.only_metrics and given.output):
         raise app.UsageError('--checkpoint is missing (with --only_metrics, --config and --output are enough)')
     folder = pathlib.Path(given.output or run_folder(given.checkpoint) / 'eval')
-    outputs = Outputs(folder, num_pictures=given.pictures, predictions=given.save_predictions, report=given.report)
+    outputs = Outputs(
+        folder, num_pictures=given.pictures, predictions=given.save_predictions, report=given.report,
+        say=print if hosts.is_first() else lambda text: None,
+    )  # fmt: skip
+    if given.only_metrics and hosts.count() > 1:
+        raise ValueError('--only_metrics needs no network, and so no more than one host')
     if given.only_metrics:
         evaluate_saved(given.config, outputs)
     else:

@@ -63,9 +63,16 @@ class Extremes:
         counts = matching.counts(self._num_classes)
         if not counts.counted.any():
             return
-        judged = Judged(index, 100 * counts.summary()['PQ'], truth, result, matching)
-        self.worst = sorted([*self.worst, judged], key=lambda one: (one.pq, one.index))[: self._number]
-        self.best = sorted([*self.best, judged], key=lambda one: (-one.pq, one.index))[: self._number]
+        self._take([Judged(index, 100 * counts.summary()['PQ'], truth, result, matching)])
+
+    def __iadd__(self, other: Extremes) -> Extremes:
+        worst = {one.index for one in other.worst}
+        self._take([*other.worst, *(one for one in other.best if one.index not in worst)])
+        return self
+
+    def _take(self, judged: list[Judged]) -> None:
+        self.worst = sorted([*self.worst, *judged], key=lambda one: (one.pq, one.index))[: self._number]
+        self.best = sorted([*self.best, *judged], key=lambda one: (-one.pq, one.index))[: self._number]
 
 
 def make_report(

@@ -1,122 +1,212 @@
-"""The training run: data, step, progress, checkpoints, resume."""
+"""The training run: steps, what is said of them, evaluation, checkpoints, interruption, resumption."""
 
 from __future__ import annotations
 
-import dataclasses
+import collections
+import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import ml_collections
 
-from sognet_jax.category_files import category_set
-from sognet_jax.checkpoints import Checkpoints, describe, latest_step, restore_variables
-from sognet_jax.choices import require_choice
-from sognet_jax.models.sognet import (
-    RELATION_HEAD,
-    build_network,
-    initialize,
-    initialize_relation_head,
-    variable_shapes,
-)
+from sognet_jax import hosts
 from sognet_jax.training.batches import TrainBatches
-from sognet_jax.training.objective import build_objective, relation_training_loss, training_losses
-from sognet_jax.training.optimizer import build_optimizer
+from sognet_jax.training.interruption import Interrupted, StopRequest
 from sognet_jax.training.progress import Progress, check_finite
 from sognet_jax.training.relation_watch import RelationWatch
-from sognet_jax.training.step import TrainState, create_state, parallel_step
+from sognet_jax.training.run import Run, build_run
+from sognet_jax.training.run_folder import RunFolder
+from sognet_jax.training.step import TrainState, place_batch, step_flops
+
+Say = Callable[[str], None]
+
+Evaluate = Callable[[Mapping[str, Any], Callable[[], bool]], Mapping[str, float] | None]
+"""From variables on the devices, and whether to give up, to metrics in percent; None where it gave up."""
+
+SAID = ('PQ', 'PQ_things', 'PQ_stuff', 'mIoU', 'mask_AP', 'OA', 'order_accuracy', 'order_accuracy_true')
+"""Metrics of an evaluation that are said while training; all of them are written."""
+
+AHEAD = 2
+"""Steps that are on their way to the devices at any time, so that these never wait for this program."""
 
 
-@dataclasses.dataclass
-class Run:
-    """The parts of a training run that a config determines."""
-
-    state: TrainState
-    step: Callable[..., Any]
-    schedule: Callable[[int], jax.Array]
-
-
-def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Run:
-    """Network, optimizer, the state before the first step and the mapped step.
-
-    Args:
-        config: an experiment.
-        resumes: a checkpoint of the run will replace the state, so that `train.initialize_from` is not read.
-
-    Raises:
-        ValueError: a field of the config is unknown or has a value that is not one of its choices.
-        CheckpointError: `train.initialize_from` holds no checkpoint of this network.
-    """
-    network = build_network(config.model, category_set(config.categories))
-    objective = build_objective(config.objective)
-    only = trained_part(config)
-    start, losses = (initialize_relation_head, relation_training_loss) if only else (initialize, training_losses)
-    optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
-    if config.train.initialize_from and not resumes:
-        variables = restore_variables(config.train.initialize_from, variable_shapes(network, start), only)
-    else:
-        variables = start(network, config.seed)
-    step = parallel_step(network=network, optimizer=optimizer, objective=objective, losses=losses, seed=config.seed)
-    return Run(create_state(variables, optimizer), step, schedule)
-
-
-def trained_part(config: ml_collections.ConfigDict) -> str | None:
-    """The one part of the network that a config trains, as parameters name it; None for the whole network.
-
-    Raises:
-        ValueError: `train.only` is unknown, or asks for the relation head without weight for its loss.
-    """
-    require_choice('config field train.only', config.train.only, ('', 'relation'))
-    if config.train.only and not config.objective.weights.relation:
-        raise ValueError("config field objective.weights.relation must not be 0 where train.only = 'relation'")
-    return RELATION_HEAD if config.train.only else None
-
-
-def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, say: Callable[[str], None]) -> TrainState:
-    """Trains to `config.train.steps`, going on from the newest checkpoint in `workdir`.
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    *,
+    say: Say,
+    evaluate: Evaluate | None = None,
+    profile: tuple[int, int] | None = None,
+) -> TrainState:
+    """Trains to `config.train.steps`, going on from the newest checkpoint in `workdir` that is whole.
 
     Args:
         config: an experiment of `configs/`.
-        workdir: gets `checkpoints/` and `tensorboard/`.
+        workdir: gets `checkpoints/`, `tensorboard/` and `metrics.jsonl`; the first host alone needs it.
         say: gets lines for the console: one every `train.log_every` steps, and warnings.
+        evaluate: is called every `train.eval_every` steps, and after the last.
+        profile: first and last step of which a trace is written to `workdir/profile`.
 
     Returns:
         The state after the last step.
 
     Raises:
         NotFiniteError: a loss became NaN or infinite; the checkpoints before it stay.
-        CheckpointError: `workdir` holds checkpoints of another network.
+        CheckpointError: `workdir` holds checkpoints of another network, or none that is whole, or the last one could
+            not be saved.
+        InUseError: another training is at work in `workdir`.
+        Interrupted: SIGTERM or SIGINT asked it to end, and its state is saved.
+        ValueError: the run has been trained for more than `train.steps`, or the hosts do not agree.
+        OSError: the disk is too small for the checkpoints.
     """
     workdir = pathlib.Path(workdir).resolve()
-    workdir.mkdir(parents=True, exist_ok=True)
-    run = build_run(config, resumes=latest_step(workdir) is not None)
-    checkpoints = Checkpoints(workdir)
-    description = describe(config, category_set(config.categories))
-    state = checkpoints.restore(run.state)
-    first_step = int(state.step)
-    batches = TrainBatches(config, first_step)
-    progress = Progress(workdir, config.train.steps, first_step, config.batch_size)
-    watch = RelationWatch(config.optimizer.warmup_steps, config.train.silent_lines)
-    try:
-        for step in range(first_step + 1, config.train.steps + 1):
-            state, metrics = run.step(state, next(batches))
-            # Fetching waits for the step: without it, pmap on CPU devices can deadlock.
+    hosts.require_same('the config', config.to_json(sort_keys=True, default=str))
+    with StopRequest() as stop, RunFolder(config, workdir, say) as folder:
+        run = build_run(config, resumes=folder.newest > 0)
+        state = folder.restore(run.state)
+        first_step = int(state.step)
+        steps = config.train.steps
+        if first_step > steps:
+            raise ValueError(f'config field train.steps = {steps}, but {workdir} has been trained for {first_step}')
+        if first_step:
+            say(f'goes on from step {first_step} of {steps}: {workdir}')
+        with contextlib.closing(TrainBatches(config, first_step, say)) as batches:
+            loop = _Loop(config, run, folder, batches, stop, first_step, say)
+            return loop.run(state, evaluate, profile or (0, 0))
+
+
+class _Loop:
+    """Repeats the step, without waiting for the one that was just started (but on CPU devices).
+
+    Args:
+        config: the experiment.
+        run: its parts.
+        folder: where it leaves what it has.
+        batches: of this host.
+        stop: whether to end.
+        first_step: how many steps have been done.
+        say: gets lines for the console.
+    """
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, run: Run, folder: RunFolder, batches: TrainBatches, stop: StopRequest,
+        first_step: int, say: Say,
+    ) -> None:  # fmt: skip
+        self._config, self._run, self._folder, self._say = config, run, folder, say
+        self._batches, self._stop = batches, stop
+        # On CPU devices, pmap can deadlock where steps are not waited for.
+        waits = jax.local_devices()[0].platform == 'cpu'
+        self._ahead, self._late = (0, 0) if waits else (AHEAD, 1)
+        self._any_stop = hosts.SharedFlag(self._ahead)
+        self._watch = RelationWatch(config.optimizer.warmup_steps, config.train.silent_lines)
+        self._unread: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
+        self._running: collections.deque[Any] = collections.deque()
+        self._next_batch: Mapping[str, jax.Array] | None = None
+        self._flops: float | None = None
+        self._progress = Progress(config.train.steps, first_step, config.batch_size)
+        self._next_line = self._line_after(first_step)
+
+    def run(self, state: TrainState, evaluate: Evaluate | None, profile: tuple[int, int]) -> TrainState:
+        """Trains to the last step; see `train`."""
+        settings, first = self._config.train, int(state.step)
+        for step in range(first + 1, settings.steps + 1):
+            with _traced(step, profile, self._folder.path / 'profile', lambda: self._unread):
+                state = self._start_step(step, state)
+            last, ends = step == settings.steps, self._any_stop(bool(self._stop))
+            is_due = settings.eval_every > 0 and (step % settings.eval_every == 0 or last)
+            evaluates = evaluate is not None and is_due
+            saves = step % settings.checkpoint_every == 0 or last or evaluates or ends
+            self._read(state, step if saves else step - self._late, everything=saves)
+            metrics = None
+            if evaluate is not None and evaluates and not ends:
+                metrics = self._evaluate(step, state, evaluate)
+                ends = metrics is None
+            if saves:
+                with self._progress.pauses():
+                    self._folder.save(step, state, metrics)
+            if ends and not last:
+                place = self._folder.finish(step, state)
+                raise Interrupted(f'{self._stop.name or "another host"}: ended after step {step}, saved in {place}')
+        if self._watch.warning:
+            self._say(self._watch.warning)
+        if first < settings.steps:
+            self._folder.finish(settings.steps, state)
+        return state
+
+    def _start_step(self, step: int, state: TrainState) -> TrainState:
+        """Starts a step, has the next batch brought to the devices while it runs, and waits for an earlier one."""
+        state, metrics = self._run.step(state, self._next_batch or self._load())
+        self._unread.append((step, metrics))
+        if not self._ahead:
+            jax.block_until_ready(metrics)
+        self._next_batch = self._load() if step < self._config.train.steps else None
+        self._running.append(metrics)
+        if len(self._running) > self._ahead:
+            jax.block_until_ready(self._running.popleft())
+        return state
+
+    def _load(self) -> Mapping[str, jax.Array]:
+        with self._progress.waits_for_data():
+            batch = next(self._batches)
+        return place_batch(batch)
+
+    def _read(self, state: TrainState, known: int, *, everything: bool) -> None:
+        """Says the lines that are due.
+
+        Args:
+            state: now, from which what could not be saved is saved.
+            known: the last step whose metrics may be waited for.
+            everything: look at all steps up to it, for the state is about to be saved.
+        """
+        while self._next_line <= known:
+            line_step = self._next_line
+            self._fetch(line_step)
+            rate = float(self._run.schedule(line_step - 1))
+            line, shares, scalars = self._progress.line(line_step, rate, self._flops)
+            self._say(line)
+            self._folder.scalars(line_step, scalars)
+            if self._config.objective.weights.relation and self._watch.look(line_step, shares):
+                self._say(self._watch.warning)
+            self._next_line = self._line_after(line_step)
+            with self._progress.pauses():
+                self._folder.save_if_failed(int(state.step), state)
+                if self._flops is None and self._next_batch is not None:
+                    self._flops = step_flops(self._run.step, state, self._next_batch)
+        if everything:
+            self._fetch(known)
+
+    def _fetch(self, known: int) -> None:
+        """Takes the metrics of the steps up to one from the devices."""
+        while self._unread and self._unread[0][0] <= known:
+            step, metrics = self._unread.popleft()
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             check_finite(step, values)
-            progress.add(values)
-            last = step == config.train.steps
-            if step % config.train.log_every == 0 or last:
-                line, shares = progress.write(step, float(run.schedule(step - 1)))
-                say(line)
-                if config.objective.weights.relation and watch.look(step, shares):
-                    say(watch.warning)
-            if step % config.train.checkpoint_every == 0 or last:
-                checkpoints.save(step, state, description)
-    finally:
-        checkpoints.close()
-        progress.close()
-        batches.close()
-    if watch.warning:
-        say(watch.warning)
-    return state
+            self._progress.add(values)
+
+    def _line_after(self, step: int) -> int:
+        every, steps = self._config.train.log_every, self._config.train.steps
+        return min((step // every + 1) * every, steps) if step < steps else steps + 1
+
+    def _evaluate(self, step: int, state: TrainState, evaluate: Evaluate) -> Mapping[str, float] | None:
+        """What an evaluation says of the state; None where a signal ended it."""
+        variables = {'params': state.params, 'batch_stats': state.batch_stats}
+        with self._progress.pauses():
+            metrics = evaluate(variables, lambda: bool(self._stop))
+        if metrics is not None:
+            summary = '  '.join(f'{name} {metrics[name]:.1f}' for name in SAID if name in metrics)
+            self._say(f'evaluation after step {step}: {summary}')
+            self._folder.metrics(step, metrics)
+        return metrics
+
+
+@contextlib.contextmanager
+def _traced(step: int, profile: tuple[int, int], folder: pathlib.Path, started: Callable[[], Any]) -> Iterator[None]:
+    """Starts a trace before its first step, and ends it when its last step is done."""
+    if step == profile[0]:
+        jax.profiler.start_trace(str(folder))
+    yield
+    if step == profile[1]:
+        jax.block_until_ready([metrics for _, metrics in started()])
+        jax.profiler.stop_trace()

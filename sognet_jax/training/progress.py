@@ -1,13 +1,11 @@
-"""What a running training says: one line with every loss, speed and time left, and TensorBoard scalars."""
+"""What a running training says: one line with every loss, speed and time left."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-import pathlib
 import time
-from collections.abc import Mapping
-
-import tensorboardX
+from collections.abc import Iterator, Mapping
 
 from sognet_jax.training.relation import PAIR_COUNTS
 from sognet_jax.training.relation_watch import PairShares
@@ -32,57 +30,75 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
 
 
 class Progress:
-    """Averages metrics between two lines and gives them as a line of text and to TensorBoard.
+    """Averages what is known of steps between two lines, and times them.
 
     Losses are means over the steps, what is said of pairs is counted over all of their pairs.
 
     Args:
-        workdir: the run's folder; scalars go to its `tensorboard/`.
         total_steps: steps of the whole run, for the time left.
         first_step: the step the run starts or resumes at.
         batch_size: images per step over all devices.
     """
 
-    def __init__(self, workdir: pathlib.Path, total_steps: int, first_step: int, batch_size: int) -> None:
-        self._writer = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
+    def __init__(self, total_steps: int, first_step: int, batch_size: int) -> None:
         self._total_steps = total_steps
         self._batch_size = batch_size
         self._pending: list[Mapping[str, float]] = []
         self._last_step = first_step
         self._last_time = time.monotonic()
+        self._waited = self._paused = 0.0
 
     def add(self, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of one step."""
         self._pending.append(metrics)
 
-    def write(self, step: int, learning_rate: float) -> tuple[str, PairShares]:
-        """The line of all steps since the last one, and what is to be said of their pairs; both go to TensorBoard."""
+    @contextlib.contextmanager
+    def waits_for_data(self) -> Iterator[None]:
+        """Counts the time that passes as waiting for a batch."""
+        before = time.monotonic()
+        yield
+        self._waited += time.monotonic() - before
+
+    @contextlib.contextmanager
+    def pauses(self) -> Iterator[None]:
+        """Leaves the time that passes, in which nothing is trained, out of the speed."""
+        before = time.monotonic()
+        yield
+        self._paused += time.monotonic() - before
+
+    def line(
+        self, step: int, learning_rate: float, flops_per_step: float | None
+    ) -> tuple[str, PairShares, dict[str, float]]:
+        """All steps since the last line.
+
+        Args:
+            step: the last of them.
+            learning_rate: of that step.
+            flops_per_step: of all devices, where they are known.
+
+        Returns:
+            The line, what is to be said of their pairs, and the scalars for TensorBoard.
+        """
         now = time.monotonic()
-        seconds = (now - self._last_time) / max(step - self._last_step, 1)
+        elapsed = max(now - self._last_time - self._paused, 1e-9)
+        seconds = elapsed / max(step - self._last_step, 1)
         sums = {name: math.fsum(metrics[name] for metrics in self._pending) for name in self._pending[0]}
         shares = PairShares.of({name: sums.pop(name) for name in PAIR_COUNTS})
         averages = {name: value / len(self._pending) for name, value in sums.items()}
         losses = '  '.join(f'{name} {value:.3f}' for name, value in averages.items())
         of_pairs = {'order_accuracy': shares.order_accuracy, 'pairs_related': shares.related}
         pairs = '  '.join(f'{name} {"-" if math.isnan(value) else f"{value:.1f}"}' for name, value in of_pairs.items())
+        speed = {'images_per_second': self._batch_size / seconds, 'waiting_for_data': 100 * self._waited / elapsed}
+        says = f'{speed["images_per_second"]:.1f} images/s, {speed["waiting_for_data"]:.0f} % waiting for data'
+        if flops_per_step:
+            speed['flops_per_second'] = flops_per_step / seconds
+            says += f', {speed["flops_per_second"] / 1e9:.0f} GFLOP/s'
         left = _duration(seconds * (self._total_steps - step))
-        line = (
-            f'step {step}/{self._total_steps}  {losses}  {pairs}  lr {learning_rate:.2g}  '
-            f'{self._batch_size / seconds:.1f} images/s  {left} left'
-        )
-        of_pairs['pairs_saturated'] = shares.saturated
-        for name, value in (averages | {name: v for name, v in of_pairs.items() if not math.isnan(v)}).items():
-            self._writer.add_scalar(f'train/{name}', value, step)
-        self._writer.add_scalar('train/learning_rate', learning_rate, step)
-        self._writer.add_scalar('train/images_per_second', self._batch_size / seconds, step)
-        self._writer.flush()
+        line = f'step {step}/{self._total_steps}  {losses}  {pairs}  lr {learning_rate:.2g}  {says}  {left} left'
+        scalars = averages | of_pairs | {'pairs_saturated': shares.saturated, 'learning_rate': learning_rate} | speed
         self._pending.clear()
-        self._last_step, self._last_time = step, now
-        return line, shares
-
-    def close(self) -> None:
-        """Closes the TensorBoard file."""
-        self._writer.close()
+        self._last_step, self._last_time, self._waited, self._paused = step, now, 0.0, 0.0
+        return line, shares, {f'train/{name}': value for name, value in scalars.items()}
 
 
 def _duration(seconds: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
@@ -47,9 +48,25 @@ def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformat
         batch_stats=variables.get('batch_stats', {}),
         optimizer=optimizer.init(params),
     )
-    # Placed as the step leaves it, so that the second step needs no second compilation.
-    place = jax.pmap(lambda state, _: state, in_axes=(None, 0), out_axes=None)
-    return place(state, np.zeros(jax.local_device_count()))
+    return place_state(state)
+
+
+def place_state(state: TrainState) -> TrainState:
+    """The state on all devices of this host, as the step takes and leaves it: no step compiles or copies for it."""
+    return jax.tree.map(lambda leaf: jax.make_array_from_callback(leaf.shape, _replicated(), lambda _: leaf), state)
+
+
+def place_batch(batch: dict[str, Any]) -> dict[str, jax.Array]:
+    """A batch `[local devices, B, ...]` on its devices; the copy is on its way when this returns."""
+    return jax.device_put(batch, jax.sharding.NamedSharding(_local_mesh(), jax.sharding.PartitionSpec(AXIS)))
+
+
+def _local_mesh() -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+
+
+def _replicated() -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(_local_mesh(), jax.sharding.PartitionSpec())
 
 
 def device_step(
@@ -61,6 +78,7 @@ def device_step(
     objective: Objective,
     seed: int,
     losses: TrainingPass = training_losses,
+    accumulate: int = 1,
     axis: str | None = AXIS,
 ) -> tuple[TrainState, Metrics]:
     """One update from one device's part of the batch.
@@ -73,6 +91,8 @@ def device_step(
         batch: `[B, ...]` examples of the data contract with their `example_index`.
         network, optimizer, objective, seed: what is trained, and how.
         losses: what is computed of a batch: `training_losses`, or `relation_training_loss`.
+        accumulate: into so many parts the batch is cut, whose gradients are added up before the update: the same update
+            with less memory.
         axis: the mapped axis that gradients are averaged over; None for a single device without pmap.
 
     Returns:
@@ -80,14 +100,15 @@ def device_step(
         over the whole batch.
     """
     step_key = jax.random.fold_in(jax.random.key(seed), state.step)
-    keys = jax.vmap(lambda index: jax.random.fold_in(step_key, index))(batch['example_index'])
 
-    def total_loss(params: Any) -> tuple[jax.Array, tuple[Losses, Counts]]:
+    def total_loss(params: Any, part: Batch) -> tuple[jax.Array, tuple[Losses, Counts]]:
+        keys = jax.vmap(lambda index: jax.random.fold_in(step_key, index))(part['example_index'])
         variables = {'params': params, 'batch_stats': state.batch_stats}
-        values, counts = nn.apply(losses, network)(variables, batch, keys, objective)
+        values, counts = nn.apply(losses, network)(variables, part, keys, objective)
         return weighted_sum(values, objective.weights), (values, counts)
 
-    (total, (values, counts)), gradients = jax.value_and_grad(total_loss, has_aux=True)(state.params)
+    gradient = jax.value_and_grad(total_loss, has_aux=True)
+    (total, (values, counts)), gradients = _over_parts(functools.partial(gradient, state.params), batch, accumulate)
     metrics = values | {'total': total}
     if axis is not None:
         gradients, metrics = jax.lax.pmean((gradients, metrics), axis)
@@ -96,6 +117,26 @@ def device_step(
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, optimizer=optimizer_state), metrics
+
+
+def _over_parts(function: Callable[[Batch], Any], batch: Batch, number: int) -> Any:
+    """`function` of a batch, from as many parts of it, one after the other.
+
+    Returns:
+        ((total, (means, sums)), means) as `function` gives them, over the whole batch.
+    """
+    if number == 1:
+        return function(batch)
+    parts = {name: value.reshape(number, -1, *value.shape[1:]) for name, value in batch.items()}
+    shapes = jax.eval_shape(function, {name: value[0] for name, value in parts.items()})
+
+    def add(sums: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, function(part)), None
+
+    sums, _ = jax.lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), parts)
+    (total, (values, counts)), gradients = sums
+    total, values, gradients = jax.tree.map(lambda leaf: leaf / number, (total, values, gradients))
+    return (total, (values, counts)), gradients
 
 
 def parallel_step(**arguments: Any) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
@@ -109,3 +150,12 @@ def parallel_step(**arguments: Any) -> Callable[[TrainState, Batch], tuple[Train
         return device_step(state, batch, **arguments)
 
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
+
+
+def step_flops(step: Callable[..., Any], state: TrainState, batch: Any) -> float:
+    """Floating-point operations of one step over all devices, as XLA counts them before it optimizes; 0 if it does not.
+
+    What runs in loops is counted once, and what our GPU kernels do, not at all.
+    """
+    cost = cast(Any, step).lower(state, batch).cost_analysis() or {}
+    return float(cost.get('flops', 0.0)) * jax.device_count()

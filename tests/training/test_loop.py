@@ -51,16 +51,16 @@ def test_a_run_writes_progress_checkpoints_and_tensorboard(config, finished, tmp
     config.train.steps = 5
     lines = []
     train(config, tmp_path / 'copy', say=lines.append)
-    assert len(lines) == 1 and lines[0].startswith('step 5/5')
+    assert len(lines) == 2 and lines[0].startswith('goes on from step 4 of 5: ') and lines[1].startswith('step 5/5')
     for word in ('rpn_score', 'box_delta', 'mask', 'semantic', 'panoptic', 'relation', 'total', 'images/s', 'left'):
-        assert word in lines[0]
+        assert word in lines[1]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(config, finished, tmp_path):
     workdir, state = finished
     shutil.copytree(workdir, tmp_path / 'copy')
     shutil.rmtree(tmp_path / 'copy' / 'checkpoints' / '4')
-    checkpoints = Checkpoints(tmp_path / 'copy')
+    checkpoints = Checkpoints(tmp_path / 'copy', keep=2, best='PQ')
     broken = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
     checkpoints.save(4, broken, describe(config, SHAPES))
     checkpoints.close()

@@ -7,24 +7,40 @@ two compiled programs serve all of them. A batch has images of one orientation, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol, cast
 
 import grain
 import numpy as np
 
 from sognet_jax.contract import FILLER, Example, map_arrays
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example, oriented
-from sognet_jax.data.records.storage import Records
+from sognet_jax.data.records.storage import CorruptRecordError, Records
+from sognet_jax.files import first_line
 
 ENDLESS = 1 << 40
 """More steps, and more epochs, than anybody trains; grain's own endless repetition overflows."""
 
 
+LEFT_OUT = 'left_out'
+"""Key of a batch: `[B]` index of the corrupt record whose place another image took, -1 for none."""
+
+MOST_LEFT_OUT = 20
+"""So many corrupt records one after the other are no accident."""
+
+
 class SizedSource(Records, Protocol):
-    """Records, and the `[n, 2]` heights and widths of their images."""
+    """Records, the `[n, 2]` heights and widths of their images, and where each lies, for messages."""
 
     sizes: np.ndarray
+
+    def place(self, index: int) -> str:
+        """Where a record lies."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +71,7 @@ class BatchPlan:
 
     def __init__(self, buckets: Sequence[np.ndarray], batch_size: int, seed: int) -> None:
         self._batch_size = batch_size
+        self._buckets = buckets
         self._counts = [len(bucket) for bucket in buckets]
         self._orders = [
             grain.MapDataset.source(bucket).seed(seed + number).shuffle().repeat(ENDLESS // len(bucket))
@@ -68,6 +85,11 @@ class BatchPlan:
         is_first = ((step + 1) * first + total - 1) // total > before
         order, number = (self._orders[0], before) if is_first else (self._orders[1], step - before)
         return np.array([order[number * self._batch_size + row] for row in range(self._batch_size)])
+
+    def after(self, index: int) -> int:
+        """The next image of the same orientation, which takes the place of one that cannot be read."""
+        bucket = next(bucket for bucket in self._buckets if index in bucket)
+        return int(bucket[(np.searchsorted(bucket, index) + 1) % len(bucket)])
 
 
 def orientations(sizes: np.ndarray, settings: ExampleSettings) -> list[np.ndarray]:
@@ -88,6 +110,7 @@ def train_dataset(
     host: int = 0,
     num_hosts: int = 1,
     pixels: bool = True,
+    skip_corrupt: bool = False,
 ) -> grain.MapDataset:
     """Batches of all steps, by their number.
 
@@ -99,9 +122,11 @@ def train_dataset(
         augmentation: what is random about them; None for nothing.
         host, num_hosts: this host makes its part of each batch; together they make what one would.
         pixels: with images and label maps, see `make_example`.
+        skip_corrupt: the next image takes the place of one that cannot be read, and `LEFT_OUT` is in the batch.
 
     Returns:
-        Element t is the batch of step t, `[batch_size / num_hosts, ...]` arrays.
+        Element t is the batch of step t, `[batch_size / num_hosts, ...]` arrays. Where a record is corrupt, making it
+        raises `CorruptRecordError`.
 
     Raises:
         ValueError: there are no images, or `batch_size` cannot be divided by the hosts.
@@ -121,19 +146,15 @@ def train_dataset(
         flips = augmentation.flip & rng.integers(2, size=batch_size).astype(bool)
         short_sides = rng.integers(low, high, size=batch_size, endpoint=True)
         indices = plan(step)
-        return _stack(
-            [
-                make_example(
-                    source[indices[row]],
-                    settings,
-                    flip=bool(flips[row]),
-                    short_side=int(short_sides[row]),
-                    either_orientation=True,
-                    pixels=pixels,
-                )
-                for row in rows
-            ]
-        )
+
+        def make(index: int, row: int) -> Example:
+            options = {'flip': bool(flips[row]), 'short_side': int(short_sides[row]), 'pixels': pixels}
+            return _example(source, index, settings, **options)
+
+        if not skip_corrupt:
+            return _stack([make(int(indices[row]), row) for row in rows])
+        examples, left_out = zip(*(_first_whole(make, plan, int(indices[row]), row) for row in rows), strict=True)
+        return cast(Example, _stack(list(examples)) | {LEFT_OUT: np.array(left_out)})
 
     return grain.MapDataset.range(ENDLESS).map(make_batch)
 
@@ -151,7 +172,19 @@ def iterate(dataset: grain.MapDataset, first: int = 0, workers: int = 0) -> grai
         return iter(dataset[first:].to_iter_dataset(threads))
     one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(dataset[first:].to_iter_dataset(one).mp_prefetch(options))
+    return iter(dataset[first:].to_iter_dataset(one).mp_prefetch(options, functools.partial(_begin, os.getpid())))
+
+
+def _begin(parent: int, worker: int, workers: int) -> None:
+    """What a worker does first: it leaves Ctrl-C to its parent, and sees to it that it does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def evaluation_batches(
@@ -163,7 +196,7 @@ def evaluation_batches(
     num_hosts: int = 1,
     workers: int = 0,
     pixels: bool = True,
-) -> Iterator[Example]:
+) -> Generator[Example, None, None]:
     """Every image once over all hosts; `record_index` says which, `FILLER` marks copies that fill a last batch.
 
     Every host has the same number of batches, of the same shapes, at most two (`transforms.oriented`).
@@ -185,10 +218,7 @@ def evaluation_batches(
 
     def make_batch(number: int) -> Example:
         record_index, indices = batches[number]
-        examples = {
-            index: make_example(source[index], settings, either_orientation=True, pixels=pixels)
-            for index in set(indices)
-        }
+        examples = {index: _example(source, int(index), settings, pixels=pixels) for index in set(indices)}
         return _stack([examples[index] for index in indices]) | {'record_index': record_index.astype(np.int32)}
 
     iterator = iterate(grain.MapDataset.range(len(batches)).map(make_batch), workers=workers)
@@ -196,6 +226,31 @@ def evaluation_batches(
         yield from iterator
     finally:
         iterator.close()
+
+
+def _example(source: SizedSource, index: int, settings: ExampleSettings, **options: Any) -> Example:
+    """An example of a record.
+
+    Raises:
+        CorruptRecordError: naming the record.
+    """
+    try:
+        return make_example(source[index], settings, either_orientation=True, **options)
+    except CorruptRecordError:
+        raise
+    except Exception as error:  # what is stored is checked before; whatever is wrong with it now came later
+        raise CorruptRecordError(f'{source.place(index)} cannot be used: {first_line(error)}') from error
+
+
+def _first_whole(make: Callable[[int, int], Example], plan: BatchPlan, index: int, row: int) -> tuple[Example, int]:
+    """The example of an image or, where that is corrupt, of the first whole one after it; and the corrupt one."""
+    candidate, left_out = index, -1
+    for _ in range(MOST_LEFT_OUT):
+        try:
+            return make(candidate, row), left_out
+        except CorruptRecordError:
+            left_out, candidate = index, plan.after(candidate)
+    return make(candidate, row), left_out
 
 
 def _stack(examples: list[Example]) -> Example:

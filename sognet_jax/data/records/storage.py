@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import tensorflow_datasets as tfds
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import categories_from_json, categories_to_json
 from sognet_jax.data.records.schema import DECODERS, Record, decode_record, encode_record, features
+from sognet_jax.files import first_line
 
 Splits = Mapping[str, Iterable[Record]]
 
@@ -90,6 +92,10 @@ def prepared_folder(builder: type[RecordBuilder], data_dir: str | pathlib.Path, 
     return pathlib.Path(data_dir) / builder.name / config / str(builder.VERSION)
 
 
+class CorruptRecordError(ValueError):
+    """A record cannot be read; the message names the prepared data, the split and the record's number."""
+
+
 class Records(Protocol):
     """Records by their numbers, from 0 on: a list of them, or what is like one but for slices."""
 
@@ -109,7 +115,7 @@ class RecordSource(Records):
         split: its split.
 
     Attributes:
-        folder: of the prepared data.
+        folder, split: of the prepared data.
         categories: the classes that train ids stand for.
         sizes: `[n, 2]` height and width of each image.
 
@@ -121,18 +127,31 @@ class RecordSource(Records):
         builder = tfds.builder_from_directory(str(folder))
         if split not in builder.info.splits:
             raise ValueError(f'{folder} has the splits {sorted(builder.info.splits)}, not {split!r}')
-        self.folder = pathlib.Path(folder)
+        self.folder, self.split = pathlib.Path(folder), split
         self.categories = categories_from_json(builder.info.metadata['categories'], str(folder))
         self.sizes = np.array(builder.info.metadata['sizes'][split], np.int32).reshape(-1, 2)
         self._source = builder.as_data_source(split, decoders=DECODERS)
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.sizes)
 
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f'{self.folder} has the records 0 .. {len(self) - 1}, not {index}')
-        return decode_record(self._source[int(index)])
+        try:
+            return decode_record(self._source[int(index)])
+        except Exception as error:  # array_record, tfds and what decodes images raise whatever they like
+            raise CorruptRecordError(f'{self.place(index)} cannot be read: {first_line(error)}') from error
+
+    def first(self, number: int) -> RecordSource:
+        """The first so many of the records; all of them where 0 is asked for."""
+        shorter = copy.copy(self)
+        shorter.sizes = self.sizes[: number or None]
+        return shorter
+
+    def place(self, index: int) -> str:
+        """Where a record lies, for messages."""
+        return f'{self.folder}, split {self.split}, record {index}'
 
 
 class MixedSource(Records):
@@ -154,7 +173,16 @@ class MixedSource(Records):
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Record:
+        source, number = self._find(index)
+        return source[number]
+
+    def place(self, index: int) -> str:
+        """Where a record lies, for messages."""
+        source, number = self._find(index)
+        return source.place(number)
+
+    def _find(self, index: int) -> tuple[RecordSource, int]:
         if not 0 <= index < len(self):
             raise IndexError(f'there are the records 0 .. {len(self) - 1}, not {index}')
         which = int(np.searchsorted(self._ends, index, side='right'))
-        return self._sources[which][int(index) - int(self._ends[which - 1] if which else 0)]
+        return self._sources[which], int(index) - int(self._ends[which - 1] if which else 0)

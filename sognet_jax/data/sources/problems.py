@@ -39,12 +39,12 @@ class AnnotationError(ValueError):
     """
 
     def __init__(self, problems: Sequence[Problem], hint: str = '') -> None:
-        self.problems = tuple(problems)
+        self.problems, self.hint = tuple(problems), hint
         listed = report(self.problems, LISTED_OF_A_KIND)
         super().__init__(f'{listed}\n{hint}' if hint else listed)
 
     def __reduce__(self) -> tuple:  # exceptions that come from other processes are pickled by their arguments
-        return type(self), (self.problems,)
+        return type(self), (self.problems, self.hint)
 
 
 def report(problems: Sequence[Problem], limit: int | None = None) -> str:

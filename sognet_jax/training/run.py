@@ -1,0 +1,91 @@
+"""The parts of a training run that its config determines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+
+from sognet_jax import hosts
+from sognet_jax.category_files import category_set
+from sognet_jax.checkpoints import restore_variables
+from sognet_jax.choices import require_choice
+from sognet_jax.models.sognet import (
+    RELATION_HEAD,
+    build_network,
+    initialize,
+    initialize_relation_head,
+    variable_shapes,
+)
+from sognet_jax.training.objective import build_objective, relation_training_loss, training_losses
+from sognet_jax.training.optimizer import build_optimizer
+from sognet_jax.training.step import TrainState, create_state, parallel_step
+
+
+@dataclasses.dataclass
+class Run:
+    """The parts of a training run that a config determines.
+
+    Attributes:
+        state: before the first step, on the devices.
+        step: the compiled step, see `parallel_step`.
+        schedule: the learning rate of a step, counted from 0.
+    """
+
+    state: TrainState
+    step: Callable[..., Any]
+    schedule: Callable[[int], jax.Array]
+
+
+_COMPILED: dict[Any, Callable[..., Any]] = {}
+"""The step that was trained with last: the next training like it uses it again, whatever was evaluated in between."""
+
+
+def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Run:
+    """Network, optimizer, the state before the first step and the mapped step.
+
+    Args:
+        config: an experiment.
+        resumes: a checkpoint of the run will replace the state, so that `train.initialize_from` is not read.
+
+    Raises:
+        ValueError: a field of the config is unknown or has a value that is not one of its choices.
+        CheckpointError: `train.initialize_from` holds no checkpoint of this network.
+    """
+    network = build_network(config.model, category_set(config.categories))
+    objective = build_objective(config.objective)
+    only = trained_part(config)
+    start, losses = (initialize_relation_head, relation_training_loss) if only else (initialize, training_losses)
+    optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
+    source = config.train.initialize_from
+    if source and not resumes:
+        variables = hosts.from_first(lambda: restore_variables(source, variable_shapes(network, start), only))
+    else:
+        variables = start(network, config.seed)
+    key = network, losses, config.seed, config.batch_size, f'{config.objective}', f'{config.optimizer}'
+    if key not in _COMPILED:
+        _COMPILED.clear()
+        _COMPILED[key] = parallel_step(
+            network=network,
+            optimizer=optimizer,
+            objective=objective,
+            losses=losses,
+            seed=config.seed,
+            accumulate=config.optimizer.accumulate,
+        )
+    return Run(create_state(variables, optimizer), _COMPILED[key], schedule)
+
+
+def trained_part(config: ml_collections.ConfigDict) -> str | None:
+    """The one part of the network that a config trains, as parameters name it; None for the whole network.
+
+    Raises:
+        ValueError: `train.only` is unknown, or asks for the relation head without weight for its loss.
+    """
+    require_choice('config field train.only', config.train.only, ('', 'relation'))
+    if config.train.only and not config.objective.weights.relation:
+        raise ValueError("config field objective.weights.relation must not be 0 where train.only = 'relation'")
+    return RELATION_HEAD if config.train.only else None
