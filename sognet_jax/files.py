@@ -6,6 +6,7 @@ import datetime
 import os
 import pathlib
 import socket
+from collections.abc import Callable
 
 try:
     import fcntl
@@ -23,25 +24,28 @@ class Lock:
     Args:
         path: of the file, which stays.
         what: what is said of the program that holds it.
-        waits: until the file is free; otherwise that it is not is an error.
+        wait: is told that, and the file is waited for; without it, that it is not free is an error.
 
     Raises:
         InUseError: another program holds it.
         OSError: the file cannot be made.
     """
 
-    def __init__(self, path: pathlib.Path, what: str, *, waits: bool = False) -> None:
+    def __init__(self, path: pathlib.Path, what: str, wait: Callable[[str], None] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open('a+')
         if fcntl is None:
             return
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.seek(0)
-            holder = self._file.read().strip()
-            self._file.close()
-            raise InUseError(f'{path.parent}: {what}: {holder}') from error
+            holder = f'{path.parent}: {what}: {self._file.read().strip()}'
+            if wait is None:
+                self._file.close()
+                raise InUseError(holder) from error
+            wait(holder)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         self._file.truncate(0)
         now = datetime.datetime.now().isoformat(' ', 'seconds')
         self._file.write(f'process {os.getpid()} on {socket.gethostname()}, since {now}\n')

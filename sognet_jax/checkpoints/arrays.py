@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -185,12 +186,29 @@ def stored_shapes(folder: pathlib.Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Orbax does not narrate what it does, nor what it raises."""
-    verbosity = logging.get_verbosity()
+    verbosity, hook = logging.get_verbosity(), sys.unraisablehook
     logging.set_verbosity(logging.FATAL)
+    if not isinstance(hook, _NoLateReads):
+        sys.unraisablehook = _NoLateReads(hook)
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+class _NoLateReads:
+    """Keeps quiet about what tensorstore has still read after an error had closed the event loop that waited for it.
+
+    Args:
+        hook: what is called for everything else.
+    """
+
+    def __init__(self, hook: Callable[[Any], Any]) -> None:
+        self._hook = hook
+
+    def __call__(self, unraisable: Any) -> None:
+        if str(unraisable.exc_value) != 'Event loop is closed':
+            self._hook(unraisable)
 
 
 def by_itself() -> ocp.options.MultiprocessingOptions:

@@ -12,6 +12,7 @@ import numpy as np
 from sognet_jax import hosts
 from sognet_jax.data.configured import augmentation, example_settings, training_source
 from sognet_jax.data.examples import pipeline
+from sognet_jax.data.records.storage import CorruptRecordError
 
 MOST_FAILURES = 3
 """Workers that die so often in a row do not die by accident."""
@@ -86,6 +87,8 @@ class TrainBatches(Iterator[dict[str, Any]]):
         for _ in range(MOST_FAILURES):
             try:
                 return next(self._iterator)
+            except CorruptRecordError as error:
+                raise CorruptRecordError(f'{error} (data.skip_corrupt = True trains without it)') from error
             except RuntimeError as error:
                 if 'Worker process was terminated' not in str(error):
                     raise

@@ -127,6 +127,7 @@ class _Loop:
                 with self._progress.pauses():
                     self._folder.save(step, state, metrics)
             if ends and not last:
+                self._next_batch = None  # it lies in memory that is shared with the processes that made it
                 place = self._folder.finish(step, state)
                 raise Interrupted(f'{self._stop.name or "another host"}: ended after step {step}, saved in {place}')
         if self._watch.warning:

@@ -6,16 +6,19 @@ import contextlib
 import copy
 import io
 import pathlib
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import categories_from_json, categories_to_json
 from sognet_jax.data.records.schema import DECODERS, Record, decode_record, encode_record, features
-from sognet_jax.files import first_line
+from sognet_jax.files import Lock, first_line
 
 Splits = Mapping[str, Iterable[Record]]
 
@@ -66,7 +69,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
 def write_records(
     builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str, **arguments: Any
 ) -> pathlib.Path:
-    """Writes a data set unless it is there already; an interrupted or failed run leaves no half of one behind.
+    """Writes a data set unless it is there already; a failed run leaves no half of one behind. To be done `alone`.
 
     Args:
         builder: a builder class.
@@ -76,6 +79,9 @@ def write_records(
 
     Returns:
         The folder of the prepared data.
+
+    Raises:
+        OSError: it cannot be written.
     """
     folder = prepared_folder(builder, data_dir, config)
     if not folder.is_dir():
@@ -83,8 +89,30 @@ def write_records(
         tfds.disable_progress_bar()
         options = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
         with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download of unknown size
-            instance.download_and_prepare(file_format='array_record', download_config=options)
+            try:
+                instance.download_and_prepare(file_format='array_record', download_config=options)
+            except RuntimeError as error:  # array_record's
+                raise OSError(f'{folder} cannot be written: {first_line(error)}') from error
     return folder
+
+
+@contextlib.contextmanager
+def alone(folder: pathlib.Path) -> Iterator[None]:
+    """Nobody else prepares this data set meanwhile, and what one that was killed has left of it is gone.
+
+    Args:
+        folder: of `prepared_folder`.
+    """
+    name = folder.parent.name
+    lock = Lock(
+        folder.parent.with_name(f'{name}.lock'),
+        f'another program prepares {name}, it is waited for',
+        lambda holder: tqdm.write(holder, file=sys.stderr),
+    )
+    with contextlib.closing(lock):
+        for unfinished in folder.parent.glob('incomplete.*'):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        yield
 
 
 def prepared_folder(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str) -> pathlib.Path:

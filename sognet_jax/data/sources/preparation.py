@@ -94,6 +94,16 @@ def prepare(
     folder = storage.prepared_folder(preparation.builder, data_dir, preparation.copy)
     if folder.is_dir():
         return Prepared(folder)
+    with storage.alone(folder):
+        if folder.is_dir():  # by now: another program has prepared it
+            return Prepared(folder)
+        return _prepare(preparation, folder, data_dir, workers, leave_out_broken)
+
+
+def _prepare(
+    preparation: Preparation, folder: pathlib.Path, data_dir: str | pathlib.Path, workers: int | None,
+    leave_out_broken: bool,
+) -> Prepared:  # fmt: skip
     staging_folder = folder.parent.with_name(f'{preparation.copy}.staging')
     found = check(preparation, workers=workers, staging_folder=staging_folder)
     blocking = [problem for problem in found.problems if not (leave_out_broken and problem.is_local)]

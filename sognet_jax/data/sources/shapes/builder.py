@@ -43,16 +43,21 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
     fingerprint = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
     height, width = settings.scene.size
     counts = {'train': settings.num_train, 'validation': settings.num_validation}
-    return storage.write_records(
-        Shapes,
-        data_dir,
-        f'{height}x{width}_{settings.num_train}_{fingerprint}',
-        make_splits=lambda: {
-            name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
-        },
-        categories=SHAPES,
-        description=f'Drawn scenes of overlapping things: {settings}',
-    )
+    copy = f'{height}x{width}_{settings.num_train}_{fingerprint}'
+    folder = storage.prepared_folder(Shapes, data_dir, copy)
+    if folder.is_dir():
+        return folder
+    with storage.alone(folder):
+        return storage.write_records(
+            Shapes,
+            data_dir,
+            copy,
+            make_splits=lambda: {
+                name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
+            },
+            categories=SHAPES,
+            description=f'Drawn scenes of overlapping things: {settings}',
+        )
 
 
 def _scenes(settings: ShapesSettings, split: int, name: str, count: int) -> Iterator[Record]:
