@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import pathlib
 import socket
@@ -78,6 +79,9 @@ def require_new_folder(path: pathlib.Path) -> None:
 
 def first_line(error: BaseException | str) -> str:
     """What is wrong, in one line: libraries tell the rest of their story below it."""
+    full = os.strerror(errno.ENOSPC)
+    if full in f'{error}':
+        return full
     lines = f'{error}'.strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 300 else f'{lines[0][:300]} ...'
 
@@ -94,5 +98,7 @@ def write_whole(path: str | pathlib.Path, content: str | bytes) -> None:
     try:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(unfinished, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
