@@ -22,7 +22,7 @@ that their checkpoints fit; its relation loss is Eq. (12) too.
 
 import ml_collections
 
-VARIANTS = ('', 'ablation', 'paper', 'published')
+VARIANTS = ('', 'ablation', 'bf16', 'paper', 'published')
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -74,6 +74,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     if variant == 'ablation':
         config.train.steps = 45_000
         config.optimizer.drops = (30_000, 40_000)
+    if variant == 'bf16':
+        config.model.dtype = 'bfloat16'
     if variant == 'paper':
         relate_as_in_the_paper(config)
     if variant == 'published':

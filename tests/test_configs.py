@@ -12,9 +12,9 @@ from sognet_jax.configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dc
 from sognet_jax.data.configured import example_settings, has_annotations, prepare_split
 from sognet_jax.inference.prediction import Inference
 from sognet_jax.models.sognet import build_network, variable_shapes
-from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective
 from sognet_jax.training.optimizer import build_optimizer
+from sognet_jax.training.run import build_run
 from tests.support.paths import ROOT
 
 EXPERIMENTS = [

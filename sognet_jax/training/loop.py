@@ -77,6 +77,14 @@ def train(
             return loop.run(state, evaluate, profile or (0, 0))
 
 
+def steps_ahead() -> int:
+    """How many steps may be on their way to the devices when the next one is started.
+
+    On CPU devices, pmap can deadlock where steps are not waited for.
+    """
+    return 0 if jax.local_devices()[0].platform == 'cpu' else AHEAD
+
+
 class _Loop:
     """Repeats the step, without waiting for the one that was just started (but on CPU devices).
 
@@ -96,9 +104,7 @@ class _Loop:
     ) -> None:  # fmt: skip
         self._config, self._run, self._folder, self._say = config, run, folder, say
         self._batches, self._stop = batches, stop
-        # On CPU devices, pmap can deadlock where steps are not waited for.
-        waits = jax.local_devices()[0].platform == 'cpu'
-        self._ahead, self._late = (0, 0) if waits else (AHEAD, 1)
+        self._ahead = steps_ahead()
         self._any_stop = hosts.SharedFlag(self._ahead)
         self._watch = RelationWatch(config.optimizer.warmup_steps, config.train.silent_lines)
         self._unread: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
@@ -116,12 +122,14 @@ class _Loop:
                 state = self._start_step(step, state)
             last, ends = step == settings.steps, self._any_stop(bool(self._stop))
             is_due = settings.eval_every > 0 and (step % settings.eval_every == 0 or last)
-            evaluates = evaluate is not None and is_due
-            saves = step % settings.checkpoint_every == 0 or last or evaluates or ends
-            self._read(state, step if saves else step - self._late, everything=saves)
+            evaluation = evaluate if is_due and not ends else None
+            saves = step % settings.checkpoint_every == 0 or last or evaluation is not None or ends
+            self._say_lines(step, state, step if saves else step - self._ahead)
             metrics = None
-            if evaluate is not None and evaluates and not ends:
-                metrics = self._evaluate(step, state, evaluate)
+            if saves:
+                self._fetch(step)
+            if evaluation is not None:
+                metrics = self._evaluate(step, state, evaluation)
                 ends = metrics is None
             if saves:
                 with self._progress.pauses():
@@ -153,18 +161,17 @@ class _Loop:
             batch = next(self._batches)
         return place_batch(batch)
 
-    def _read(self, state: TrainState, known: int, *, everything: bool) -> None:
+    def _say_lines(self, step: int, state: TrainState, known: int) -> None:
         """Says the lines that are due.
 
         Args:
-            state: now, from which what could not be saved is saved.
-            known: the last step whose metrics may be waited for.
-            everything: look at all steps up to it, for the state is about to be saved.
+            step, state: now, to be saved where an earlier state could not be.
+            known: the last step that the devices are done with, or may be waited for.
         """
         while self._next_line <= known:
             line_step = self._next_line
             self._fetch(line_step)
-            rate = float(self._run.schedule(line_step - 1))
+            rate = float(self._run.rates[line_step - 1])
             line, shares, scalars = self._progress.line(line_step, rate, self._flops)
             self._say(line)
             self._folder.scalars(line_step, scalars)
@@ -172,11 +179,9 @@ class _Loop:
                 self._say(self._watch.warning)
             self._next_line = self._line_after(line_step)
             with self._progress.pauses():
-                self._folder.save_if_failed(int(state.step), state)
+                self._folder.save_if_failed(step, state)
                 if self._flops is None and self._next_batch is not None:
                     self._flops = step_flops(self._run.step, state, self._next_batch)
-        if everything:
-            self._fetch(known)
 
     def _fetch(self, known: int) -> None:
         """Takes the metrics of the steps up to one from the devices."""

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from sognet_jax import hosts
 from sognet_jax.category_files import category_set
@@ -32,12 +33,12 @@ class Run:
     Attributes:
         state: before the first step, on the devices.
         step: the compiled step, see `parallel_step`.
-        schedule: the learning rate of a step, counted from 0.
+        rates: `[train.steps]` learning rate of each step; on the host, so that to know it nobody waits for a device.
     """
 
     state: TrainState
     step: Callable[..., Any]
-    schedule: Callable[[int], jax.Array]
+    rates: np.ndarray
 
 
 _COMPILED: dict[Any, Callable[..., Any]] = {}
@@ -76,7 +77,8 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
             seed=config.seed,
             accumulate=config.optimizer.accumulate,
         )
-    return Run(create_state(variables, optimizer), _COMPILED[key], schedule)
+    rates = np.asarray(schedule(jnp.arange(config.train.steps)))
+    return Run(create_state(variables, optimizer), _COMPILED[key], rates)
 
 
 def trained_part(config: ml_collections.ConfigDict) -> str | None:

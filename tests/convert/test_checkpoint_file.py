@@ -17,7 +17,7 @@ from sognet_jax.convert.sources import ConversionError
 from sognet_jax.convert.transfer import transfer_classes
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.predictor import restore_network
-from sognet_jax.training.loop import build_run
+from sognet_jax.training.run import build_run
 from tests.support.examples import tiny_config as group_norm_config
 from tests.support.paths import ROOT
 from tests.support.state_dicts import (

@@ -1,8 +1,8 @@
-"""Interrupts a small training again and again, at random, and goes on: `python -m tests.soak.interruptions --number=100`.
+"""Interrupts a small training at random, again and again: `python -m tests.soak.interruptions --number=100`.
 
 Each interruption is SIGKILL, SIGTERM or SIGINT at a random moment, some while a checkpoint is being saved, with 0 or 2
-processes that make batches; a part of them hits one of two hosts. Runs of one host have to end with exactly the state of
-a run that nobody interrupted; nothing may be left behind: processes, shared memory, unfinished checkpoints.
+processes that make batches; a part of them hits one of two hosts. Runs of one host have to end with exactly the state
+of a run that nobody interrupted; nothing may be left behind: processes, shared memory, unfinished checkpoints.
 """
 
 import argparse
@@ -17,10 +17,9 @@ import tempfile
 import time
 
 import jax
-import numpy as np
 
 from sognet_jax.checkpoints import latest_step
-from sognet_jax.checkpoints.arrays import stored_shapes
+from sognet_jax.checkpoints.arrays import restore_state, stored_shapes
 from tests.support.processes import CONFIG, finish, run, start
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -96,13 +95,8 @@ def leftovers(folder):
 
 def differences(whole, workdir, steps):
     """The arrays of the last checkpoint that are not those of a run without interruptions."""
-    states = []
-    for run_folder in (whole, workdir):
-        checkpoint = run_folder / 'checkpoints' / str(steps)
-        shapes = stored_shapes(checkpoint)
-        from sognet_jax.checkpoints.arrays import _read
-
-        states.append(_read(checkpoint, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)))
+    checkpoints = [run_folder / 'checkpoints' / str(steps) for run_folder in (whole, workdir)]
+    states = [restore_state(checkpoint, stored_shapes(checkpoint)) for checkpoint in checkpoints]
     same = jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), *states)
     found = [] if all(jax.tree.leaves(same)) else [f'{workdir} ended with another state']
     return found + [str(path) for path in workdir.rglob('*orbax-checkpoint-tmp*')]

@@ -2,7 +2,7 @@
 
 import jax
 
-from sognet_jax.training.loop import build_run
+from sognet_jax.training.run import build_run
 
 
 def to_devices(batch, devices):

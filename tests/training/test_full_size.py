@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 ONE_STEP = """
 import importlib, resource, sys
 import numpy as np
-from sognet_jax.training.loop import build_run
+from sognet_jax.training.run import build_run
 from benchmarks.made_up_batch import random_batch
 config = importlib.import_module(f'configs.{sys.argv[1]}').get_config()
 config.batch_size = 1

@@ -1,6 +1,10 @@
-"""Whole runs on a few scenes: resume, stop on what is not finite."""
+"""Whole runs on a few scenes: resumed, not finite, interrupted, evaluated, saved in spite of failures."""
 
+import dataclasses
+import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -8,8 +12,13 @@ import pytest
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.checkpoints import CheckpointError, Checkpoints, describe
+from sognet_jax.files import InUseError
+from sognet_jax.training import loop
+from sognet_jax.training.interruption import Interrupted
 from sognet_jax.training.loop import train
 from sognet_jax.training.progress import NotFiniteError, check_finite
+from sognet_jax.training.run import build_run
+from sognet_jax.training.run_folder import RunFolder
 from tests.support.examples import tiny_config
 
 pytestmark = pytest.mark.compiles
@@ -74,6 +83,126 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(confi
 def test_the_error_names_the_loss():
     with pytest.raises(NotFiniteError, match='step 7: box_delta = inf; '):
         check_finite(7, {'mask': 0.5, 'box_delta': float('inf')})
+
+
+def test_a_run_that_is_not_waited_for_comes_to_the_same_and_waits_for_no_step_that_it_has_just_started(
+    config, finished, tmp_path, monkeypatch
+):
+    """As on GPUs. One CPU device can do it, too."""
+    config = config.copy_and_resolve_references()
+    config.train.update(steps=4, log_every=1, checkpoint_every=100)
+    started, looked_at = [], []
+
+    def watched(*arguments, **options):
+        run = build_run(*arguments, **options)
+
+        def step(state, batch):
+            state, metrics = run.step(state, batch)
+            started.append(metrics)
+            return state, metrics
+
+        step.lower = run.step.lower
+        return dataclasses.replace(run, step=step)
+
+    def looking(function):
+        def look(tree):
+            of = [number for number, metrics in enumerate(started, 1) if metrics is tree]
+            looked_at.extend((number, len(started)) for number in of)
+            return function(tree)
+
+        return look
+
+    monkeypatch.setattr(loop, 'steps_ahead', lambda: 2)
+    monkeypatch.setattr(loop, 'build_run', watched)
+    monkeypatch.setattr(jax, 'block_until_ready', looking(jax.block_until_ready))
+    monkeypatch.setattr(jax, 'device_get', looking(jax.device_get))
+    lines = []
+    state = train(config, tmp_path, say=lines.append)
+    monkeypatch.undo()
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(finished[1]))
+    assert [line.split('/')[0] for line in lines] == ['step 1', 'step 2', 'step 3', 'step 4']
+    before_the_end = [(number, newest) for number, newest in looked_at if newest < 4]
+    assert before_the_end == [(1, 3), (1, 3)]  # waited for, and read, when the third had been started
+    assert {number for number, newest in looked_at if newest == 4} == {2, 3, 4}
+
+
+def test_what_is_trained_already_is_said(config, finished):
+    """A run that is complete says so by its silence; one that has gone further than it is asked to does not."""
+    shorter = config.copy_and_resolve_references()
+    shorter.train.steps = 3
+    with pytest.raises(ValueError, match='train.steps = 3, but .* has been trained for 4'):
+        train(shorter, finished[0], say=print)
+
+
+def test_two_trainings_do_not_share_a_folder(config, finished):
+    with RunFolder(config, finished[0], print), pytest.raises(InUseError, match=f'process {os.getpid()} on '):
+        train(config, finished[0], say=print)
+
+
+def test_an_evaluation_keeps_the_best_and_leaves_its_metrics(config, finished, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.train.update(steps=4, eval_every=1, checkpoint_every=100, keep=1)
+    values = iter([5.0, 9.0, 7.0, 8.0])
+    seen = []
+
+    def evaluate(variables, gives_up):
+        assert not gives_up()
+        seen.append(jax.device_get(variables['params']))
+        return {'PQ': next(values), 'PQ/cloth': 1.0}
+
+    state = train(config, tmp_path, say=print, evaluate=evaluate)
+    assert sorted(folder.name for folder in (tmp_path / 'checkpoints').iterdir()) == ['2', '4']
+    assert [json.loads(line)['PQ'] for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()] == [5, 9, 7, 8]
+    jax.tree.map(np.testing.assert_array_equal, seen[-1], jax.device_get(state.params))
+
+
+@pytest.mark.parametrize('during', ['a step', 'an evaluation'])
+def test_a_signal_ends_a_run_after_its_step_and_it_goes_on_to_the_same_end(config, finished, tmp_path, during):
+    config = config.copy_and_resolve_references()
+    config.train.update(eval_every=3, checkpoint_every=100)
+
+    def say(line):
+        if during == 'a step' and line.startswith('step 2/'):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def evaluate(variables, gives_up):
+        if during == 'an evaluation':
+            os.kill(os.getpid(), signal.SIGINT)
+        return None if gives_up() else {'PQ': 1.0}
+
+    with pytest.raises(Interrupted, match=f'ended after step 3, saved in {tmp_path}/checkpoints/3'):
+        train(config, tmp_path, say=say, evaluate=evaluate)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    resumed = train(config, tmp_path, say=print)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(finished[1]))
+
+
+def test_a_checkpoint_that_could_not_be_saved_is_said_and_another_one_is_saved(config, tmp_path, monkeypatch):
+    config = config.copy_and_resolve_references()
+    config.train.update(steps=4, log_every=1, checkpoint_every=2)
+    save, failures = Checkpoints._save, iter([OSError(28, 'No space left on device')])
+
+    def fails_once(self, step, parts, metrics):
+        for error in failures:
+            raise error
+        save(self, step, parts, metrics)
+
+    monkeypatch.setattr(Checkpoints, '_save', fails_once)
+    lines = []
+    train(config, tmp_path, say=lines.append)
+    assert [line for line in lines if 'WARNING' in line] == [
+        'WARNING: no checkpoint could be saved; tried again after step 3. No space left on device'
+    ]
+    assert sorted(folder.name for folder in (tmp_path / 'checkpoints').iterdir()) == ['3', '4']
+
+
+def test_a_run_whose_end_cannot_be_saved_does_not_end_well(config, tmp_path, monkeypatch):
+    def fails(self, step, parts, metrics):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Checkpoints, '_save', fails)
+    with pytest.raises(CheckpointError, match='the state after step 4 could not be saved: No space left on device'):
+        train(config, tmp_path, say=print)
 
 
 def test_a_run_of_another_network_is_refused(config, finished):

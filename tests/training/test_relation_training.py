@@ -12,8 +12,9 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.checkpoints import CheckpointError, trained_parts
 from sognet_jax.models.sognet import build_network, initialize, initialize_relation_head
 from sognet_jax.programs.evaluate import Outputs, evaluate
-from sognet_jax.training.loop import build_run, train
+from sognet_jax.training.loop import train
 from sognet_jax.training.objective import build_objective, relation_training_loss, training_losses, weighted_sum
+from sognet_jax.training.run import build_run
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
 

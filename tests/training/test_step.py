@@ -13,8 +13,8 @@ import pytest
 from benchmarks.made_up_batch import random_batch
 from sognet_jax.categories import SHAPES
 from sognet_jax.models.sognet import build_network, initialize
-from sognet_jax.training.loop import build_run
 from sognet_jax.training.objective import build_objective, training_losses
+from sognet_jax.training.run import build_run
 from tests.support.examples import tiny_config
 from tests.support.paths import ROOT
 from tests.support.training import first_step
@@ -48,12 +48,28 @@ def test_eight_devices_compute_what_one_computes(tiny, tmp_path):
     # A hang of pmap on few cores cannot be interrupted politely.
     command = ['timeout', '-s', 'KILL', '200', sys.executable, '-c', ON_MANY_DEVICES, str(tmp_path / 'eight')]
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
-    params, values = pickle.loads((tmp_path / 'eight').read_bytes())
+    require_same(pickle.loads((tmp_path / 'eight').read_bytes()), (state.params, metrics))
 
+
+def test_accumulated_parts_of_a_batch_are_one_batch(tiny):
+    """Of images without instances too, which a part may have alone."""
+    config, step = tiny
+    batch = random_batch(config)
+    batch['valid'][:4] = False
+    state, metrics = step(batch)
+    accumulating = config.copy_and_resolve_references()
+    accumulating.optimizer.accumulate = 4
+    in_parts, values = first_step(accumulating)[1](batch)
+    require_same((in_parts.params, values), (state.params, metrics))
+
+
+def require_same(mine, theirs):
+    """Parameters and metrics that differ by the order of sums alone."""
+    (params, values), (wanted, metrics) = mine, theirs
     for name, value in metrics.items():
         np.testing.assert_allclose(values[name], value, rtol=1e-5, err_msg=name)
     for (path, value), other in zip(
-        jax.tree_util.tree_leaves_with_path(state.params), jax.tree_util.tree_leaves(params), strict=True
+        jax.tree_util.tree_leaves_with_path(wanted), jax.tree_util.tree_leaves(params), strict=True
     ):
         scale = np.abs(value).max() + 1e-6
         np.testing.assert_allclose(other / scale, value / scale, atol=1e-5, err_msg=jax.tree_util.keystr(path))
