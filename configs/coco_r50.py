@@ -13,6 +13,8 @@ Who covers whom is learned from R*, by the cross entropy of M, with a ReLU behin
 learns it on real annotations in 300 steps, from every seed that was tried.
 
 Variants: `configs/coco_r50.py:ablation` is the shorter schedule of Table 1 (45,000 steps);
+`configs/coco_r50.py:bf16` computes features in bfloat16, for accelerators; parameters, scores, boxes, relations, logits
+and losses stay float32 (docs/training.md);
 `configs/coco_r50.py:paper` has the relation part of the paper to the letter, Eq. (12) and a linear K. It is not
 expected to learn the order: on the shapes, with fixed and perfect inputs, the head alone has 32 % of the pairs right
 after 300 steps, and 43 % of those that it relates the wrong way round (docs/differences.md);

@@ -6,6 +6,7 @@ Every function is a matter of all hosts: each calls the same ones in the same or
 from __future__ import annotations
 
 import collections
+import faulthandler
 import itertools
 import os
 import pickle
@@ -45,6 +46,8 @@ def start(coordinator_address: str | None, num_processes: int | None, process_id
     """
     # Otherwise JAX takes SIGTERM for itself, and nobody hears of it.
     jax.config.update('jax_enable_preemption_service', False)
+    # Where a host has died JAX aborts the others, whose own stacks say nothing of it.
+    faulthandler.disable()
     try:
         jax.distributed.initialize(
             coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=SILENCE_SECONDS

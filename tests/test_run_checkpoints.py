@@ -162,6 +162,20 @@ def restore_step(folder):
     return restored['step']
 
 
+def test_a_reader_beside_a_running_training_always_gets_a_whole_checkpoint(tmp_path):
+    """Although checkpoints are replaced much faster than any training does."""
+    checkpoints, read = Checkpoints(tmp_path, 2, 'PQ'), []
+    wanted = {'params': state(0)['params']}
+    for step in range(1, 61):
+        checkpoints.save(step, state(step), {})
+        if step > 1:
+            head = restore_variables(tmp_path, wanted)['params']['head']
+            np.testing.assert_array_equal(head['kernel'], SMALL + head['bias'][0])
+            read.append(int(head['bias'][0]))
+    checkpoints.close()
+    assert read == sorted(read) and len(set(read)) > 10
+
+
 def test_what_is_saved_is_what_was_there_when_it_was_saved(tmp_path):
     """Not what the arrays are made into while the thread writes."""
     arrays = {'params': {'a': SMALL.copy()}}

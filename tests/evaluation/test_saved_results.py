@@ -13,6 +13,7 @@ from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.saved_results import ResultsError, ResultsWriter, public_image_id, read_results
 from sognet_jax.evaluation.tally import ImageResult, Tally, image_truth
+from sognet_jax.report.contents import Extremes
 from sognet_jax.scene import Scene, Segment
 
 MAX_INSTANCES = 10
@@ -170,3 +171,29 @@ def test_images_of_one_name_do_not_overwrite_each_other(records, tmp_path):
     again = [result for _, _, result in read_results(tmp_path, SHAPES, twins, MAX_INSTANCES)]
     for mine, theirs in zip(again, results, strict=True):
         np.testing.assert_array_equal(mine.scene.panoptic, theirs.scene.panoptic)
+
+
+@pytest.mark.parametrize('share', [[0, 2], [3, 1], []])
+def test_what_two_hosts_count_and_save_adds_up_to_what_one_does_to_the_last_digit(records, tmp_path, share):
+    rng = np.random.default_rng(2)
+    results = [perturbed(record, rng) for record in records]
+    shares = (share, [index for index in range(4) if index not in share])
+    tallies, extremes, writers = [], [], []
+    for folder, indices in (('one', range(4)), *(('two', indices) for indices in shares)):
+        tallies.append(Tally(SHAPES))
+        extremes.append(Extremes(2, SHAPES.num_classes))
+        writers.append(ResultsWriter(tmp_path / folder, SHAPES))
+        for index in indices:
+            truth = image_truth(records[index], MAX_INSTANCES)
+            extremes[-1].add(index, truth, results[index], tallies[-1].add(truth, results[index]))
+            writers[-1].add(records[index], results[index])
+    for _, first, second in (tallies, extremes, writers):
+        first += second
+    for writer in writers[:2]:
+        writer.finish()
+    np.testing.assert_equal(tallies[1].metrics(), tallies[0].metrics())
+    for side in ('worst', 'best'):
+        found, expected = ([one.index for one in getattr(of, side)] for of in (extremes[1], extremes[0]))
+        assert found == expected
+    for name in ('panoptic.json', 'masks.json', 'boxes.json', 'overlaps.json'):
+        assert (tmp_path / 'two' / name).read_bytes() == (tmp_path / 'one' / name).read_bytes()
