@@ -47,7 +47,7 @@ def soak(folder, options):
     training += ['--config.train.checkpoint_every=10', '--config.train.eval_every=100']
     run('train.py', *training, f'--workdir={folder / "whole"}')
     counts, ended, problems = collections.Counter(), 0, []
-    workdir, hosts = folder / 'run', 1
+    workdir, hosts = folder / 'run', 2 if options.hosts_share == 1 else 1
     while sum(counts.values()) < options.number and time.monotonic() < end:
         workers = rng.choice((0, 0, 2))
         processes = start(
@@ -74,7 +74,8 @@ def interrupt(processes, rng):
         time.sleep(0.01)
     if processes[0].poll() is None:
         os.kill(victim.pid, number)
-    outcomes = finish(processes, timeout=90)
+    # A host that was killed before it had joined is waited for by the other one for 5 minutes.
+    outcomes = finish(processes, timeout=330)
     statuses = {status for status, _ in outcomes}
     if statuses == {0}:
         return None
