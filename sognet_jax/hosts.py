@@ -149,7 +149,10 @@ class SharedFlag:
 
 
 def end(message: str, status: int) -> NoReturn:
-    """Ends this process. Among several it does not wait for the others, which may be waiting for it: they end, too."""
+    """Ends this process. After an error (1) it waits for no other host, which may be waiting for it: they end, too.
+
+    With another status, which all have agreed on, they wait for each other: JAX aborts those that are left behind.
+    """
     if not jax.distributed.is_initialized():
         if status == 1:
             sys.exit(message)
@@ -157,6 +160,8 @@ def end(message: str, status: int) -> NoReturn:
         sys.exit(status)
     print(f'host {jax.process_index()}: {message}', file=sys.stderr, flush=True)
     sys.stdout.flush()
+    if status != 1:
+        jax.distributed.shutdown()
     os._exit(status)
 
 

@@ -213,7 +213,7 @@ class _NoLateReads:
 
 def by_itself() -> ocp.options.MultiprocessingOptions:
     """Orbax waits for no other host."""
-    if jax.process_count() == 1:
+    if not jax.distributed.is_initialized():  # to ask for the hosts would keep them from being joined later
         return ocp.options.MultiprocessingOptions()
     me = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'{me}')

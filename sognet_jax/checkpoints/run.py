@@ -54,7 +54,6 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoints')
         self._saving: concurrent.futures.Future | None = None
-        self._saved = self.latest_step()
 
     def latest_step(self) -> int | None:
         """The newest checkpoint's step."""

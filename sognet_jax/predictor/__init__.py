@@ -22,7 +22,7 @@ def restore_network(
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
-    require_same_network(checkpoint, config)
+    hosts.from_first(lambda: require_same_network(checkpoint, config))
     network = build_network(config.model, categories)
     variables = hosts.from_first(lambda: restore_variables(checkpoint, variable_shapes(network)))
     return network, jax.device_put(variables)

@@ -43,7 +43,7 @@ def restore_relation_head(
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
-    require_same_network(checkpoint, config)
+    hosts.from_first(lambda: require_same_network(checkpoint, config))
     network = build_network(config.model, categories)
     shapes = variable_shapes(network, initialize_relation_head)
     variables = hosts.from_first(lambda: restore_variables(checkpoint, shapes, RELATION_HEAD))

@@ -51,7 +51,12 @@ def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False,
         except RuntimeError as error:
             if hosts.count() == 1:
                 raise
-            _end(RuntimeError(f'another host has ended or cannot be reached: {first_line(error)}'), DEBUG.value)
+            _end(RuntimeError(f'this host failed, or another one has ended: {first_line(error)}'), DEBUG.value)
+        except Exception as error:
+            if hosts.count() > 1:  # a process that ends in peace waits for the other hosts
+                traceback.print_exception(error)
+                hosts.end(first_line(error), 1)
+            raise
         except KeyboardInterrupt:
             hosts.end('interrupted', 1)
 

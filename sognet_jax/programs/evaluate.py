@@ -164,7 +164,7 @@ def _rules_source(config: ml_collections.ConfigDict, say: Say) -> RecordSource |
     train_split = config.data.train_split
     if config.inference.method != 'relations':
         return None
-    if not has_annotations(config, train_split):
+    if not hosts.from_first(lambda: has_annotations(config, train_split)):
         say(f'{config.data.source} has no {train_split} annotations, on which the order rules would be fitted')
         return None
     return hosts.first_alone_then_all(lambda: prepare_split(config, train_split))

@@ -35,7 +35,7 @@ def evaluation(config: ml_collections.ConfigDict, say: Say) -> Evaluate | None:
     """
     if not config.train.eval_every:
         return None
-    if not has_annotations(config, config.data.eval_split):
+    if not hosts.from_first(lambda: has_annotations(config, config.data.eval_split)):
         say(f'{config.data.source} has no {config.data.eval_split} annotations: nothing is evaluated while training')
         return None
     categories = category_set(config.categories)

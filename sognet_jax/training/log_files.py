@@ -79,7 +79,7 @@ class LogFiles:
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of an earlier part of the run; those that are none are left out."""
     lines = []
-    for text in path.read_text().splitlines() if path.is_file() else []:
+    for text in path.read_text(errors='replace').splitlines() if path.is_file() else []:
         try:
             line = json.loads(text)
         except ValueError:

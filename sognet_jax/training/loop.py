@@ -124,7 +124,13 @@ class _Loop:
             is_due = settings.eval_every > 0 and (step % settings.eval_every == 0 or last)
             evaluation = evaluate if is_due and not ends else None
             saves = step % settings.checkpoint_every == 0 or last or evaluation is not None or ends
-            self._say_lines(step, state, step if saves else step - self._ahead)
+            self._say_lines(step if saves else step - self._ahead)
+            if not saves and step % settings.log_every == 0 and self._folder.failure():
+                self._fetch(step)  # what is not finite is not saved
+                self._folder.save_if_failed(step, state)
+            if self._flops is None and self._next_batch is not None and self._next_line > settings.log_every:
+                with self._progress.pauses():
+                    self._flops = step_flops(self._run.step, state, self._next_batch)
             metrics = None
             if saves:
                 self._fetch(step)
@@ -161,13 +167,8 @@ class _Loop:
             batch = next(self._batches)
         return place_batch(batch)
 
-    def _say_lines(self, step: int, state: TrainState, known: int) -> None:
-        """Says the lines that are due.
-
-        Args:
-            step, state: now, to be saved where an earlier state could not be.
-            known: the last step that the devices are done with, or may be waited for.
-        """
+    def _say_lines(self, known: int) -> None:
+        """Says the lines that are due up to a step that the devices are done with, or may be waited for."""
         while self._next_line <= known:
             line_step = self._next_line
             self._fetch(line_step)
@@ -178,10 +179,6 @@ class _Loop:
             if self._config.objective.weights.relation and self._watch.look(line_step, shares):
                 self._say(self._watch.warning)
             self._next_line = self._line_after(line_step)
-            with self._progress.pauses():
-                self._folder.save_if_failed(step, state)
-                if self._flops is None and self._next_batch is not None:
-                    self._flops = step_flops(self._run.step, state, self._next_batch)
 
     def _fetch(self, known: int) -> None:
         """Takes the metrics of the steps up to one from the devices."""

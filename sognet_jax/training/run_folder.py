@@ -65,9 +65,13 @@ class RunFolder:
             hosts.require_same(f'the norm of the parameters after step {step}', float(optax.tree.norm(state.params)))
         self._save(step, state, metrics)
 
+    def failure(self) -> str:
+        """Why the last checkpoint could not be saved; empty where it has been, and on other hosts."""
+        return self._checkpoints.failure() if self._checkpoints is not None else ''
+
     def save_if_failed(self, step: int, state: TrainState) -> None:
         """Says that the last checkpoint could not be saved, where that is so, and starts saving this one."""
-        failure = self._failure()
+        failure = self.failure()
         if failure:
             self._say(f'WARNING: no checkpoint could be saved; tried again after step {step}. {failure}')
             self._save(step, state, None)
@@ -105,6 +109,8 @@ class RunFolder:
                 closable.close()
 
     def _open(self) -> int:
+        if self._config.train.keep < 1:
+            raise ValueError(f'config field train.keep must be at least 1, not {self._config.train.keep}')
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(self.path / LOCK, 'another training is at work here')
         train = self._config.train
@@ -121,15 +127,12 @@ class RunFolder:
             description = describe(self._config, category_set(self._config.categories))
             self._checkpoints.save(step, state, description, metrics)
 
-    def _failure(self) -> str:
-        return self._checkpoints.failure() if self._checkpoints is not None else ''
-
     def _finish(self, step: int, state: TrainState) -> pathlib.Path:
         assert self._checkpoints is not None
         self._checkpoints.wait()
         self.save_if_failed(step, state)
         self._checkpoints.wait()
-        failure = self._failure()
+        failure = self.failure()
         if failure:
             raise CheckpointError(f'the state after step {step} could not be saved: {failure}')
         return self._checkpoints.path(step)

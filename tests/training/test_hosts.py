@@ -74,4 +74,4 @@ def test_a_signal_to_one_host_ends_both(arguments, tmp_path, number, victim, sta
     if status == 75:
         assert f'saved in {tmp_path}/checkpoints/{latest_step(tmp_path)}; the same command goes on from there' in last
     else:
-        assert last.startswith('host 0: another host has ended or cannot be reached: ')
+        assert last.startswith('host 0: this host failed, or another one has ended: ')
