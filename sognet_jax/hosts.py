@@ -1,13 +1,16 @@
 """Several hosts as one program: starting them, and what they have to say to each other.
 
-Every function is a matter of all hosts: each calls the same ones in the same order. On a single host they cost nothing.
+What they say to each other is a matter of all of them: each calls the same functions in the same order. On a single
+host that costs nothing.
 """
 
 from __future__ import annotations
 
 import collections
 import faulthandler
+import functools
 import itertools
+import operator
 import os
 import pickle
 import sys
@@ -28,6 +31,9 @@ SILENCE_SECONDS = 30
 
 PATIENCE_SECONDS = 24 * 3600
 """How long hosts wait for the first one, which may be preparing data."""
+
+AXIS = 'batch'
+"""Name of the axis of devices, in mapped functions."""
 
 _BARRIERS = itertools.count()
 """A name that is new for each; hosts meet at them in the same order."""
@@ -114,6 +120,12 @@ def gather(value: T) -> list[T]:
     return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes.tolist(), strict=True)]
 
 
+def total(mine: T) -> T:
+    """What the hosts have counted, each its share, as one: added up by `+=` in their order."""
+    first, *others = gather(mine)
+    return functools.reduce(operator.iadd, others, first)
+
+
 def require_same(what: str, value: Any) -> None:
     """Ends all hosts where one has something else than the others.
 
@@ -126,6 +138,20 @@ def require_same(what: str, value: Any) -> None:
         raise ValueError(f'{what} differs between host 0 and host {", ".join(map(str, others))}')
 
 
+def on_its_devices(tree: T) -> T:
+    """Arrays whole on each device of this host, as mapped functions take and leave them: no call copies them again."""
+    return jax.device_put(tree, _sharding(jax.sharding.PartitionSpec()))
+
+
+def along_its_devices(tree: T) -> T:
+    """Arrays `[local devices, ...]` cut over the devices of this host; the copies are under way when this returns."""
+    return jax.device_put(tree, _sharding(jax.sharding.PartitionSpec(AXIS)))
+
+
+def _sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,)), spec)
+
+
 class SharedFlag:
     """A flag that any host can raise, and that all see raised at the same step, without waiting for each other.
 
@@ -136,7 +162,7 @@ class SharedFlag:
     def __init__(self, delay: int) -> None:
         self._delay = delay
         self._told: collections.deque[Any] = collections.deque()
-        self._any = jax.pmap(lambda flag: jax.lax.pmax(flag, 'device'), axis_name='device')
+        self._any = jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS)
 
     def __call__(self, raised: bool) -> bool:
         """Passes on this host's flag; whether any host's was raised `delay` calls ago."""

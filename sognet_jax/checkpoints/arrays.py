@@ -81,11 +81,10 @@ def restore_state(folder: pathlib.Path, state: Tree) -> Tree:
         CheckpointError: the checkpoint is of something else.
         DamagedError: it cannot be read, or is not what was written.
     """
-    expected = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
-    differences = _differences(stored_shapes(folder), expected)
+    differences = _differences(stored_shapes(folder), state)
     if differences:
         raise CheckpointError(f'{folder} does not fit this config: {"; ".join(differences[:5])}')
-    return _read(folder, expected)
+    return _read(folder, state)
 
 
 def trained_parts(path: str | pathlib.Path) -> set[str]:
@@ -146,7 +145,7 @@ def newest_whole(path: str | pathlib.Path, say: Callable[[str], None]) -> pathli
     for folder in folders:
         try:
             stored_config(folder)
-            _read(folder, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), stored_shapes(folder)))
+            _read(folder, stored_shapes(folder))
             return folder
         except CheckpointError as error:
             say(f'WARNING: {error}')
@@ -163,7 +162,7 @@ def _restore_variables(folder: pathlib.Path, variables: Mapping[str, Any], part:
     if differences:
         listed = '; '.join(differences[:5])
         raise CheckpointError(f'{folder} is of another network ({len(differences)} arrays differ): {listed}')
-    restored = _read(folder, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), stored))
+    restored = _read(folder, stored)
     if part is not None:
         restored['params'] = {part: restored['params'][part]}
     return {name: restored[name] for name in variables}
@@ -219,8 +218,9 @@ def by_itself() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'{me}')
 
 
-def _read(folder: pathlib.Path, expected: Tree) -> Tree:
+def _read(folder: pathlib.Path, shapes: Tree) -> Tree:
     try:
+        expected = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         with quiet(), ocp.StandardCheckpointer(multiprocessing_options=by_itself()) as checkpointer:
             restored = checkpointer.restore(folder / STATE, expected)
         file = folder / CHECKSUMS / 'metadata'

@@ -55,10 +55,6 @@ class Checkpoints:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoints')
         self._saving: concurrent.futures.Future | None = None
 
-    def latest_step(self) -> int | None:
-        """The newest checkpoint's step."""
-        return max(steps(self.folder), default=None)
-
     def path(self, step: int) -> pathlib.Path:
         """Where a step's checkpoint lies."""
         return self.folder / str(step)

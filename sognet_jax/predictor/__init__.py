@@ -11,18 +11,36 @@ import ml_collections
 from sognet_jax import hosts
 from sognet_jax.categories import CategorySet
 from sognet_jax.checkpoints import require_same_network, restore_variables
-from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
+from sognet_jax.models.sognet import (
+    RELATION_HEAD,
+    SOGNet,
+    build_network,
+    initialize,
+    initialize_relation_head,
+    variable_shapes,
+)
 
 
 def restore_network(
-    config: ml_collections.ConfigDict, categories: CategorySet, checkpoint: str | pathlib.Path
+    config: ml_collections.ConfigDict,
+    categories: CategorySet,
+    checkpoint: str | pathlib.Path,
+    *,
+    relation_head_alone: bool = False,
 ) -> tuple[SOGNet, dict[str, Any]]:
     """The network of a config and its variables from a checkpoint.
+
+    Args:
+        config: an experiment.
+        categories: its classes.
+        checkpoint: a run's folder or one step of it.
+        relation_head_alone: that head's variables are all that is wanted, and that the checkpoint has to hold.
 
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
     """
     hosts.from_first(lambda: require_same_network(checkpoint, config))
     network = build_network(config.model, categories)
-    variables = hosts.from_first(lambda: restore_variables(checkpoint, variable_shapes(network)))
+    start, part = (initialize_relation_head, RELATION_HEAD) if relation_head_alone else (initialize, None)
+    variables = hosts.from_first(lambda: restore_variables(checkpoint, variable_shapes(network, start), part))
     return network, jax.device_put(variables)

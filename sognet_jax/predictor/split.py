@@ -44,7 +44,7 @@ def network_results(
         categories: its classes.
         network, variables: of `predictor.restore_network`.
         source: the images.
-        gives_up: is asked after every batch whether to stop there.
+        gives_up: is asked before every batch whether to stop there.
 
     Yields:
         The image's place in `source`, its record, and the result.
@@ -55,35 +55,48 @@ def network_results(
     settings = Inference(**config.inference)
     segmenter = Segmenter(settings, categories)
     inclusive_boxes = config.data.inclusive_boxes
-    devices = jax.local_device_count()
     run = parallel_inference(network, settings)
-    variables = on_local_devices(variables)
+    variables = hosts.on_its_devices(variables)
+    for batch in split_batches(config, source, gives_up):
+        results = jax.device_get(run(variables, to_devices(batch)))
+        prediction, relations = reshape_leading(results, (-1,), axes=2)
+        for row in np.flatnonzero(batch['record_index'] != FILLER):
+            example, predicted, related = jax.tree.map(lambda x: x[row], (batch, prediction, relations))  # noqa: B023
+            result = image_result(segmenter, example, predicted, related, categories, inclusive_boxes)
+            index = int(example['record_index'])
+            yield index, source[index], result
+
+
+def split_batches(
+    config: ml_collections.ConfigDict, source: RecordSource, gives_up: Callable[[], bool], *, pixels: bool = True
+) -> Iterator[Example]:
+    """The batches of this host's images, for all of its devices; shows progress, on the first host.
+
+    Args:
+        config: an experiment.
+        source: the images, of all hosts.
+        gives_up: is asked before every batch whether to stop there.
+        pixels: with images and label maps. Without, it is a matter of seconds that hardly needs a bar.
+    """
     batches = evaluation_batches(
-        source, example_settings(config), devices * config.eval_batch_size, host=jax.process_index(),
-        num_hosts=hosts.count(), workers=config.data.workers,
+        source, example_settings(config), jax.local_device_count() * config.eval_batch_size,
+        host=jax.process_index(), num_hosts=hosts.count(), workers=config.data.workers, pixels=pixels,
     )  # fmt: skip
-    share = -(-len(source) // hosts.count())
-    with (
-        contextlib.closing(batches),
-        tqdm(total=share, desc='evaluate', unit='image', disable=not hosts.is_first()) as progress,
-    ):
+    bar = tqdm(
+        total=-(-len(source) // hosts.count()), desc='evaluate', unit='image', delay=0 if pixels else 2,
+        disable=not hosts.is_first(),
+    )  # fmt: skip
+    with contextlib.closing(batches), bar:
         for batch in batches:
             if gives_up():
                 return
-            results = jax.device_get(run(variables, reshape_leading(batch, (devices, -1))))
-            prediction, relations = reshape_leading(results, (-1,), axes=2)
-            for row in np.flatnonzero(batch['record_index'] != FILLER):
-                example, predicted, related = jax.tree.map(lambda x: x[row], (batch, prediction, relations))  # noqa: B023
-                result = image_result(segmenter, example, predicted, related, categories, inclusive_boxes)
-                index = int(example['record_index'])
-                yield index, source[index], result
-                progress.update()
+            yield batch
+            bar.update(np.count_nonzero(batch['record_index'] != FILLER))
 
 
-def on_local_devices(variables: Mapping[str, Any]) -> Any:
-    """Variables on every device of this host, so that no call brings them there again."""
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ('device',))
-    return jax.device_put(variables, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+def to_devices(batch: Example) -> Example:
+    """A batch with the axis of this host's devices in front."""
+    return reshape_leading(batch, (jax.local_device_count(), -1))
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import ml_collections
 from absl import app, flags
@@ -25,7 +24,7 @@ from sognet_jax.evaluation.tally import ImageResult, Tally, image_truth
 from sognet_jax.files import write_whole
 from sognet_jax.pictures.evaluation import evaluation_picture
 from sognet_jax.predictor import restore_network
-from sognet_jax.predictor.relations import has_relations_alone, relation_tally, restore_relation_head
+from sognet_jax.predictor.relations import has_relations_alone, relation_tally
 from sognet_jax.predictor.split import network_results
 from sognet_jax.programs import command_line
 from sognet_jax.report.contents import Extremes, make_report
@@ -107,10 +106,10 @@ def evaluate_saved(config: ml_collections.ConfigDict, outputs: Outputs) -> Metri
 def _evaluate_relation(
     config: ml_collections.ConfigDict, categories: CategorySet, checkpoint: str | pathlib.Path, outputs: Outputs
 ) -> Metrics:
-    network, variables = restore_relation_head(config, categories, checkpoint)
+    network, variables = restore_network(config, categories, checkpoint, relation_head_alone=True)
     source = hosts.first_alone_then_all(lambda: prepare_split(config, config.data.eval_split))
     train_source = _rules_source(config, outputs.say)
-    tally = _sum(relation_tally(config, network, variables, source))
+    tally = hosts.total(relation_tally(config, network, variables, source))
     metrics = tally.metrics() | hosts.from_first(lambda: _rules(train_source, source))
     if hosts.is_first():
         write_json(outputs.folder / 'metrics.json', metrics)
@@ -137,7 +136,7 @@ def _evaluate(
         if index < outputs.num_pictures:
             picture = evaluation_picture(record, truth, result, categories)
             write_whole(outputs.folder / f'{record.image_id:012d}.png', encode_image(picture))
-    tally, extremes = _sum(tally), _sum(extremes)
+    tally, extremes = hosts.total(tally), hosts.total(extremes)
     metrics = tally.metrics() | hosts.from_first(lambda: _rules(train_source, source))
     if hosts.is_first():
         write_json(outputs.folder / 'metrics.json', metrics)
@@ -174,20 +173,12 @@ def _rules(train_source: RecordSource | None, source: RecordSource) -> Metrics:
     return {} if train_source is None else rule_metrics(train_source, source)
 
 
-def _sum(mine: Any) -> Any:
-    """What the hosts have counted, each its share of the images, as one."""
-    total, *others = hosts.gather(mine)
-    for other in others:
-        total += other
-    return total
-
-
 def _saved(results: Results, writer: ResultsWriter) -> Results:
     """The same results, each written as it passes."""
     for index, record, result in results:
         writer.add(record, result)
         yield index, record, result
-    total = _sum(writer)
+    total = hosts.total(writer)
     if hosts.is_first():
         total.finish()
 

@@ -50,13 +50,7 @@ def evaluation(config: ml_collections.ConfigDict, say: Say) -> Evaluate | None:
             tally = Tally(categories)
             for _, record, result in network_results(config, categories, network, variables, source, gives_up):
                 tally.add(image_truth(record, config.data.max_instances), result)
-        shares = hosts.gather((tally, gives_up()))
-        if any(gave_up for _, gave_up in shares):
-            return None
-        total = shares[0][0]
-        for share, _ in shares[1:]:
-            total += share
-        return total.metrics()
+        return None if any(hosts.gather(gives_up())) else hosts.total(tally).metrics()
 
     return evaluate
 

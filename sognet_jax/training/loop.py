@@ -18,7 +18,7 @@ from sognet_jax.training.progress import Progress, check_finite
 from sognet_jax.training.relation_watch import RelationWatch
 from sognet_jax.training.run import Run, build_run
 from sognet_jax.training.run_folder import RunFolder
-from sognet_jax.training.step import TrainState, place_batch, step_flops
+from sognet_jax.training.step import TrainState, step_flops
 
 Say = Callable[[str], None]
 
@@ -108,15 +108,17 @@ class _Loop:
         self._any_stop = hosts.SharedFlag(self._ahead)
         self._watch = RelationWatch(config.optimizer.warmup_steps, config.train.silent_lines)
         self._unread: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
-        self._running: collections.deque[Any] = collections.deque()
         self._next_batch: Mapping[str, jax.Array] | None = None
-        self._flops: float | None = None
+        self._flops = 0.0
         self._progress = Progress(config.train.steps, first_step, config.batch_size)
         self._next_line = self._line_after(first_step)
 
     def run(self, state: TrainState, evaluate: Evaluate | None, profile: tuple[int, int]) -> TrainState:
         """Trains to the last step; see `train`."""
         settings, first = self._config.train, int(state.step)
+        if first < settings.steps:
+            self._next_batch = self._load()
+            self._flops = step_flops(self._run.step, state, self._next_batch)
         for step in range(first + 1, settings.steps + 1):
             with _traced(step, profile, self._folder.path / 'profile', lambda: self._unread):
                 state = self._start_step(step, state)
@@ -128,9 +130,6 @@ class _Loop:
             if not saves and step % settings.log_every == 0 and self._folder.failure():
                 self._fetch(step)  # what is not finite is not saved
                 self._folder.save_if_failed(step, state)
-            if self._flops is None and self._next_batch is not None and self._next_line > settings.log_every:
-                with self._progress.pauses():
-                    self._flops = step_flops(self._run.step, state, self._next_batch)
             metrics = None
             if saves:
                 self._fetch(step)
@@ -152,20 +151,17 @@ class _Loop:
 
     def _start_step(self, step: int, state: TrainState) -> TrainState:
         """Starts a step, has the next batch brought to the devices while it runs, and waits for an earlier one."""
-        state, metrics = self._run.step(state, self._next_batch or self._load())
+        state, metrics = self._run.step(state, self._next_batch)
         self._unread.append((step, metrics))
-        if not self._ahead:
-            jax.block_until_ready(metrics)
+        if len(self._unread) > self._ahead:  # what has been read is done
+            jax.block_until_ready(self._unread[-1 - self._ahead][1])
         self._next_batch = self._load() if step < self._config.train.steps else None
-        self._running.append(metrics)
-        if len(self._running) > self._ahead:
-            jax.block_until_ready(self._running.popleft())
         return state
 
     def _load(self) -> Mapping[str, jax.Array]:
         with self._progress.waits_for_data():
             batch = next(self._batches)
-        return place_batch(batch)
+        return hosts.along_its_devices(batch)
 
     def _say_lines(self, known: int) -> None:
         """Says the lines that are due up to a step that the devices are done with, or may be waited for."""

@@ -66,15 +66,13 @@ class Progress:
         yield
         self._paused += time.monotonic() - before
 
-    def line(
-        self, step: int, learning_rate: float, flops_per_step: float | None
-    ) -> tuple[str, PairShares, dict[str, float]]:
+    def line(self, step: int, learning_rate: float, flops_per_step: float) -> tuple[str, PairShares, dict[str, float]]:
         """All steps since the last line.
 
         Args:
             step: the last of them.
             learning_rate: of that step.
-            flops_per_step: of all devices, where they are known.
+            flops_per_step: of all devices; 0 where they are not known.
 
         Returns:
             The line, what is to be said of their pairs, and the scalars for TensorBoard.

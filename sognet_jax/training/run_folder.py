@@ -11,10 +11,10 @@ import optax
 
 from sognet_jax import hosts
 from sognet_jax.category_files import category_set
-from sognet_jax.checkpoints import CheckpointError, Checkpoints, describe
+from sognet_jax.checkpoints import CheckpointError, Checkpoints, describe, latest_step
 from sognet_jax.files import Lock
 from sognet_jax.training.log_files import LogFiles
-from sognet_jax.training.step import TrainState, place_state
+from sognet_jax.training.step import TrainState
 
 LOCK = 'training.lock'
 
@@ -50,7 +50,7 @@ class RunFolder:
             OSError: the disk is too small for the run's checkpoints.
         """
         restored = hosts.from_first(lambda: self._restore(state))
-        state = state if restored is None else place_state(restored)
+        state = state if restored is None else hosts.on_its_devices(restored)
         if self._checkpoints is not None:
             self._files = LogFiles(self.path, int(state.step), self._say)
         return state
@@ -109,13 +109,12 @@ class RunFolder:
                 closable.close()
 
     def _open(self) -> int:
-        if self._config.train.keep < 1:
-            raise ValueError(f'config field train.keep must be at least 1, not {self._config.train.keep}')
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(self.path / LOCK, 'another training is at work here')
         train = self._config.train
+        if train.keep < 1:
+            raise ValueError(f'config field train.keep must be at least 1, not {train.keep}')
+        self._lock = Lock(self.path / LOCK, 'another training is at work here')
         self._checkpoints = Checkpoints(self.path, train.keep, train.best_metric)
-        return self._checkpoints.latest_step() or 0
+        return latest_step(self.path) or 0
 
     def _restore(self, state: TrainState) -> TrainState | None:
         assert self._checkpoints is not None

@@ -10,13 +10,12 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
+from sognet_jax import hosts
+from sognet_jax.hosts import AXIS
 from sognet_jax.models.sognet import SOGNet
 from sognet_jax.training.objective import Batch, Counts, Losses, Objective, training_losses, weighted_sum
-
-AXIS = 'batch'
 
 Metrics = dict[str, jax.Array]
 
@@ -48,25 +47,7 @@ def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformat
         batch_stats=variables.get('batch_stats', {}),
         optimizer=optimizer.init(params),
     )
-    return place_state(state)
-
-
-def place_state(state: TrainState) -> TrainState:
-    """The state on all devices of this host, as the step takes and leaves it: no step compiles or copies for it."""
-    return jax.tree.map(lambda leaf: jax.make_array_from_callback(leaf.shape, _replicated(), lambda _: leaf), state)
-
-
-def place_batch(batch: dict[str, Any]) -> dict[str, jax.Array]:
-    """A batch `[local devices, B, ...]` on its devices; the copy is on its way when this returns."""
-    return jax.device_put(batch, jax.sharding.NamedSharding(_local_mesh(), jax.sharding.PartitionSpec(AXIS)))
-
-
-def _local_mesh() -> jax.sharding.Mesh:
-    return jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-
-
-def _replicated() -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(_local_mesh(), jax.sharding.PartitionSpec())
+    return hosts.on_its_devices(state)
 
 
 def device_step(

@@ -97,12 +97,18 @@ def write_records(
 
 
 @contextlib.contextmanager
-def alone(folder: pathlib.Path) -> Iterator[None]:
+def alone(folder: pathlib.Path) -> Iterator[bool]:
     """Nobody else prepares this data set meanwhile, and what one that was killed has left of it is gone.
 
     Args:
         folder: of `prepared_folder`.
+
+    Yields:
+        Whether it is there already.
     """
+    if folder.is_dir():
+        yield True
+        return
     name = folder.parent.name
     lock = Lock(
         folder.parent.with_name(f'{name}.lock'),
@@ -112,7 +118,7 @@ def alone(folder: pathlib.Path) -> Iterator[None]:
     with contextlib.closing(lock):
         for unfinished in folder.parent.glob('incomplete.*'):
             shutil.rmtree(unfinished, ignore_errors=True)
-        yield
+        yield folder.is_dir()  # by now: another program may have prepared it
 
 
 def prepared_folder(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str) -> pathlib.Path:

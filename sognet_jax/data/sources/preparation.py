@@ -92,10 +92,8 @@ def prepare(
         AnnotationError: the annotations or images are broken; nothing is stored.
     """
     folder = storage.prepared_folder(preparation.builder, data_dir, preparation.copy)
-    if folder.is_dir():
-        return Prepared(folder)
-    with storage.alone(folder):
-        if folder.is_dir():  # by now: another program has prepared it
+    with storage.alone(folder) as is_there:
+        if is_there:
             return Prepared(folder)
         return _prepare(preparation, folder, data_dir, workers, leave_out_broken)
 

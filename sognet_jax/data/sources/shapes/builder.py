@@ -45,18 +45,20 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
     counts = {'train': settings.num_train, 'validation': settings.num_validation}
     copy = f'{height}x{width}_{settings.num_train}_{fingerprint}'
     folder = storage.prepared_folder(Shapes, data_dir, copy)
-    if folder.is_dir():
-        return folder
-    with storage.alone(folder):
-        return storage.write_records(
-            Shapes,
-            data_dir,
-            copy,
-            make_splits=lambda: {
-                name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
-            },
-            categories=SHAPES,
-            description=f'Drawn scenes of overlapping things: {settings}',
+    with storage.alone(folder) as is_there:
+        return (
+            folder
+            if is_there
+            else storage.write_records(
+                Shapes,
+                data_dir,
+                copy,
+                make_splits=lambda: {
+                    name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
+                },
+                categories=SHAPES,
+                description=f'Drawn scenes of overlapping things: {settings}',
+            )
         )
 
 
