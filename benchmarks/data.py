@@ -33,7 +33,7 @@ from benchmarks.machine import describe, in_process
 from benchmarks.usual_loader import Stopwatch, UsualLoader
 from sognet_jax.categories import COCO, SHAPES, CategorySet
 from sognet_jax.data.examples import transforms
-from sognet_jax.data.examples.pipeline import Augmentation, iterate, train_dataset
+from sognet_jax.data.examples.pipeline import Augmentation, Stream, train_dataset
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.coco import builder as coco
@@ -121,7 +121,7 @@ def compare(
 def grain_rate(records: RecordSource, settings: transforms.ExampleSettings, workers: int) -> float:
     """Images per second of training batches from grain, on all cores, once it is running."""
     dataset = train_dataset(records, settings, batch_size=BATCH_SIZE, seed=0, augmentation=Augmentation(flip=True))
-    iterator = iterate(dataset, workers=workers)
+    iterator = Stream(dataset, workers=workers)
     for _ in range(8):  # workers start, and what was made ahead is used up
         next(iterator)
     batches = 24

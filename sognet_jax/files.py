@@ -47,6 +47,8 @@ class Lock:
                 raise InUseError(holder) from error
             wait(holder)
             fcntl.flock(self._file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks, as some of clusters are
+            return
         self._file.truncate(0)
         now = datetime.datetime.now().isoformat(' ', 'seconds')
         self._file.write(f'process {os.getpid()} on {socket.gethostname()}, since {now}\n')

@@ -81,11 +81,12 @@ def from_first(function: Callable[[], T]) -> T:
     if count() == 1:
         return function()
     outcome: tuple[bool, Any] = (False, None)
+    failure: Exception | None = None
     if is_first():
         try:
             outcome = (True, function())
         except Exception as error:
-            outcome = (False, _portable(error))
+            outcome, failure = (False, _portable(error)), error
     _wait_for_all()
     content = np.frombuffer(pickle.dumps(outcome), np.uint8) if is_first() else np.zeros(0, np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
@@ -93,7 +94,7 @@ def from_first(function: Callable[[], T]) -> T:
     succeeded, value = pickle.loads(np.asarray(multihost_utils.broadcast_one_to_all(content)).tobytes())
     if succeeded:
         return value
-    raise value
+    raise value if failure is None else failure
 
 
 def first_alone_then_all(function: Callable[[], T]) -> T:

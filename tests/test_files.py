@@ -50,6 +50,14 @@ def test_a_lock_can_be_waited_for(tmp_path, holder):
     assert len(said) == 1 and f'process {holder.pid}' in said[0] and time.monotonic() - began < 10
 
 
+def test_where_the_file_system_has_no_locks_nobody_is_kept_out(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr('fcntl.flock', unknown)
+    Lock(tmp_path / 'lock', 'another program is here').close()
+
+
 def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):
     write_whole(tmp_path / 'a' / 'file', 'old')
 

@@ -102,6 +102,8 @@ def _join_hosts() -> None:
     given = flags.FLAGS
     if given.coordinator_address or given.distributed:
         hosts.start(given.coordinator_address, given.num_processes, given.process_id)
+    elif given.num_processes is not None or given.process_id is not None:
+        raise ValueError('--num_processes and --process_id want --coordinator_address (or --distributed)')
 
 
 def _end(error: Exception, shows_all: bool) -> None:

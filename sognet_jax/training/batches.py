@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,9 +14,6 @@ from sognet_jax import hosts
 from sognet_jax.data.configured import augmentation, example_settings, training_source
 from sognet_jax.data.examples import pipeline
 from sognet_jax.data.records.storage import CorruptRecordError
-
-MOST_FAILURES = 3
-"""Workers that die so often in a row do not die by accident."""
 
 
 class TrainBatches(Iterator[dict[str, Any]]):
@@ -33,8 +31,8 @@ class TrainBatches(Iterator[dict[str, Any]]):
         left_out: places of the corrupt records that other images stand for.
 
     Raises:
-        ValueError: `batch_size` cannot be divided by the number of devices, a field of `data` cannot be used, or
-            relations are trained without data for them.
+        ValueError: `batch_size` cannot be divided by the number of devices, a field of `data` cannot be used,
+            relations are trained without data for them, or hosts have different numbers of devices or other data.
         AnnotationError: the data are missing or broken.
     """
 
@@ -48,6 +46,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
             raise ValueError(
                 f'config field batch_size = {config.batch_size} cannot be divided by {devices} devices{accumulated}'
             )
+        hosts.require_same('the number of devices', jax.local_device_count())
         host_batch = config.batch_size // hosts.count()
         if config.objective.weights.relation and not config.data.relations:
             raise ValueError(
@@ -55,10 +54,11 @@ class TrainBatches(Iterator[dict[str, Any]]):
                 'it is not known which instances overlap'
             )
         self.left_out: set[str] = set()
-        self._say, self._workers, self._step = say, config.data.workers, first_step
+        self._say = say
         self._index = host * host_batch + np.arange(host_batch, dtype=np.int32)
         self._source = hosts.first_alone_then_all(lambda: training_source(config))
-        self._dataset = pipeline.train_dataset(
+        hosts.require_same('the training data', zlib.crc32(self._source.sizes.tobytes()))
+        dataset = pipeline.train_dataset(
             self._source,
             example_settings(config),
             batch_size=config.batch_size,
@@ -69,11 +69,13 @@ class TrainBatches(Iterator[dict[str, Any]]):
             pixels=not config.train.only,
             skip_corrupt=config.data.skip_corrupt,
         )
-        self._iterator = pipeline.iterate(self._dataset, first_step, self._workers)
+        self._stream = pipeline.Stream(dataset, first_step, config.data.workers, say)
 
     def __next__(self) -> dict[str, Any]:
-        batch = self._next() | {'example_index': self._index}
-        self._step += 1
+        try:
+            batch = next(self._stream) | {'example_index': self._index}
+        except CorruptRecordError as error:
+            raise CorruptRecordError(f'{error} (data.skip_corrupt = True trains without it)') from error
         for index in batch.pop(pipeline.LEFT_OUT, ()):
             self._leave_out(int(index))
         devices = jax.local_device_count()
@@ -81,24 +83,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
 
     def close(self) -> None:
         """Ends the threads or processes that make batches."""
-        self._iterator.close()
-
-    def _next(self) -> dict[str, Any]:
-        for _ in range(MOST_FAILURES):
-            try:
-                return next(self._iterator)
-            except CorruptRecordError as error:
-                raise CorruptRecordError(f'{error} (data.skip_corrupt = True trains without it)') from error
-            except RuntimeError as error:
-                if 'Worker process was terminated' not in str(error):
-                    raise
-                self._say(f'WARNING: a process that makes batches has been killed; all {self._workers} start anew')
-                self.close()
-                self._iterator = pipeline.iterate(self._dataset, self._step, self._workers)
-        raise ChildProcessError(
-            f'the processes that make batches are killed again and again at step {self._step + 1}: is there too little '
-            'memory? (config field data.workers; 0 is none)'
-        )
+        self._stream.close()
 
     def _leave_out(self, index: int) -> None:
         if index < 0 or self._source.place(index) in self.left_out:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -63,7 +63,7 @@ def train(
     """
     workdir = pathlib.Path(workdir).resolve()
     hosts.require_same('the config', config.to_json(sort_keys=True, default=str))
-    with StopRequest() as stop, RunFolder(config, workdir, say) as folder:
+    with RunFolder(config, workdir, say) as folder:
         run = build_run(config, resumes=folder.newest > 0)
         state = folder.restore(run.state)
         first_step = int(state.step)
@@ -72,9 +72,13 @@ def train(
             raise ValueError(f'config field train.steps = {steps}, but {workdir} has been trained for {first_step}')
         if first_step:
             say(f'goes on from step {first_step} of {steps}: {workdir}')
-        with contextlib.closing(TrainBatches(config, first_step, say)) as batches:
+        # Before there is anything to save, a signal ends the program as it does any other.
+        with contextlib.closing(TrainBatches(config, first_step, say)) as batches, StopRequest() as stop:
             loop = _Loop(config, run, folder, batches, stop, first_step, say)
-            return loop.run(state, evaluate, profile or (0, 0))
+            first_traced, last_traced = profile or (0, 0)
+            trace = _Trace(max(first_traced, first_step + 1), min(last_traced, steps), workdir / 'profile')
+            with contextlib.closing(trace):
+                return loop.run(state, evaluate, trace)
 
 
 def steps_ahead() -> int:
@@ -113,15 +117,16 @@ class _Loop:
         self._progress = Progress(config.train.steps, first_step, config.batch_size)
         self._next_line = self._line_after(first_step)
 
-    def run(self, state: TrainState, evaluate: Evaluate | None, profile: tuple[int, int]) -> TrainState:
+    def run(self, state: TrainState, evaluate: Evaluate | None, trace: _Trace) -> TrainState:
         """Trains to the last step; see `train`."""
         settings, first = self._config.train, int(state.step)
         if first < settings.steps:
             self._next_batch = self._load()
             self._flops = step_flops(self._run.step, state, self._next_batch)
         for step in range(first + 1, settings.steps + 1):
-            with _traced(step, profile, self._folder.path / 'profile', lambda: self._unread):
-                state = self._start_step(step, state)
+            trace.before(step)
+            state = self._start_step(step, state)
+            trace.after(step, state)
             last, ends = step == settings.steps, self._any_stop(bool(self._stop))
             is_due = settings.eval_every > 0 and (step % settings.eval_every == 0 or last)
             evaluation = evaluate if is_due and not ends else None
@@ -192,7 +197,11 @@ class _Loop:
         """What an evaluation says of the state; None where a signal ended it."""
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
         with self._progress.pauses():
-            metrics = evaluate(variables, lambda: bool(self._stop))
+            try:
+                metrics = evaluate(variables, lambda: bool(self._stop))
+            except Exception:
+                self._folder.save_here(step, state)
+                raise
         if metrics is not None:
             summary = '  '.join(f'{name} {metrics[name]:.1f}' for name in SAID if name in metrics)
             self._say(f'evaluation after step {step}: {summary}')
@@ -200,12 +209,32 @@ class _Loop:
         return metrics
 
 
-@contextlib.contextmanager
-def _traced(step: int, profile: tuple[int, int], folder: pathlib.Path, started: Callable[[], Any]) -> Iterator[None]:
-    """Starts a trace before its first step, and ends it when its last step is done."""
-    if step == profile[0]:
-        jax.profiler.start_trace(str(folder))
-    yield
-    if step == profile[1]:
-        jax.block_until_ready([metrics for _, metrics in started()])
-        jax.profiler.stop_trace()
+class _Trace:
+    """A profiler's trace of some steps, on the first host.
+
+    Args:
+        first, last: of the steps; none where the last comes before the first.
+        folder: gets the trace.
+    """
+
+    def __init__(self, first: int, last: int, folder: pathlib.Path) -> None:
+        self._first, self._last, self._folder = first, last, folder
+        self._is_on = False
+
+    def before(self, step: int) -> None:
+        """Begins before the first step."""
+        if step == self._first <= self._last and hosts.is_first():
+            jax.profiler.start_trace(str(self._folder))
+            self._is_on = True
+
+    def after(self, step: int, state: TrainState) -> None:
+        """Ends when the last step is done."""
+        if step == self._last and self._is_on:
+            jax.block_until_ready(state)
+            self.close()
+
+    def close(self) -> None:
+        """Ends here, where it has not yet."""
+        if self._is_on:
+            jax.profiler.stop_trace()
+        self._is_on = False

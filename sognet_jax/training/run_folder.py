@@ -63,7 +63,13 @@ class RunFolder:
         """
         if hosts.count() > 1:
             hosts.require_same(f'the norm of the parameters after step {step}', float(optax.tree.norm(state.params)))
-        self._save(step, state, metrics)
+        self.save_here(step, state, metrics)
+
+    def save_here(self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+        """As `save`, without asking other hosts: they may not have come so far."""
+        if self._checkpoints is not None:
+            description = describe(self._config, category_set(self._config.categories))
+            self._checkpoints.save(step, state, description, metrics)
 
     def failure(self) -> str:
         """Why the last checkpoint could not be saved; empty where it has been, and on other hosts."""
@@ -74,7 +80,7 @@ class RunFolder:
         failure = self.failure()
         if failure:
             self._say(f'WARNING: no checkpoint could be saved; tried again after step {step}. {failure}')
-            self._save(step, state, None)
+            self.save_here(step, state)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Gives values to TensorBoard."""
@@ -120,11 +126,6 @@ class RunFolder:
         assert self._checkpoints is not None
         self._checkpoints.require_space(state, self._config.train.keep)
         return self._checkpoints.restore(state, self._say)
-
-    def _save(self, step: int, state: TrainState, metrics: Mapping[str, float] | None) -> None:
-        if self._checkpoints is not None:
-            description = describe(self._config, category_set(self._config.categories))
-            self._checkpoints.save(step, state, description, metrics)
 
     def _finish(self, step: int, state: TrainState) -> pathlib.Path:
         assert self._checkpoints is not None

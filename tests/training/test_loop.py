@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.checkpoints import CheckpointError, Checkpoints, describe
+from sognet_jax.checkpoints import CheckpointError, Checkpoints, describe, latest_step
+from sognet_jax.data.records.storage import CorruptRecordError
 from sognet_jax.files import InUseError
 from sognet_jax.training import loop
 from sognet_jax.training.interruption import Interrupted
@@ -175,6 +176,30 @@ def test_a_signal_ends_a_run_after_its_step_and_it_goes_on_to_the_same_end(confi
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     resumed = train(config, tmp_path, say=print)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(finished[1]))
+
+
+def test_an_evaluation_that_fails_costs_no_step(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.train.update(steps=4, eval_every=3, checkpoint_every=100)
+
+    def evaluate(variables, gives_up):
+        raise CorruptRecordError('record 7 cannot be read')
+
+    with pytest.raises(CorruptRecordError, match='record 7'):
+        train(config, tmp_path, say=print, evaluate=evaluate)
+    assert latest_step(tmp_path) == 3
+
+
+@pytest.mark.parametrize(('steps', 'traced', 'written'), [(2, (1, 9), True), (4, (1, 3), True), (4, (1, 2), False)])
+def test_a_trace_is_of_the_steps_that_there_are(config, finished, tmp_path, steps, traced, written):
+    """The second and the third go on from step 2."""
+    config = config.copy_and_resolve_references()
+    config.train.steps = 2
+    if steps == 4:
+        train(config, tmp_path, say=print)
+    config.train.steps = steps
+    train(config, tmp_path, say=print, profile=traced)
+    assert bool(list(tmp_path.rglob('*.xplane.pb'))) == written
 
 
 def test_a_checkpoint_that_could_not_be_saved_is_said_and_another_one_is_saved(config, tmp_path, monkeypatch):

@@ -6,17 +6,20 @@ two compiled programs serve all of them. A batch has images of one orientation, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 import grain
 import numpy as np
+from tqdm import tqdm
 
 from sognet_jax.contract import FILLER, Example, map_arrays
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example, oriented
@@ -32,6 +35,10 @@ LEFT_OUT = 'left_out'
 
 MOST_LEFT_OUT = 20
 """So many corrupt records one after the other are no accident."""
+
+
+MOST_FAILURES = 3
+"""Processes that die so often in a row do not die by accident."""
 
 
 class SizedSource(Records, Protocol):
@@ -159,20 +166,53 @@ def train_dataset(
     return grain.MapDataset.range(ENDLESS).map(make_batch)
 
 
-def iterate(dataset: grain.MapDataset, first: int = 0, workers: int = 0) -> grain.DatasetIterator:
-    """The elements from number `first` on, made ahead of time.
+class Stream(Iterator[Example]):
+    """The batches from a number on, made ahead of time. Where the processes that make them are killed, others go on.
 
     Args:
         dataset: of batches.
         first: where to start; that is how a stream is resumed.
         workers: processes that make batches; 0: threads of this process.
+        say: is told of processes that are replaced.
     """
-    threads = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
-    if not workers:
-        return iter(dataset[first:].to_iter_dataset(threads))
-    one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(dataset[first:].to_iter_dataset(one).mp_prefetch(options, functools.partial(_begin, os.getpid())))
+
+    def __init__(
+        self, dataset: grain.MapDataset, first: int = 0, workers: int = 0, say: Callable[[str], None] | None = None
+    ) -> None:
+        self._dataset, self._number, self._workers = dataset, first, workers
+        self._say = say or (lambda line: tqdm.write(line, file=sys.stderr))
+        self._iterator = self._iterate()
+
+    def __next__(self) -> Example:
+        for _ in range(MOST_FAILURES):
+            try:
+                batch = next(self._iterator)
+            except RuntimeError as error:
+                if 'Worker process was terminated' not in str(error):
+                    raise
+                self._say(f'WARNING: a process that makes batches has been killed; all {self._workers} start anew')
+                self.close()
+                self._iterator = self._iterate()
+            else:
+                self._number += 1
+                return batch
+        raise ChildProcessError(
+            f'the processes that make batches are killed again and again at batch {self._number + 1}: is there too '
+            'little memory? (config field data.workers; 0 is none)'
+        )
+
+    def close(self) -> None:
+        """Ends the threads or processes that make batches."""
+        self._iterator.close()
+
+    def _iterate(self) -> grain.DatasetIterator:
+        threads = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
+        left = self._dataset[self._number :]
+        if not self._workers:
+            return iter(left.to_iter_dataset(threads))
+        one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+        options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)
+        return iter(left.to_iter_dataset(one).mp_prefetch(options, functools.partial(_begin, os.getpid())))
 
 
 def _begin(parent: int, worker: int, workers: int) -> None:
@@ -221,11 +261,8 @@ def evaluation_batches(
         examples = {index: _example(source, int(index), settings, pixels=pixels) for index in set(indices)}
         return _stack([examples[index] for index in indices]) | {'record_index': record_index.astype(np.int32)}
 
-    iterator = iterate(grain.MapDataset.range(len(batches)).map(make_batch), workers=workers)
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
+    with contextlib.closing(Stream(grain.MapDataset.range(len(batches)).map(make_batch), workers=workers)) as stream:
+        yield from stream
 
 
 def _example(source: SizedSource, index: int, settings: ExampleSettings, **options: Any) -> Example:

@@ -11,8 +11,8 @@ from sognet_jax.data.examples.pipeline import (
     FILLER,
     Augmentation,
     BatchPlan,
+    Stream,
     evaluation_batches,
-    iterate,
     orientations,
     train_dataset,
 )
@@ -85,7 +85,7 @@ def test_workers_and_restarts_change_nothing(folder, workers):
         flags.FLAGS.mark_as_parsed()  # grain's processes take over the flags of this one
     dataset = batches(folder)
     for first in (0, 3, 1000):
-        iterator = iterate(dataset, first, workers)
+        iterator = Stream(dataset, first, workers)
         for step in range(first, first + 3):
             assert_same(dataset[step], next(iterator))
         iterator.close()

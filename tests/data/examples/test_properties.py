@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from sognet_jax.data.examples.pipeline import Augmentation, iterate, train_dataset
+from sognet_jax.data.examples.pipeline import Augmentation, Stream, train_dataset
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example
 from sognet_jax.data.records.png import encode_image, encode_indices
 from sognet_jax.data.records.relations import NO_ROW, decide_pairs, find_pairs, map_rles
@@ -180,7 +180,7 @@ def test_a_stream_resumed_at_any_step_is_the_stream(several, seed, step, batch_s
     augmentation = Augmentation(flip=True, short_sides=(30, 60))
     arguments = {'batch_size': batch_size, 'seed': seed, 'augmentation': augmentation}
     dataset = train_dataset(Several(several), SETTINGS, **arguments)
-    resumed = iterate(train_dataset(Several(several), SETTINGS, **arguments), step)
+    resumed = Stream(train_dataset(Several(several), SETTINGS, **arguments), step)
     for offset in range(2):
         batch, other = dataset[step + offset], next(resumed)
         for name, value in batch.items():

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from sognet_jax.data.configured import example_settings, prepare_split
-from sognet_jax.data.examples.pipeline import LEFT_OUT, train_dataset
+from sognet_jax.data.examples.pipeline import LEFT_OUT, evaluation_batches, train_dataset
 from sognet_jax.data.records.storage import CorruptRecordError, RecordSource
 from sognet_jax.training.batches import TrainBatches
 from tests.support.examples import tiny_config
@@ -136,3 +136,15 @@ def test_workers_that_are_killed_are_replaced_and_the_batches_stay_the_same(conf
     stream.close()
     expected.close()
     assert said == ['WARNING: a process that makes batches has been killed; all 1 start anew']
+
+
+def test_evaluation_goes_on_where_its_workers_are_killed(config, whole, capsys):
+    flags.FLAGS.mark_as_parsed()
+    seen = []
+    for batch in evaluation_batches(whole, example_settings(config), 2, workers=1):
+        seen += batch['record_index'].tolist()
+        if len(seen) == 4:
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGKILL)
+    assert sorted(seen) == list(range(NUM_RECORDS))
+    assert 'has been killed; all 1 start anew' in capsys.readouterr().err
