@@ -87,6 +87,8 @@ def _describe(module: str) -> None:
 def _define_config() -> None:
     checkpoint = _given('checkpoint')
     if checkpoint is not None and f'--{OLDER.name}' in sys.argv:
+        if _given('coordinator_address') or '--distributed' in sys.argv:  # to read arrays comes before hosts are joined
+            raise ValueError(f'--{OLDER.name} is for one host: name a checkpoint that is whole, RUN/checkpoints/STEP')
         whole = str(newest_whole(checkpoint, lambda line: print(line, file=sys.stderr)))
         sys.argv = [*sys.argv, f'--checkpoint={whole}']  # the last one counts
         checkpoint = whole
