@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import collections
 import colorsys
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from sognet_jax.categories import CATEGORY_SETS, Category, CategorySet
 from sognet_jax.contract import SEMANTIC_IGNORE
+from sognet_jax.json_files import Notes, decode_entries, read_json
+from sognet_jax.json_schemas import CategoryEntry, CategoryFile
+from sognet_jax.problems import Problem, raise_if_any
 
 
 def category_set(name: str | Sequence[Any], field: str = 'config field categories') -> CategorySet:
     """The categories that a config names: a data set of `CATEGORY_SETS`, or a JSON file of one's own.
 
     Args:
-        name: a name, or the path of a `.json` file that holds a list of categories as COCO panoptic has it (`id`,
-            `name`, `isthing` and, if you like, `color`), by itself or as the field `categories`; or such a list.
+        name: a name, or the path of a `.json` file, see `read_categories`; or a list of categories.
         field: where the name was given, for messages.
 
     Raises:
@@ -33,49 +37,59 @@ def category_set(name: str | Sequence[Any], field: str = 'config field categorie
 
 
 def read_categories(path: str | pathlib.Path) -> CategorySet:
-    """The categories of a JSON file, see `category_set`.
+    """The categories of a JSON file: a list of them as COCO has it, by itself or as the field `categories`.
 
     Raises:
-        ValueError: the file is missing or broken.
+        InputError: the file is missing or broken.
     """
-    try:
-        content = json.loads(pathlib.Path(path).read_text())
-    except OSError as error:
-        raise ValueError(f'{path}: categories cannot be read: {error.strerror}') from error
-    except ValueError as error:
-        raise ValueError(f'{path} is not valid JSON: {error}') from error
-    return categories_from_json(content.get('categories') if isinstance(content, dict) else content, str(path))
+    kinds: Any = list[msgspec.Raw] | CategoryFile
+    content = read_json(path, kinds)
+    return _categories(content if isinstance(content, list) else content.categories, str(path))
 
 
 def categories_from_json(entries: Any, where: str) -> CategorySet:
-    """Categories from COCO panoptic's list of them; stuff and things keep its order.
+    """Categories from COCO's list of them; stuff and things keep its order.
 
     Args:
         entries: `[{'id': 1, 'name': 'person', 'isthing': 1, 'color': [220, 20, 60]}, ...]`; colours may be missing.
+            Where no entry has `isthing`, as in exports of instances, all are things.
         where: the file, for messages, and the name of the set.
 
     Raises:
-        ValueError: an entry is broken or appears twice, or there are no things, no stuff, or too many of them.
+        InputError: an entry is broken or appears twice, or there are no things, or too many categories.
     """
-    if not isinstance(entries, list):
-        raise ValueError(f'{where}: expected a list of categories')
+    return _categories([msgspec.json.encode(entry) for entry in entries], where)
+
+
+def _categories(raws: Sequence[msgspec.Raw | bytes], where: str) -> CategorySet:
+    problems: list[Problem] = []
+    entries = list(decode_entries(pathlib.PurePath(where), 'categories', raws, CategoryEntry, problems, Notes()))
+    names, ids = (collections.Counter(getattr(entry, field) for _, entry in entries) for field in ('name', 'id'))
+    says_things = any(entry.isthing is not msgspec.UNSET for _, entry in entries)
     found: dict[bool, list[Category]] = {False: [], True: []}
-    for index, entry in enumerate(entries):
-        missing = [field for field in ('id', 'name', 'isthing') if not isinstance(entry, dict) or field not in entry]
-        if missing:
-            raise ValueError(f'{where}: category {index} of the list has no {missing[0]!r}: {entry}')
-        color = tuple(entry.get('color', _default_color(index)))
-        found[bool(entry['isthing'])].append(Category(int(entry['id']), str(entry['name']), color))
+    for index, entry in entries:
+        fault = ''
+        for field, counts in (('id', ids), ('name', names)):
+            value = getattr(entry, field)
+            if value is msgspec.UNSET:
+                fault = f'has no field {field!r}'
+            elif counts[value] > 1:
+                fault = f'has the {field} {value!r}, as another one has'
+        if says_things and entry.isthing is msgspec.UNSET:
+            fault = "has no field 'isthing', which others have"
+        if fault:
+            problems.append(Problem('broken category', f'{where}, categories[{index}]', fault, False))
+            continue
+        color = _default_color(index) if entry.color is msgspec.UNSET else entry.color
+        found[not says_things or bool(entry.isthing)].append(Category(entry.id, str(entry.name), color))
     categories = CategorySet(where, tuple(found[False]), tuple(found[True]))
-    for field in ('id', 'name'):
-        values = [getattr(category, field) for category in categories.all]
-        doubled = next((value for value in values if values.count(value) > 1), None)
-        if doubled is not None:
-            raise ValueError(f'{where}: two categories have the {field} {doubled!r}')
-    if not categories.things or not categories.stuff:
-        raise ValueError(f'{where}: expected stuff and things, found {len(found[False])} and {len(found[True])}')
+    if not problems and not categories.things:
+        text = 'has no things (isthing 1): what has stuff alone needs semantic segmentation, and not this network'
+        problems.append(Problem('no things', where, text, False))
     if categories.num_classes > SEMANTIC_IGNORE:
-        raise ValueError(f'{where}: {categories.num_classes} categories, at most {SEMANTIC_IGNORE} can be told apart')
+        text = f'{categories.num_classes} categories, at most {SEMANTIC_IGNORE} can be told apart'
+        problems.append(Problem('too many categories', where, text, False))
+    raise_if_any(problems)
     return categories
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import pathlib
 import socket
+import zlib
 from collections.abc import Callable
 
 try:
@@ -88,6 +89,20 @@ def first_line(error: BaseException | str) -> str:
     return lines[0] if len(lines[0]) <= 300 else f'{lines[0][:300]} ...'
 
 
+def read_bytes(path: pathlib.Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        ValueError: saying why it cannot be read, without its name.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError('is missing') from error
+    except OSError as error:
+        raise ValueError(f'cannot be read: {error.strerror}') from error
+
+
 def write_whole(path: str | pathlib.Path, content: str | bytes) -> None:
     """Writes a file, and the folders that it needs; whoever looks sees the old file or the whole new one.
 
@@ -96,7 +111,7 @@ def write_whole(path: str | pathlib.Path, content: str | bytes) -> None:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'{path.name}.unfinished')
+    unfinished = path.with_name(f'.{zlib.crc32(os.fsencode(path.name)):08x}.unfinished')  # its own name may be too long
     try:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(unfinished, path)

@@ -8,7 +8,7 @@ import numpy as np
 NUM_IDS = 256**3
 """Segment ids are smaller: three bytes."""
 
-PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
+PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
 PNG_LEAST = 33
 """Bytes up to the end of the header."""
 
@@ -25,25 +25,28 @@ def encode_ids(ids: np.ndarray) -> bytes:
     return cv2.imencode('.png', bgr.astype(np.uint8), SMALL)[1].tobytes()
 
 
-def decode_ids(content: bytes) -> np.ndarray:
+def decode_ids(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """The inverse of `encode_ids`, `[h, w]` int32.
 
+    Args:
+        content: of the file.
+        size: height and width that it should have.
+
     Raises:
-        ValueError: the bytes are no whole PNG of three channels with 8 bits.
+        ValueError: the bytes are no whole PNG of three channels with 8 bits, or it has another size.
     """
-    return color_ids(decode_colors(content))
+    return color_ids(decode_colors(content, size))
 
 
-def decode_colors(content: bytes) -> np.ndarray:
+def decode_colors(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """`[h, w, 3]` uint8, B, G, R of a PNG; raises as `decode_ids`."""
-    if not content.startswith(PNG_START):
-        raise ValueError('is not a PNG')
-    # What cannot be whole is not given to the decoder, which would complain on the console by itself.
-    if len(content) < PNG_LEAST or PNG_END not in content:
-        raise ValueError('is truncated')
+    require_whole_png(content)
     bits, kind = content[24:26]
     if (bits, kind) != (8, 2):
         raise ValueError(f'has {PNG_KINDS.get(kind, "unknown")} channels of {bits} bits, expected R, G, B of 8 bits')
+    width, height = (int.from_bytes(content[start : start + 4], 'big') for start in (16, 20))
+    if size is not None and (height, width) != size:
+        raise ValueError(f'is {height} x {width} (height x width), the image {size[0]} x {size[1]}')
     try:
         colors = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -51,6 +54,23 @@ def decode_colors(content: bytes) -> np.ndarray:
     if colors is None:
         raise ValueError('cannot be decoded')
     return colors
+
+
+def require_whole_png(content: bytes) -> None:
+    """Looks at the parts of a PNG: the decoder complains on the console, and takes as much memory as a part asks for.
+
+    Raises:
+        ValueError: the bytes are no PNG, or parts are missing or damaged.
+    """
+    if not content.startswith(PNG_START):
+        raise ValueError('is not a PNG')
+    position = len(PNG_START)
+    while content[position + 4 : position + 8] != PNG_END:
+        position += 12 + int.from_bytes(content[position : position + 4], 'big')
+        if position + 12 > len(content):
+            raise ValueError('is truncated, or has a damaged part')
+    if position < PNG_LEAST:
+        raise ValueError('is truncated, or has a damaged part')
 
 
 def color_ids(colors: np.ndarray) -> np.ndarray:

@@ -36,11 +36,11 @@ class Checkpoints:
         self.folder = checkpoint_folder(workdir)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._best = best
+        self._discard_unfinished()  # Orbax would do it in a thread, which complains if the program ends early
         policies = ocp.checkpoint_managers
         options = ocp.CheckpointManagerOptions(
             create=False,
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
             best_fn=self._rank,  # what stays is the policy's; without this, Orbax forgets the metrics
             multiprocessing_options=by_itself(),
             preservation_policy=policies.AnyPreservationPolicy(
@@ -141,10 +141,13 @@ class Checkpoints:
                     step, args=ocp.args.Composite(**parts), metrics=None if metrics is None else dict(metrics)
                 )
         except BaseException:
-            for unfinished in self.folder.glob('*.orbax-checkpoint-tmp*'):
-                shutil.rmtree(unfinished, ignore_errors=True)
+            self._discard_unfinished()
             self._manager.reload()
             raise
+
+    def _discard_unfinished(self) -> None:
+        for unfinished in self.folder.glob('*.orbax-checkpoint-tmp*'):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _rank(self, metrics: Mapping[str, float]) -> float:
         value = metrics.get(self._best)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 
 import ml_collections
+from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
@@ -33,7 +35,7 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
 
     Raises:
         ValueError: a field of the config has a value that cannot be used.
-        AnnotationError: the data are missing or broken.
+        InputError: the data are missing or broken.
     """
     data, categories = config.data, category_set(config.categories)
     if data.name == 'shapes':
@@ -43,12 +45,21 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
     else:
         preparation = preparation_of(data.name, source or data.source, split, categories, relations=data.relations)
         prepared = RecordSource(prepare(preparation, data.dir).folder, split)
+        if prepared.left_out:
+            text = f'{prepared.folder} is not the whole of its source: {prepared.left_out} problems were left out'
+            tqdm.write(text, file=sys.stderr)
     _require_same(categories, prepared)
     return prepared
 
 
 def preparation_of(
-    name: str, source: str | pathlib.Path, split: str, categories: CategorySet, *, relations: bool = True
+    name: str,
+    source: str | pathlib.Path,
+    split: str,
+    categories: CategorySet,
+    *,
+    relations: bool = True,
+    opens_files: bool = True,
 ) -> Preparation:
     """How a split of local files is prepared.
 
@@ -58,14 +69,15 @@ def preparation_of(
         split: its split.
         categories: for `coco_format`; the others have their own.
         relations: of Cityscapes: whether overlaps are read, from the polygon files.
+        opens_files: of COCO and its format: whether images and PNGs are opened; else they can only be checked.
 
     Raises:
         ValueError: there is no such format.
     """
     if name == 'coco':
-        return coco.preparation(source, split)
+        return coco.preparation(source, split, opens_files=opens_files)
     if name == 'coco_format':
-        return coco.preparation(source, split, categories)
+        return coco.preparation(source, split, categories, opens_files=opens_files)
     if name == 'cityscapes':
         return cityscapes.preparation(source, split, relations=relations)
     raise ValueError(f'config field data.name must be one of {NAMES}, not {name!r}')
@@ -75,7 +87,7 @@ def training_source(config: ml_collections.ConfigDict) -> MixedSource:
     """What a config trains on: `data.train_split` of `data.source`, and every (source, split) of `data.also_train_on`.
 
     Raises:
-        ValueError, AnnotationError: as `prepare_split`.
+        ValueError, InputError: as `prepare_split`.
     """
     sources = [prepare_split(config, config.data.train_split)]
     sources += [prepare_split(config, split, source) for source, split in config.data.also_train_on]

@@ -15,22 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from sognet_jax.id_maps import NUM_IDS
+from sognet_jax.problems import Fault
 
 VOID = 0
 """Id of unlabelled pixels in an id map."""
 
-
-class SegmentError(ValueError):
-    """An id map contradicts its list of segments.
-
-    Args:
-        kind: a few words that are the same for all faults of the kind.
-        text: what is wrong.
-    """
-
-    def __init__(self, kind: str, text: str) -> None:
-        self.kind = kind
-        super().__init__(text)
+WRONG_AREA = 'area of another size'
+"""The kind of fault that a map of the ground truth and its list of segments can have."""
 
 
 @dataclasses.dataclass
@@ -171,11 +162,11 @@ def match_segments(
         truth_segments: (id, category, is crowd) of each true segment.
         prediction: `[h, w]` segment ids, 0 is void.
         predicted_segments: (id, category) of each predicted segment; every id occurs in `prediction`, and no other.
-        truth_areas: of each true segment, in pixels, where a file says them; without, they are counted in `truth`.
+        truth_areas: of each true segment, in pixels, where a file says them: what `truth` has to have.
 
     Raises:
         ValueError: the maps have different sizes, ids are not below 256^3, or an id is listed twice.
-        SegmentError: ids of the predicted map and segments differ.
+        Fault: ids of the predicted map and segments differ, or a true segment has another area.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f'ground truth is {truth.shape}, prediction {prediction.shape}')
@@ -184,11 +175,16 @@ def match_segments(
     crowd = crowd.astype(bool)
     pixels = _common_pixels(truth, true_ids, prediction, ids)
     void, overlap, area = pixels[0, 1:], pixels[1:-1, 1:], pixels[:, 1:].sum(axis=0)
-    true_area = pixels[1:-1].sum(axis=1) if truth_areas is None else np.asarray(truth_areas, np.float64)
-    # In this order, because the areas that files say need not be whole numbers (nor positive, nor possible).
-    union = area + true_area[:, None] - overlap - void
-    with np.errstate(divide='ignore', invalid='ignore'):
-        iou = overlap / union
+    true_area = pixels[1:-1].sum(axis=1)
+    if truth_areas is not None and np.any(true_area != truth_areas):
+        wrong = np.flatnonzero(true_area != truth_areas)[:5]
+        texts = (
+            f'segment {true_ids[i]} has {true_area[i]:.0f} pixels, its area in the JSON is {truth_areas[i]:.15g}'
+            for i in wrong
+        )
+        raise Fault(WRONG_AREA, '; '.join(texts))
+    with np.errstate(invalid='ignore'):  # a true segment without a pixel under nothing but void
+        iou = overlap / (area + true_area[:, None] - overlap - void)
     matched = (iou > 0.5) & (true_category[:, None] == category) & ~crowd[:, None]
     true, predicted = np.nonzero(matched)
     order = np.lexsort((ids[predicted], true_ids[true]))
@@ -232,12 +228,12 @@ def _common_pixels(truth: np.ndarray, true_ids: np.ndarray, prediction: np.ndarr
     if len(foreign):
         listed = np.unique(foreign)[:5].tolist()
         text = f'the prediction map has ids that are not in its list of segments: {listed}'
-        raise SegmentError('PNG id without a segment', text)
+        raise Fault('PNG id without a segment', text)
     shape = (len(true_ids) + 2, len(ids) + 1)
     pixels = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1]).reshape(shape)
     absent = ids[pixels[:, 1:].sum(axis=0) == 0]
     if len(absent):
-        raise SegmentError('segment without a pixel', f'prediction segments without a pixel: {absent[:5].tolist()}')
+        raise Fault('segment without a pixel', f'prediction segments without a pixel: {absent[:5].tolist()}')
     return pixels
 
 

@@ -15,17 +15,31 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.records.schema import Record
+from sognet_jax.data.records.png import index_ids
+from sognet_jax.data.records.schema import NO_SEGMENT, Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.cityscapes.files import IMAGE_ENDING
+from sognet_jax.data.sources.coco.masks import read_runs
 from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.tally import ImageResult, related_instances
-from sognet_jax.files import write_whole
+from sognet_jax.files import read_bytes, write_whole
 from sognet_jax.id_maps import decode_ids, encode_ids
+from sognet_jax.json_files import Notes, decode_entries, read_json
+from sognet_jax.json_schemas import (
+    BoxResult,
+    EvaluatedImage,
+    MaskResult,
+    OverlapFile,
+    Overlaps,
+    PredictedSegment,
+    ResultFile,
+)
+from sognet_jax.problems import InputError, Problem, raise_if_any
 from sognet_jax.scene import Scene, Segment
 
 PANOPTIC, MASKS, BOXES, OVERLAPS = 'panoptic.json', 'masks.json', 'boxes.json', 'overlaps.json'
@@ -33,8 +47,13 @@ PANOPTIC, MASKS, BOXES, OVERLAPS = 'panoptic.json', 'masks.json', 'boxes.json', 
 Entry = dict[str, Any]
 
 
-class ResultsError(ValueError):
-    """Saved results are missing or broken; the message names the file and the image."""
+FORMATS: dict[str, tuple[Any, str, Any]] = {
+    PANOPTIC: (ResultFile, 'annotations', EvaluatedImage),
+    OVERLAPS: (OverlapFile, 'images', Overlaps),
+    MASKS: (list[msgspec.Raw], '', MaskResult),
+    BOXES: (list[msgspec.Raw], '', BoxResult),
+}
+"""Of each file: its type, the field with its entries, and their type."""
 
 
 def public_image_id(record: Record) -> int | str:
@@ -127,95 +146,117 @@ def read_results(
         max_instances: so many annotated instances have relations.
 
     Raises:
-        ResultsError: a file is missing or broken, has no result for an image, or one of another size.
+        InputError: a file is missing or broken, has no result for an image, or one of another size.
     """
-    panoptic = {entry['image_id']: entry for entry in _read(folder / PANOPTIC, 'annotations')}
-    overlaps = {entry['image_id']: entry for entry in _read(folder / OVERLAPS, 'images')}
-    detections: dict[int | str, list[Entry]] = {image_id: [] for image_id in panoptic}
-    masks, boxes = _read(folder / MASKS), _read(folder / BOXES)
+    problems: list[Problem] = []
+    panoptic, overlaps, masks, boxes = (
+        _entries(folder / name, problems) for name in (PANOPTIC, OVERLAPS, MASKS, BOXES)
+    )
+    if problems:
+        raise InputError(problems, 'eval.py --save_predictions writes such files')
+    panoptic_of, overlaps_of = ({entry.image_id: entry for entry in entries} for entries in (panoptic, overlaps))
+    if (len(panoptic_of), len(overlaps_of)) != (len(panoptic), len(overlaps)):
+        text = f'{PANOPTIC} or {OVERLAPS} has an image twice'
+        raise InputError([Problem('doubled image', str(folder), text)])
     if len(masks) != len(boxes):
-        raise ResultsError(f'{folder}: {len(masks)} detections in {MASKS}, {len(boxes)} in {BOXES}')
-    for mask, box in zip(masks, boxes, strict=True):
-        detections.setdefault(mask['image_id'], []).append(box | mask)
+        text = f'{len(masks)} detections in {MASKS}, {len(boxes)} in {BOXES}'
+        raise InputError([Problem('detections that do not belong together', str(folder), text)])
+    detections: dict[int | str, list[tuple[MaskResult, BoxResult]]] = {image_id: [] for image_id in panoptic_of}
+    for index, (mask, box) in enumerate(zip(masks, boxes, strict=True)):
+        if (mask.image_id, mask.category_id, mask.score) != (box.image_id, box.category_id, box.score):
+            text = f'entry {index} of {MASKS} and of {BOXES} are different detections'
+            raise InputError([Problem('detections that do not belong together', str(folder), text)])
+        detections.setdefault(mask.image_id, []).append((mask, box))
     for index in tqdm(range(len(source)), desc='evaluate', unit='image'):
         record = source[index]
         image_id = public_image_id(record)
-        for name, entries in ((PANOPTIC, panoptic), (OVERLAPS, overlaps)):
+        place = f'{folder}, image {image_id} ({record.file_name})'
+        for name, entries in ((PANOPTIC, panoptic_of), (OVERLAPS, overlaps_of)):
             if image_id not in entries:
-                raise ResultsError(f'{folder / name}: has no result for image {image_id} ({record.file_name})')
+                raise InputError([Problem('no result', place, f'{name} has none')])
         try:
-            result = _result(folder, panoptic[image_id], overlaps[image_id], detections[image_id], categories)
-        except KeyError as error:
-            raise ResultsError(
-                f'{folder}, image {image_id}: field or category {error} is missing or unknown'
-            ) from error
-        _require_fit(result, record, max_instances, f'{folder}, image {image_id}')
+            scene = _scene(folder, panoptic_of[image_id], overlaps_of[image_id], record.size, categories)
+            result = ImageResult(
+                scene=scene,
+                true_relations=_true_relations(overlaps_of[image_id], len(related_instances(record, max_instances))),
+                detections=_detections(detections[image_id], record.size, categories),
+                confusion=None,
+            )
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError([Problem('broken result', place, str(error))]) from error
         yield index, record, result
 
 
-def _require_fit(result: ImageResult, record: Record, max_instances: int, place: str) -> None:
-    size = result.scene.panoptic.shape
-    if size != record.size:
-        raise ResultsError(f'{place}: the panoptic PNG has the size {size}, the image {record.size}')
-    num_related = len(related_instances(record, max_instances))
-    if result.true_relations is not None and len(result.true_relations) != num_related:
-        raise ResultsError(
-            f'{place}: O of {len(result.true_relations)} annotated instances, the data have {num_related} '
+def _entries(path: pathlib.Path, problems: list[Problem]) -> list[Any]:
+    """The entries of a file of results."""
+    of_file, field, of_entry = FORMATS[path.name]
+    try:
+        content = read_json(path, of_file)
+    except InputError as error:
+        problems += error.problems
+        return []
+    raws = getattr(content, field) if field else content
+    return [entry for _, entry in decode_entries(path, field or 'detections', raws, of_entry, problems, Notes())]
+
+
+def _scene(
+    folder: pathlib.Path, panoptic: EvaluatedImage, overlaps: Overlaps, size: tuple[int, int], categories: CategorySet
+) -> Scene:
+    problems: list[Problem] = []
+    train_ids = {category.id: train_id for train_id, category in enumerate(categories.all)}
+    row_of = {segment: row for row, segment in enumerate(overlaps.instances)}
+    field = f'image {panoptic.image_id}, segments_info'
+    found = []
+    for _, entry in decode_entries(
+        folder / PANOPTIC, field, panoptic.segments_info, PredictedSegment, problems, Notes()
+    ):
+        if entry.category_id not in train_ids:
+            raise ValueError(f'category {entry.category_id} of segment {entry.id} is not in {categories.name}')
+        found.append(Segment(entry.id, train_ids[entry.category_id], row_of.pop(entry.id, -1)))
+    raise_if_any(problems)
+    if row_of:
+        raise ValueError(f'{OVERLAPS} has instances that are no segments: {list(row_of)[:5]}')
+    try:
+        ids = decode_ids(read_bytes(folder / 'panoptic' / panoptic.file_name), size)
+    except ValueError as error:
+        raise ValueError(f'panoptic/{panoptic.file_name} {error}') from error
+    segment_ids = np.array([segment.id for segment in found], np.int64)
+    if len(set(segment_ids.tolist())) < len(found):
+        raise ValueError(f'{PANOPTIC} lists a segment twice: {sorted(segment_ids.tolist())[:20]}')
+    foreign = (index_ids(ids, segment_ids) == 0) & (ids != NO_SEGMENT)
+    if foreign.any():
+        text = f'panoptic/{panoptic.file_name} has ids that are no segments'
+        raise ValueError(f'{text}: {np.unique(ids[foreign])[:5].tolist()}')
+    return Scene(categories, ids, found, _dense(overlaps.O or [], len(overlaps.instances)))
+
+
+def _true_relations(overlaps: Overlaps, num_related: int) -> np.ndarray | None:
+    if overlaps.O is None:
+        return None
+    if overlaps.num_annotated != num_related:
+        raise ValueError(
+            f'O of {overlaps.num_annotated} annotated instances, the data have {num_related} '
             '(config field data.max_instances)'
         )
+    return _dense(overlaps.annotated_O, num_related)
 
 
-def _result(
-    folder: pathlib.Path, panoptic: Entry, overlaps: Entry, detections: list[Entry], categories: CategorySet
-) -> ImageResult:
-    path = folder / 'panoptic' / panoptic['file_name']
-    try:
-        ids = decode_ids(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ResultsError(f'{path}: {error}') from error
-    train_ids = {category.id: train_id for train_id, category in enumerate(categories.all)}
-    row_of = {segment: row for row, segment in enumerate(overlaps['instances'])}
-    found = [
-        Segment(entry['id'], train_ids[entry['category_id']], row_of.get(entry['id'], -1))
-        for entry in panoptic['segments_info']
-    ]
-    relations, true_relations = np.zeros((len(row_of), len(row_of))), None
-    if 'O' in overlaps:
-        relations = _dense(overlaps['O'], len(row_of))
-        true_relations = _dense(overlaps['annotated_O'], overlaps['num_annotated'])
-    return ImageResult(
-        scene=Scene(categories, ids, found, relations),
-        true_relations=true_relations,
-        detections=_read_detections(detections, {category.id: i for i, category in enumerate(categories.things)}),
-        confusion=None,
-    )
-
-
-def _read_detections(entries: list[Entry], thing_of: dict[int, int]) -> Detections:
-    boxes = np.array([entry['bbox'] for entry in entries], np.float64).reshape(-1, 2, 2)
-    masks = [entry['segmentation'] for entry in entries]
+def _detections(
+    entries: list[tuple[MaskResult, BoxResult]], size: tuple[int, int], categories: CategorySet
+) -> Detections:
+    thing_of = {category.id: index for index, category in enumerate(categories.things)}
+    unknown = next((mask.category_id for mask, _ in entries if mask.category_id not in thing_of), None)
+    if unknown is not None:
+        raise ValueError(f'category {unknown} of a detection is no thing of {categories.name}')
+    boxes = np.array([box.bbox for _, box in entries], np.float64).reshape(-1, 2, 2)
     return Detections(
-        category=np.array([thing_of[entry['category_id']] for entry in entries], np.int64),
-        score=np.array([entry['score'] for entry in entries], np.float64),
+        category=np.array([thing_of[mask.category_id] for mask, _ in entries], np.int64),
+        score=np.array([mask.score for mask, _ in entries], np.float64),
         box=np.concatenate([boxes[:, 0], boxes[:, 0] + boxes[:, 1]], axis=1),
-        rles=[mask | {'counts': mask['counts'].encode()} for mask in masks],
+        rles=[read_runs(mask.segmentation, size) for mask, _ in entries],
     )
-
-
-def _read(path: pathlib.Path, field: str | None = None) -> list[Entry]:
-    """The list of entries in a file, or in one field of it."""
-    try:
-        content = json.loads(path.read_bytes())
-        entries = content if field is None else content[field]
-        if not all('image_id' in entry for entry in entries):
-            raise KeyError('image_id')
-    except OSError as error:
-        raise ResultsError(
-            f'{path}: cannot be read ({error.strerror}); eval.py --save_predictions writes it'
-        ) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultsError(f'{path}: is no file of results ({type(error).__name__}: {error})') from error
-    return entries
 
 
 def _sparse(relations: np.ndarray) -> list[tuple[int, int, float]]:
@@ -228,5 +269,7 @@ def _dense(entries: list[tuple[int, int, float]], count: int) -> np.ndarray:
     """The inverse of `_sparse`: `[count, count]`."""
     relations = np.zeros((count, count))
     for row, column, value in entries:
+        if max(row, column) >= count:
+            raise ValueError(f'{OVERLAPS} has a relation of the instances {row} and {column}, there are {count}')
         relations[row, column] = value
     return relations

@@ -233,12 +233,18 @@ def fuse(
     else:
         relations = jnp.zeros(ratio.shape)
 
+    # Without stuff, what no instance covers is void: a class of logit 0 stands for it, half a chance of a mask.
+    background = 1 if network.num_stuff == 0 else 0
+
     def paint(instances, relations, semantic, partners):
-        return panoptic_fusion(
+        semantic = jnp.pad(semantic, ((0, 0), (0, 0), (background, 0)))
+        panoptic = panoptic_fusion(
             instances.mask_logits, instances.boxes, instances.classes, instances.valid, relations, semantic, size,
-            partners=partners, num_stuff=network.num_stuff, head=settings.panoptic_head, balance=settings.balance,
-            resolve=settings.resolve, outside=settings.outside, void_channel=settings.void_channel,
+            partners=partners, num_stuff=network.num_stuff + background, head=settings.panoptic_head,
+            balance=settings.balance, resolve=settings.resolve, outside=settings.outside,
+            void_channel=settings.void_channel,
         )  # fmt: skip
+        return jnp.maximum(panoptic - background, -1)
 
     panoptic = jax.vmap(paint)(instances, relations, semantic, jnp.sum(overlap, axis=-1))
     return Prediction(panoptic, semantic_labels(semantic, size), instances, relations)

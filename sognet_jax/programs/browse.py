@@ -41,7 +41,7 @@ def browse(
 
     Raises:
         ValueError: a field of the config has a value that cannot be used, or there is no such split.
-        AnnotationError: the data are missing or broken.
+        InputError: the data are missing or broken.
         OSError: `output` is a file or cannot be written.
     """
     output = pathlib.Path(output)

@@ -94,7 +94,7 @@ def evaluate_saved(config: ml_collections.ConfigDict, outputs: Outputs) -> Metri
     The semantic head's mIoU is not known from them.
 
     Raises:
-        ResultsError: results are missing or broken.
+        InputError: results are missing or broken.
     """
     categories = category_set(config.categories)
     source = prepare_split(config, config.data.eval_split)

@@ -37,7 +37,7 @@ def mine(
 
     Raises:
         ValueError: no overlapping pair has a known order, or a field of the config cannot be used.
-        AnnotationError: the data are missing or broken.
+        InputError: the data are missing or broken.
     """
     categories = category_set(config.categories)
     table, _ = known_pairs(prepare_split(config, config.data.train_split), 'training')

@@ -6,6 +6,7 @@ Pictures, panoptic PNGs, and a description of all of them as JSON.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -21,6 +22,9 @@ from sognet_jax.files import require_folder, write_whole
 from sognet_jax.id_maps import encode_ids
 from sognet_jax.predictor.predictor import Predictor, require_image
 from sognet_jax.programs import command_line
+
+LONGEST_NAME = 255
+"""Bytes that file systems take."""
 
 
 def predict_images(
@@ -69,13 +73,15 @@ def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:
     """Reads every image once, so that a broken one is known before anything is written.
 
     Raises:
-        ImageError: an image is broken or far too narrow, or two images would have results of one name.
+        ImageError: an image is broken or far too narrow, or results would have the name of others, or one too long.
     """
     stems: dict[str, pathlib.Path] = {}
     for path in images:
         other = stems.setdefault(path.stem, path)
         if other is not path:
             raise ImageError(f'{other} and {path} would have results of one name: {path.stem}.png')
+        if len(os.fsencode(f'{path.stem}.png')) > LONGEST_NAME:
+            raise ImageError(f'{path}: this name is too long for {path.stem}.png')
     for path in tqdm(images, desc='check', unit='image', delay=2):
         image = read_image(path)
         try:

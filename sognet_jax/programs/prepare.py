@@ -22,7 +22,9 @@ from sognet_jax.data.records.overlap_file import write_overlaps
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.preparation import Preparation, check, prepare
-from sognet_jax.data.sources.problems import AnnotationError, Problem, report
+from sognet_jax.files import write_whole
+from sognet_jax.json_files import Notes
+from sognet_jax.problems import InputError, Problem, report
 
 USUAL_SPLITS = {'coco': ('train2017', 'val2017', 'test-dev2017'), 'cityscapes': ('train', 'val', 'test')}
 
@@ -32,30 +34,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
     problems: list[Problem] = []
-    records: list[Iterable[Record]] = []
+    records: dict[str, Iterable[Record]] = {}
     failed = False
     try:
         categories = _categories(options)
         for split in options.splits or found_splits(options.name, options.source):
             preparation = preparation_of(
-                options.name, options.source, split, categories, relations=not options.without_relations
+                options.name,
+                options.source,
+                split,
+                categories,
+                relations=not options.without_relations,
+                opens_files=not options.annotations_only,
             )
-            run = _check if options.check else _prepare
-            records.append(run(preparation, options, problems))
-    except AnnotationError as error:
+            run = _check if options.check or options.annotations_only else _prepare
+            records[split] = run(preparation, options, problems)
+    except InputError as error:
         problems += error.problems
         print(error, file=sys.stderr)
         failed = True
     except ValueError as error:
         print(error, file=sys.stderr)
         failed = True
-    if options.report and problems:
-        pathlib.Path(options.report).write_text(f'{report(problems)}\n')
-        print(f'{len(problems)} problems: {options.report}', file=sys.stderr)
-    if options.overlaps and not failed:
-        write_overlaps((record for split in records for record in split), options.overlaps)
-        print(f'overlaps: {options.overlaps}')
-    return int(failed or bool(options.check and problems))
+    try:
+        if options.report and problems:
+            write_whole(options.report, f'{report(problems)}\n')
+            print(f'{len(problems)} problems: {options.report}', file=sys.stderr)
+        if options.overlaps and not failed:
+            write_overlaps(records, options.overlaps)
+            print(f'overlaps: {options.overlaps}')
+    except OSError as error:
+        print(f'{error.filename} cannot be written: {error.strerror}', file=sys.stderr)
+        failed = True
+    return int(failed or bool((options.check or options.annotations_only) and problems))
 
 
 def found_splits(name: str, source: pathlib.Path) -> list[str]:
@@ -90,7 +101,8 @@ def _check(preparation: Preparation, options: argparse.Namespace, problems: list
     usable = [examined.record for examined in found.images() if examined.record is not None]
     if found.problems:
         print(report(found.problems, limit=None if options.report else 20), file=sys.stderr)
-    print(f'{preparation.split}: {len(found.problems)} problems in {found.count} images{_left_out(found.too_small)}')
+    print(f'{preparation.split}: {len(found.problems)} problems in {found.count} images')
+    _say(found.notes)
     return usable
 
 
@@ -100,13 +112,15 @@ def _prepare(preparation: Preparation, options: argparse.Namespace, problems: li
     )
     problems += prepared.problems
     source = RecordSource(prepared.folder, preparation.split)
-    left_out = f', without {len(prepared.problems)} that are broken' if prepared.problems else ''
-    print(f'{preparation.split}: {len(source)} images in {prepared.folder}{left_out}{_left_out(prepared.too_small)}')
+    left_out = f', without {source.left_out} problems' if source.left_out else ''
+    print(f'{preparation.split}: {len(source)} images in {prepared.folder}{left_out}')
+    _say(prepared.notes)
     return source
 
 
-def _left_out(too_small: int) -> str:
-    return f'; {too_small} instances cover no pixel and are left out' if too_small else ''
+def _say(notes: Notes) -> None:
+    for text, count in notes.items():
+        print(f'  taken as it is: {text} ({count})')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--categories', help='JSON file with the categories of coco_format (config field categories)')
     parser.add_argument('--workers', type=int, help='processes; as many as there are cores')
     parser.add_argument('--check', action='store_true', help='examine everything, store nothing')
+    parser.add_argument(
+        '--annotations_only', action='store_true', help='as --check, but of the JSON files alone: COCO in minutes'
+    )
     parser.add_argument('--leave_out_broken', action='store_true', help='store what has no problem')
     parser.add_argument('--report', help='file for the list of all problems')
     parser.add_argument('--overlaps', help='JSON file for the overlapping pairs of every image')

@@ -16,10 +16,11 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from sognet_jax.evaluation.panoptic_files.entries import PanopticFileError, PanopticFiles, first_few
+from sognet_jax.evaluation.panoptic_files.entries import PanopticFiles, first_few
 from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files
 from sognet_jax.evaluation.panoptic_files.summary import panoptic_file_metrics, panoptic_table
 from sognet_jax.files import write_whole
+from sognet_jax.problems import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         evaluation = evaluate_files(files, workers=options.workers)
-    except PanopticFileError as error:
+    except InputError as error:
         print(error, file=sys.stderr)
         return 1
     metrics = panoptic_file_metrics(evaluation)

@@ -33,7 +33,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
     Raises:
         ValueError: `batch_size` cannot be divided by the number of devices, a field of `data` cannot be used,
             relations are trained without data for them, or hosts have different numbers of devices or other data.
-        AnnotationError: the data are missing or broken.
+        InputError: the data are missing or broken.
     """
 
     def __init__(

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from sognet_jax.evaluation.panoptic_files.entries import PanopticFileError, PanopticFiles, read_pairs
+from sognet_jax.evaluation.panoptic_files.entries import PanopticFiles, read_pairs
 from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files
+from sognet_jax.problems import InputError
 from tests.support.panoptic_folder import Folder, random_folder, write_ids
 
 MAP = np.repeat([[1, 2, 70000]], 2, axis=1).repeat(4, axis=0)
@@ -75,71 +76,86 @@ JPEG = cv2.imencode('.jpg', np.zeros((4, 6, 3), np.uint8))[1].tobytes()
 IN_JSON = {
     'field of an annotation': (
         without('truth', *ANNOTATION, 'file_name'),
-        "gt.json: annotation 1 of the list (image 20) has no field 'file_name'",
+        "gt.json, annotations[1], image 20: has no field 'file_name'",
     ),
     'field of a prediction': (
         without('prediction', *ANNOTATION, 'segments_info'),
-        "pred.json: annotation 1 of the list (image 20) has no field 'segments_info'",
+        "pred.json, annotations[1], image 20: has no field 'segments_info'",
     ),
     'image id': (
         without('prediction', *ANNOTATION, 'image_id'),
-        "pred.json: annotation 1 of the list has no field 'image_id'",
+        "pred.json, annotations[1]: has no field 'image_id'",
     ),
     'field of a segment': (
         without('truth', *SEGMENT, 'area'),
-        "gt.json: image 10: segment 1 of the list has no field 'area'",
+        "gt.json, image 10, segments_info[1], id 2: has no field 'area'",
     ),
     'crowd flag': (
         without('truth', *SEGMENT, 'iscrowd'),
-        "gt.json: image 10: segment 1 of the list has no field 'iscrowd'",
+        "gt.json, image 10, segments_info[1], id 2: has no field 'iscrowd'",
     ),
     'field of a predicted segment': (
         without('prediction', *SEGMENT, 'category_id'),
-        "pred.json: image 10: segment 1 of the list has no field 'category_id'",
+        "pred.json, image 10, segments_info[1], id 2: has no field 'category_id'",
     ),
     'isthing': (
         without('truth', 'categories', 0, 'isthing'),
-        "gt.json: category 0 of the list has no field 'isthing'",
+        "gt.json, categories[0], id 7: has no field 'isthing'",
     ),
-    'categories': (without('truth', 'categories'), "gt.json: has no list 'categories'"),
-    'annotations': (without('prediction', 'annotations'), "pred.json: has no list 'annotations'"),
+    'categories': (without('truth', 'categories'), "gt.json: has no field 'categories'"),
+    'annotations': (without('prediction', 'annotations'), "pred.json: has no field 'annotations'"),
     'doubled category': (
         setting(7, 'truth', 'categories', 1, 'id'),
-        'gt.json: category 1 of the list has the id 7, which an earlier one has',
+        'gt.json, categories[1]: has the id 7, which an earlier one has',
     ),
     'type of a field': (
         setting('1', 'prediction', *SEGMENT, 'id'),
-        "pred.json: image 10: segment 1 of the list has the id '1', expected int",
+        """pred.json, image 10, segments_info[1], id '1': id is "1", expected a whole number""",
     ),
     'type of an image id': (
         setting([1], 'prediction', *ANNOTATION, 'image_id'),
-        'pred.json: annotation 1 of the list (image [1]) has the image_id [1], expected int or str',
+        'pred.json, annotations[1], image [1]: image_id is [1], expected a whole number or a text',
     ),
     'number as a segment': (
         setting(3, 'prediction', *SEGMENT),
-        'pred.json: image 10: segment 1 of the list is 3, expected an object',
+        'pred.json, image 10, segments_info[1]: it is 3, expected an object',
     ),
     'void as a segment': (
         setting(0, 'prediction', *SEGMENT, 'id'),
-        'pred.json: image 10: segment 0: ids must be in 1..16777215',
+        'pred.json, image 10, segments_info[1], id 0: id is 0, expected a whole number >= 1',
     ),
     'id of four bytes': (
         setting(2**24, 'truth', *SEGMENT, 'id'),
-        'gt.json: image 10: segment 16777216: ids must be in 1..16777215',
+        'gt.json, image 10, segments_info[1], id 16777216: id is 16777216, expected a whole number <= 16777215',
     ),
-    'doubled segment': (setting(1, 'truth', *SEGMENT, 'id'), 'gt.json: image 10: segment 1: is listed twice'),
-    'area': (setting(float('nan'), 'truth', *SEGMENT, 'area'), 'gt.json: image 10: segment 2: its area is nan'),
+    'no categories': (setting([], 'truth', 'categories'), 'gt.json: categories is [], expected a list of length >= 1'),
+    'no annotations': (
+        setting([], 'prediction', 'annotations'),
+        'pred.json: annotations is [], expected a list of length >= 1',
+    ),
+    'doubled segment': (
+        setting(1, 'truth', *SEGMENT, 'id'),
+        'gt.json, image 10, segments_info[1]: id 1 is listed twice',
+    ),
+    'area': (
+        setting(float('nan'), 'truth', *SEGMENT, 'area'),
+        'gt.json, image 10, segments_info[1], id 2: area is NaN, infinite or beyond all bounds, expected a number',
+    ),
+    'negative area': (
+        setting(-8, 'truth', *SEGMENT, 'area'),
+        'gt.json, image 10, segments_info[1], id 2: area is -8, expected a number >= 0',
+    ),
     'unknown category': (
         setting(5, 'prediction', *SEGMENT, 'category_id'),
-        'pred.json: image 10: segment 2: category_id 5 is not in the ground truth',
+        'pred.json, image 10, segments_info[1]: category_id 5 is not in the ground truth',
     ),
     'doubled prediction': (
         setting(10, 'prediction', *ANNOTATION, 'image_id'),
-        'pred.json: image 10 has several annotations',
+        'pred.json, image 10: has several annotations',
     ),
     'doubled image': (
         setting(10, 'truth', *ANNOTATION, 'image_id'),
-        'gt.json: image 10 has several annotations',
+        'gt.json, image 10: has several annotations',
     ),
     'missing prediction': (without('prediction', *ANNOTATION), 'pred.json: no prediction of 1 of 3 images: 20'),
 }
@@ -181,7 +197,11 @@ IN_PNGS = {
     ),
     'impossible area': (
         setting(0, 'truth', *SEGMENT, 'area'),
-        'gt/10.png (image 10): segment 2 has more pixels than its area in the JSON',
+        'gt/10.png (image 10): segment 2 has 8 pixels, its area in the JSON is 0',
+    ),
+    'area of another size': (
+        setting(7.5, 'truth', *SEGMENT, 'area'),
+        'gt/10.png (image 10): segment 2 has 8 pixels, its area in the JSON is 7.5',
     ),
 }
 
@@ -191,7 +211,7 @@ def test_what_is_broken_is_named(change, message, tmp_path, capsys):
     folder = small_folder(tmp_path)
     change(folder)
     files = folder.save()
-    with pytest.raises(PanopticFileError) as error:
+    with pytest.raises(InputError) as error:
         evaluate_files(files)
     assert message in str(error.value)
     copied = pickle.loads(pickle.dumps(error.value))
@@ -207,16 +227,24 @@ def test_json_that_is_none(content, tmp_path):
     folder = small_folder(tmp_path)
     files = folder.save()
     files.predicted_json.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(PanopticFileError, match=r'pred.json: is (not valid JSON|a list, expected an object)'):
+    with pytest.raises(InputError, match=r'pred.json: (is not valid JSON|it is \[1,2\], expected an object)'):
         evaluate_files(files)
 
 
 def test_everything_that_is_missing_comes_at_once(tmp_path):
     files = PanopticFiles(*(tmp_path / name for name in ('gt.json', 'gt', 'pred.json', 'pred')))
-    with pytest.raises(PanopticFileError) as error:
+    with pytest.raises(InputError) as error:
         read_pairs(files)
     lines = str(error.value).splitlines()
-    assert lines[0].startswith('missing JSON (2): ') and lines[1].startswith('missing folder (2): ')
+    assert lines == [
+        '4 problems:',
+        'missing file (2)',
+        f'  {files.truth_json}: cannot be read: No such file or directory',
+        f'  {files.predicted_json}: cannot be read: No such file or directory',
+        'missing folder (2)',
+        f'  {files.truth_folder}: no such folder of PNGs',
+        f'  {files.predicted_folder}: no such folder of PNGs',
+    ]
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -226,18 +254,23 @@ def test_faults_of_many_images_are_gathered_and_shortened(workers, tmp_path):
     for number in range(7):
         (files.predicted_folder / f'{1000 - 5 * number}.png').unlink()
     write_ids(files.truth_folder / '963.png', np.zeros((3, 3)))
-    with pytest.raises(PanopticFileError) as error:
+    with pytest.raises(InputError) as error:
         evaluate_files(files, workers=workers)
-    first, second = str(error.value).splitlines()
-    assert first.startswith('missing PNG (7): ') and first.endswith('; and 4 more') and first.count('is missing') == 3
-    assert '963.png' in second and len(error.value.problems) == 8
+    gone = [f'  {files.predicted_folder}/{1000 - 5 * n}.png (image {1000 - 5 * n}): is missing' for n in range(7)]
+    *first, second = str(error.value).splitlines()
+    assert first == [
+        '8 problems:', 'broken or missing PNG (7)', *gone[:5], '  ... and 2 more', 'PNG of another size (1)',
+    ]  # fmt: skip
+    assert second.startswith(f'  {files.predicted_folder}/963.png (image 963): ')
+    assert second.endswith(f' pixels, but {files.truth_folder}/963.png is 3 x 3 pixels')
+    assert len(error.value.problems) == 8
 
 
 def test_predictions_that_are_missing_are_counted(tmp_path):
     folder, _ = random_folder(tmp_path, 9)
     del folder.prediction['annotations'][:7]
     with pytest.raises(
-        PanopticFileError, match=r'pred.json: no prediction of 7 of 9 images: 998, 997, 996, 995, 994, and 2 more'
+        InputError, match=r'pred.json: no prediction of 7 of 9 images: 998, 997, 996, 995, 994, and 2 more'
     ):
         evaluate_files(folder.save())
 

@@ -12,6 +12,7 @@ from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files, match_p
 from sognet_jax.evaluation.panoptic_files.summary import panoptic_file_metrics
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts, match_segments
 from sognet_jax.id_maps import color_ids
+from sognet_jax.problems import InputError
 from tests.support import golden_files
 from tests.support.panoptic_folder import CATEGORIES, IDS, Folder, random_folder, write_ids
 from tests.support.panoptic_quality import OFFICIAL_ORDER, AddedInParts, columns, segments
@@ -68,10 +69,6 @@ def test_numbers_are_those_of_panopticapi_to_the_last_digit(tmp_path):
         'panopticapi.evaluation', reason='needs panopticapi (pip install panopticapi-lite --no-deps)'
     )
     folder, _ = random_folder(tmp_path, 60)
-    rng = np.random.default_rng(0)
-    for entry in folder.truth['annotations'][::3]:  # areas that are not those of the map
-        for info in entry['segments_info']:
-            info['area'] = info['area'] * rng.uniform(0.8, 1.3) + 1 if rng.random() < 0.5 else info['area'] + 3
     files = folder.save()
     truth, prediction = (json.loads(file.read_text()) for file in (files.truth_json, files.predicted_json))
     predicted = {entry['image_id']: entry for entry in prediction['annotations']}
@@ -92,13 +89,45 @@ def test_numbers_are_those_of_panopticapi_to_the_last_digit(tmp_path):
         assert [row[key] for key in ('iou', 'tp', 'fp', 'fn')] == [expected.iou, expected.tp, expected.fp, expected.fn]
 
 
-def test_areas_are_those_of_the_json_and_ids_without_a_segment_are_no_void(tmp_path):
+def test_areas_of_the_json_are_those_of_the_map_and_ids_without_a_segment_are_no_void(tmp_path):
     folder = Folder(tmp_path)
     truth = np.array([[5, 5, 5, 9]])
     folder.add(1, truth, [(5, 7, False), (6, 7, False)], np.full((1, 4), 2), [(2, 7)])
-    folder.truth['annotations'][0]['segments_info'][0]['area'] = 4
     counts = evaluate_files(folder.save()).counts
-    assert [column[0] for column in columns(counts)] == [3 / 5, 1, 0, 1]
+    assert [column[0] for column in columns(counts)] == [3 / 4, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ('index', 'area', 'counted'), [(0, 4, 'segment 5 has 3 pixels'), (1, 1.5, 'segment 6 has 0 pixels')]
+)
+def test_another_area_in_the_json_than_in_the_map_is_refused(index, area, counted, tmp_path):
+    folder = Folder(tmp_path)
+    folder.add(1, np.array([[5, 5, 5, 9]]), [(5, 7, False), (6, 7, False)], np.full((1, 4), 2), [(2, 7)])
+    folder.truth['annotations'][0]['segments_info'][index]['area'] = area
+    with pytest.raises(InputError) as error:
+        evaluate_files(folder.save())
+    place = f'{folder.files.truth_folder}/1.png (image 1)'
+    assert str(error.value) == f'{place}: {counted}, its area in the JSON is {area}'
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_wrong_areas_of_many_images_come_at_once(workers, tmp_path):
+    folder, images = random_folder(tmp_path, 40)
+    expected = []
+    for entry, (truth, true_segments, *_) in list(zip(folder.truth['annotations'], images, strict=True))[::3]:
+        if true_segments:
+            segment_id = true_segments[-1][0]
+            pixels = int((truth == segment_id).sum())
+            entry['segments_info'][-1]['area'] = pixels + 1
+            place = f'{folder.files.truth_folder}/{entry["file_name"]} (image {entry["image_id"]})'
+            text = f'segment {segment_id} has {pixels} pixels, its area in the JSON is {pixels + 1}'
+            expected.append(f'{place}: {text}')
+    with pytest.raises(InputError) as error:
+        evaluate_files(folder.save(), workers=workers)
+    assert [str(problem) for problem in error.value.problems] == expected and len(expected) > 8
+    lines = str(error.value).splitlines()
+    assert lines[:2] == [f'{len(expected)} problems:', f'area of another size ({len(expected)})']
+    assert lines[-1] == f'  ... and {len(expected) - 5} more'
 
 
 def test_which_segments_match_can_be_asked_for_one_image(tmp_path):

@@ -11,8 +11,9 @@ from pycocotools.coco import COCO
 from sognet_jax.categories import CITYSCAPES, SHAPES
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.evaluation.instance_ap import Detections
-from sognet_jax.evaluation.saved_results import ResultsError, ResultsWriter, public_image_id, read_results
+from sognet_jax.evaluation.saved_results import ResultsWriter, public_image_id, read_results
 from sognet_jax.evaluation.tally import ImageResult, Tally, image_truth
+from sognet_jax.problems import InputError
 from sognet_jax.report.contents import Extremes
 from sognet_jax.scene import Scene, Segment
 
@@ -118,23 +119,39 @@ def test_cityscapes_calls_its_images_by_name(records, tmp_path):
 
 
 BROKEN = {
-    'no panoptic.json': (lambda folder: (folder / 'panoptic.json').unlink(), 'panoptic.json: cannot be read'),
-    'no JSON': (lambda folder: (folder / 'masks.json').write_text('[{'), 'masks.json: is no file of results'),
+    'no panoptic.json': (
+        lambda folder: (folder / 'panoptic.json').unlink(),
+        'predictions/panoptic.json: cannot be read: No such file or directory\neval.py --save_predictions writes'),
+    'no JSON': (lambda folder: (folder / 'masks.json').write_text('[{'), 'predictions/masks.json: is not valid JSON'),
     'another JSON': (
-        lambda folder: (folder / 'overlaps.json').write_text('{}'), 'overlaps.json: is no file of results'),
+        lambda folder: (folder / 'overlaps.json').write_text('{}'),
+        "predictions/overlaps.json: has no field 'images'"),
     'an image without a result': (
         lambda folder: (folder / 'panoptic.json').write_text('{"annotations": []}'),
-        'panoptic.json: has no result for image'),
+        r'predictions, image (\d+) \(\1.png\): panoptic.json has none'),
     'a missing PNG': (
-        lambda folder: next((folder / 'panoptic').iterdir()).unlink(), r'panoptic/.*png: .*No such file'),
+        lambda folder: next((folder / 'panoptic').iterdir()).unlink(),
+        r'predictions, image (\d+) \(\1.png\): panoptic/\1.png is missing'),
     'a truncated PNG': (
         lambda folder: next((folder / 'panoptic').iterdir()).write_bytes(b'\x89PNG'),
-        r'panoptic/.*png: is not a PNG'),
+        r'predictions, image (\d+) \(\1.png\): panoptic/\1.png is not a PNG'),
     'an unknown category': (
-        lambda folder: edit(folder / 'masks.json', lambda c: c[0].update(category_id=999)),
-        'predictions, image .*: field or category 999'),
+        lambda folder: [
+            edit(folder / name, lambda c: c[0].update(category_id=999)) for name in ('masks.json', 'boxes.json')],
+        r'predictions, image (\d+) \(\1.png\): category 999 of a detection is no thing of shapes'),
+    'an unknown category of a segment': (
+        lambda folder: edit(
+            folder / 'panoptic.json', lambda c: c['annotations'][1]['segments_info'][0].update(category_id=999)),
+        r'predictions, image (\d+) \(\1.png\): category 999 of segment \d+ is not in shapes'),
+    'a detection without a category': (
+        lambda folder: edit(folder / 'masks.json', lambda c: c[1].pop('category_id')),
+        r"predictions/masks.json, detections\[1\], image \d+: has no field 'category_id'"),
+    'a box of another detection': (
+        lambda folder: edit(folder / 'masks.json', lambda c: c[2].update(score=0.5)),
+        'predictions: entry 2 of masks.json and of boxes.json are different detections'),
     'a detection without a box': (
-        lambda folder: edit(folder / 'boxes.json', lambda c: c.pop()), 'detections in masks.json'),
+        lambda folder: edit(folder / 'boxes.json', lambda c: c.pop()),
+        r'predictions: (\d+) detections in masks.json, (?!\1)\d+ in boxes.json'),
 }  # fmt: skip
 
 
@@ -148,15 +165,15 @@ def edit(path, change):
 def test_broken_results_are_named(records, saved, name):
     breaks, message = BROKEN[name]
     breaks(saved[0])
-    with pytest.raises(ResultsError, match=message):
+    with pytest.raises(InputError, match=message):
         list(read_results(saved[0], SHAPES, records, MAX_INSTANCES))
 
 
 def test_results_of_other_data_are_refused(records, saved):
-    with pytest.raises(ResultsError, match='image .*: O of .* annotated instances, the data have .*max_instances'):
+    with pytest.raises(InputError, match=r'image .*: O of \d+ annotated instances, the data have \d+ .*max_instances'):
         list(read_results(saved[0], SHAPES, records, 2))
     larger = [dataclasses.replace(record, size=(200, 128)) for record in records]
-    with pytest.raises(ResultsError, match=r'panoptic PNG has the size \(128, 128\), the image \(200, 128\)'):
+    with pytest.raises(InputError, match=r'image (\d+) .*: panoptic/\1.png is 128 x 128 .*, the image 200 x 128'):
         list(read_results(saved[0], SHAPES, larger, MAX_INSTANCES))
 
 

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
+import re
+import warnings
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import simplejpeg
+from PIL import Image
 
 from sognet_jax.data.records.png import encode_indices
 from sognet_jax.data.records.schema import Record, no_instances, no_pairs, no_segments
+from sognet_jax.id_maps import PNG_START, require_whole_png
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Files of a folder that count as images; a file that is named itself may be called anything."""
+
+
+JPEG_START = b'\xff\xd8'
+
+FEW_BYTES = 64
+"""So many between the picture and its end do not say that anything is missing."""
+
+MAX_PIXELS = 2**27
+"""Larger images are not decoded: 400 MB."""
+
+MOST_OBLONG = 32
+"""The longer side of an image is at most so many times the shorter: what is thinner vanishes when it is resized."""
+
+DARK = 2**14
+"""Of 16 bits: where no value reaches it, 10, 12 or 14 bits were written into 16."""
 
 
 class ImageError(ValueError):
@@ -76,38 +97,77 @@ def bare_record(image_bytes: bytes, image_id: int, file_name: str, size: tuple[i
     )
 
 
-def decode_image(content: bytes) -> np.ndarray:
-    """The whole of an image file, `[h, w, 3]` uint8 BGR.
+def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The whole of an image file, `[h, w, 3]` BGR, uint8.
+
+    Args:
+        content: of the file.
+        size: height and width that it should have; what has another number of pixels is not decoded.
 
     Raises:
-        ValueError: it is no image, or a truncated one.
+        ValueError: it is no image, a damaged or truncated one, of another size, or has dark values of 16 bits.
     """
-    if _is_truncated_jpeg(content):
-        raise ValueError('this JPEG is truncated (no end-of-image marker)')
+    _require_pixels(content, size)
+    if content.startswith(JPEG_START):
+        _require_whole_jpeg(content)
+    if content.startswith(PNG_START):
+        require_whole_png(content)
     try:
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
         decoded = None
     if decoded is None:
         raise ValueError(f'no image that can be decoded, or a truncated one ({len(content)} bytes)')
-    return decoded
+    if size is not None and decoded.shape[:2] != size:
+        raise ValueError(f'is {_words(decoded.shape)}, its record says {_words(size)}')
+    if decoded.dtype == np.uint8:
+        return decoded
+    if decoded.dtype != np.uint16 or decoded.max() < DARK:
+        text = f'has {decoded.dtype} values up to {decoded.max():.5g}, of which 8 bits would be kept: nearly black'
+        raise ValueError(f'{text}; save it with 8 bits a channel, its range stretched to 0..255')
+    return (decoded // 256).astype(np.uint8)  # as OpenCV does it where records are read
+
+
+def require_usable(size: tuple[int, int]) -> None:
+    """Refuses a height and width that the network cannot use.
+
+    Raises:
+        ValueError: saying why.
+    """
+    if max(size) > MOST_OBLONG * min(size):
+        raise ValueError(f'is {_words(size)}: more than {MOST_OBLONG} times as long as wide')
+
+
+def _words(size: Sequence[int]) -> str:
+    return f'{size[0]} x {size[1]} (height x width)'
+
+
+def _require_pixels(content: bytes, size: tuple[int, int] | None) -> None:
+    """What a file says of its size, before memory is taken for it."""
+    try:
+        with warnings.catch_warnings(action='ignore'), Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ValueError(f'is too large: {error}') from error
+    except Exception as error:  # whatever Pillow's readers meet in a damaged header
+        raise ValueError(f'no image that can be decoded, or a truncated one ({len(content)} bytes)') from error
+    if size is not None and width * height != size[0] * size[1]:
+        raise ValueError(f'is {_words((height, width))}, its record says {_words(size)}')
+    if width * height > MAX_PIXELS:
+        raise ValueError(f'is {_words((height, width))}: more than {MAX_PIXELS} pixels')
+
+
+def _require_whole_jpeg(content: bytes) -> None:
+    """Decoders fill with grey what is damaged, and warn at most on the console."""
+    try:
+        simplejpeg.decode_jpeg(content, 'GRAY', strict=True)
+    except ValueError as error:
+        # A few bytes too many harm nothing; other complaints are of kinds of JPEG that OpenCV may take.
+        extraneous = re.search(r'(\d+) extraneous bytes', str(error))
+        is_damaged = int(extraneous[1]) > FEW_BYTES if extraneous else re.search('remature end|Corrupt', str(error))
+        if is_damaged:
+            raise ValueError(f'this JPEG is damaged or truncated ({error})') from error
 
 
 def _looks_like_an_image(path: pathlib.Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
-
-
-def _is_truncated_jpeg(content: bytes) -> bool:
-    """Whether a JPEG stops before its end-of-image marker: some versions of OpenCV fill the rest with grey.
-
-    The search starts behind the headers, which may hold a thumbnail with a marker of its own; what cameras append
-    behind the image does not matter.
-    """
-    if not content.startswith(b'\xff\xd8'):
-        return False
-    position = 2
-    while content[position : position + 1] == b'\xff' and content[position + 1 : position + 2] != b'\xda':
-        # Bytes 0xff may fill the room before a marker; every other header says how long it is.
-        is_filler = content[position + 1 : position + 2] == b'\xff'
-        position += 1 if is_filler else 2 + int.from_bytes(content[position + 2 : position + 4], 'big')
-    return content.find(b'\xff\xd9', position) < 0

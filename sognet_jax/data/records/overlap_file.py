@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,9 +66,18 @@ def overlap_entry(record: Record) -> dict[str, Any]:
     }
 
 
-def write_overlaps(records: Iterable[Record], path: str | pathlib.Path) -> None:
-    """Writes the overlaps of every image with instance annotations, by the name of its file without suffix."""
-    entries = {
-        pathlib.PurePath(record.file_name).stem: overlap_entry(record) for record in records if record.has_relations
-    }
+def write_overlaps(splits: Mapping[str, Iterable[Record]], path: str | pathlib.Path) -> None:
+    """Writes the overlaps of every image with instance annotations.
+
+    Args:
+        splits: their records.
+        path: of the file. Its keys are the names of images in their folder, without suffix; with it, and with the split
+            in front, where an earlier image is called the same.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    for split, records in splits.items():
+        for record in (record for record in records if record.has_relations):
+            name = record.file_name
+            names = (str(pathlib.PurePath(name).with_suffix('')), name, f'{split}/{name}')
+            entries[next(key for key in names if key not in entries)] = overlap_entry(record)
     write_whole(path, json.dumps(entries))

@@ -110,7 +110,7 @@ class Record:
     Attributes:
         image_bytes: the image file.
         image_id: its number in the data set.
-        file_name: its name there, without a folder.
+        file_name: its name there, with folders below that of the split, if any.
         size: its height and width.
         panoptic_bytes: a PNG of one channel, `[h, w]`: 0 where a pixel is unlabelled, k where it belongs to row k - 1
             of `segments`. One pixel of 0 where the image has no panoptic annotation.

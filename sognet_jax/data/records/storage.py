@@ -33,6 +33,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         make_splits: gives the splits to write; only called when they have to be written.
         categories: the classes that train ids stand for.
         description: what the data are, for the stored `dataset_info.json`.
+        left_out: how many images and annotations of the source are not in them.
         **options: of `tfds.core.GeneratorBasedBuilder`.
     """
 
@@ -40,11 +41,17 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     name = 'records'
 
     def __init__(
-        self, *, make_splits: Callable[[], Splits], categories: CategorySet, description: str, **options: Any
+        self,
+        *,
+        make_splits: Callable[[], Splits],
+        categories: CategorySet,
+        description: str,
+        left_out: int = 0,
+        **options: Any,
     ) -> None:
         self._make_splits = make_splits
         self._description = description
-        self._metadata = tfds.core.MetadataDict(categories=categories_to_json(categories), sizes={})
+        self._metadata = tfds.core.MetadataDict(categories=categories_to_json(categories), sizes={}, left_out=left_out)
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -152,6 +159,7 @@ class RecordSource(Records):
         folder, split: of the prepared data.
         categories: the classes that train ids stand for.
         sizes: `[n, 2]` height and width of each image.
+        left_out: how many images and annotations of its source had a problem and are not there.
 
     Raises:
         ValueError: there is no such split.
@@ -164,6 +172,7 @@ class RecordSource(Records):
         self.folder, self.split = pathlib.Path(folder), split
         self.categories = categories_from_json(builder.info.metadata['categories'], str(folder))
         self.sizes = np.array(builder.info.metadata['sizes'][split], np.int32).reshape(-1, 2)
+        self.left_out = int(builder.info.metadata.get('left_out', 0))
         self._source = builder.as_data_source(split, decoders=DECODERS)
 
     def __len__(self) -> int:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import os
 import pathlib
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.records import storage
 from sognet_jax.data.sources import staging
-from sognet_jax.data.sources.problems import AnnotationError, Problem
 from sognet_jax.data.sources.staging import Examined, Findings
+from sognet_jax.json_files import Notes
+from sognet_jax.problems import InputError, Problem
+
+FEWEST = 4
+"""Instances from which on it is asked whether masks and panoptic maps belong together."""
 
 HINT = (
     'Nothing was stored. Mend the files, or prepare the data without what is broken: '
@@ -25,11 +35,13 @@ class Preparation:
 
     Attributes:
         builder: the tfds builder.
-        copy: tells differently made copies apart; becomes a folder name.
+        copy: of `copy_name`; becomes a folder name.
         split: name of the split in the prepared data set.
         categories: the classes.
         description: what the data are.
-        read: reads the annotation files; gives one task for each image, and what is wrong with the files.
+        has_source: whether the files are still there.
+        read: reads the annotation files; gives one task for each image, what is wrong with the files, and what was
+            taken although it is unusual.
         examine: checks one task, see `staging`.
     """
 
@@ -38,7 +50,8 @@ class Preparation:
     split: str
     categories: CategorySet
     description: str
-    read: Callable[[], tuple[Sequence[Any], list[Problem]]]
+    has_source: bool
+    read: Callable[[], tuple[Sequence[Any], list[Problem], Notes]]
     examine: Callable[[Any], Examined]
 
 
@@ -48,13 +61,35 @@ class Prepared:
 
     Attributes:
         folder: where it is.
-        problems, too_small: what has been left out of it by this run: what was broken, and how many instances that
-            cover no pixel. Nothing where the split had been prepared before.
+        problems, notes: what this run has left out because it was broken, and what it has taken although it is unusual.
+            Nothing where the split had been prepared before.
     """
 
     folder: pathlib.Path
     problems: Sequence[Problem] = ()
-    too_small: int = 0
+    notes: Notes = dataclasses.field(default_factory=Notes)
+
+
+def copy_name(split: str, made_of: Sequence[str], sources: Iterable[pathlib.Path]) -> str:
+    """A name that tells apart what was made of other files, with other options, or of files that have changed since.
+
+    Args:
+        split: name of the split.
+        made_of: the source and all that decides what is made of it.
+        sources: files, and folders with all that is in them: their names, sizes and times count.
+    """
+    state = []
+    for path in sources:
+        folders = os.walk(path) if path.is_dir() else [(str(path.parent), [], [path.name])]
+        for folder, _, names in folders:
+            for name in names:
+                file = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    found = os.stat(file)
+                    state.append(f'{file} {found.st_size} {found.st_mtime_ns}')
+    return '_'.join(
+        [split, *(hashlib.sha256('\n'.join(part).encode()).hexdigest()[:8] for part in (made_of, sorted(state)))]
+    )
 
 
 def check(
@@ -63,11 +98,18 @@ def check(
     """Examines everything and stores nothing (but, with a staging folder, what was found so far).
 
     Raises:
-        AnnotationError: an annotation file is missing or no JSON of the right form.
+        InputError: an annotation file is missing or no JSON of the right form.
     """
-    tasks, problems = preparation.read()
+    tasks, problems, notes = preparation.read()
     title = f'{preparation.builder.name} {preparation.split}'
     found = staging.examine_all(tasks, preparation.examine, title=title, workers=workers, staging=staging_folder)
+    found.notes.update(notes)
+    if found.instances >= FEWEST and found.matched < found.instances / 2:
+        text = (
+            f'{found.instances - found.matched} of {found.instances} instances have no segment of their class where '
+            'they are: one of the two is of other images, of another size, or has its runs along the rows'
+        )
+        problems.append(Problem('masks and panoptic maps disagree', preparation.description, text, is_local=False))
     return dataclasses.replace(found, problems=problems + found.problems)
 
 
@@ -89,12 +131,19 @@ def prepare(
         leave_out_broken: store what has no problem, where that is possible.
 
     Raises:
-        AnnotationError: the annotations or images are broken; nothing is stored.
+        InputError: the annotations or images are broken; nothing is stored.
     """
     folder = storage.prepared_folder(preparation.builder, data_dir, preparation.copy)
     with storage.alone(folder) as is_there:
         if is_there:
             return Prepared(folder)
+        same_source = f'{preparation.copy.rpartition("_")[0]}_*/{folder.name}'
+        earlier = sorted(folder.parent.parent.glob(same_source), key=lambda path: path.stat().st_mtime)
+        if earlier and not preparation.has_source:
+            tqdm.write(f'{earlier[-1]} is used: its source is not there any more', file=sys.stderr)
+            return Prepared(earlier[-1])
+        if earlier:
+            tqdm.write(f'{earlier[-1]} is older than its source, which is prepared again', file=sys.stderr)
         return _prepare(preparation, folder, data_dir, workers, leave_out_broken)
 
 
@@ -102,15 +151,13 @@ def _prepare(
     preparation: Preparation, folder: pathlib.Path, data_dir: str | pathlib.Path, workers: int | None,
     leave_out_broken: bool,
 ) -> Prepared:  # fmt: skip
-    staging_folder = folder.parent.with_name(f'{preparation.copy}.staging')
+    staging_folder = folder.parent.with_name(f'{preparation.copy}.examined')
     found = check(preparation, workers=workers, staging_folder=staging_folder)
     blocking = [problem for problem in found.problems if not (leave_out_broken and problem.is_local)]
     if blocking:
-        raise AnnotationError(blocking, HINT)
+        raise InputError(blocking, HINT)
     if not any(examined.record for examined in found.images()):
-        raise AnnotationError(
-            [Problem('no images', preparation.description, 'there is not one image that can be used')]
-        )
+        raise InputError([Problem('no images', preparation.description, 'there is not one image that can be used')])
     title = f'{preparation.builder.name} {preparation.split}'
     storage.write_records(
         preparation.builder,
@@ -119,6 +166,7 @@ def _prepare(
         make_splits=lambda: {preparation.split: found.records(title)},
         categories=preparation.categories,
         description=preparation.description,
+        left_out=len(found.problems),
     )
     staging.discard(staging_folder)
-    return Prepared(folder, found.problems, found.too_small)
+    return Prepared(folder, found.problems, found.notes)

@@ -17,11 +17,16 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.data.records.schema import Record
-from sognet_jax.data.sources.problems import Problem
+from sognet_jax.data.records.schema import NO_SEGMENT, Record
 from sognet_jax.files import write_whole
+from sognet_jax.json_files import Notes
+from sognet_jax.problems import Problem
+
+TOO_SMALL = 'instances cover no pixel, and are left out'
+"""A note on those whose box is no wider or no higher than a pixel."""
 
 CHUNK = 32
 """Images that a process examines at a time, and whose findings lie in one file."""
@@ -35,14 +40,13 @@ class Examined:
         record: with an empty `image_bytes`; None where the image cannot be used.
         image_file: where the image is.
         problems: everything that is wrong with it. The record is without the instances that have a problem.
-        too_small: how many instances cover no pixel, and have a box that is no wider or no higher than one; they are
-            left out, which is no problem.
+        notes: what was taken although it is unusual.
     """
 
     record: Record | None
     image_file: pathlib.Path
     problems: tuple[Problem, ...] = ()
-    too_small: int = 0
+    notes: Notes = dataclasses.field(default_factory=Notes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +57,16 @@ class Findings:
         count: how many images there are.
         chunks: what is known of them, in order; those of a file are read when they are needed.
         problems: everything that is wrong.
-        too_small: how many instances were left out because they cover no pixel.
+        notes: what was taken although it is unusual.
+        instances, matched: how many instances have a panoptic map beside them, and how many of them a segment in it.
     """
 
     count: int
     chunks: list[list[Examined] | pathlib.Path]
     problems: list[Problem]
-    too_small: int
+    notes: Notes
+    instances: int = 0
+    matched: int = 0
 
     def images(self) -> Iterator[Examined]:
         """Every image, in order."""
@@ -100,7 +107,9 @@ def examine_all(
     if staging is not None:
         staging.mkdir(parents=True, exist_ok=True)
     staged = {start: file for start, file in files.items() if file.is_file()}
-    too_small = sum(examined.too_small for file in staged.values() for examined in _load(file))
+    tally = Findings(len(tasks), [], [], Notes())
+    for file in staged.values():
+        tally = _add(tally, _load(file))
     done: dict[int, list[Examined] | pathlib.Path] = {**staged}
     problems: dict[int, list[Problem]] = {}
     todo = {start: chunk for start, chunk in chunks.items() if start not in done}
@@ -110,14 +119,14 @@ def examine_all(
         for start, found in _results(todo, examine, workers):
             done[start] = found
             problems[start] = [problem for examined in found for problem in examined.problems]
-            too_small += sum(examined.too_small for examined in found)
+            tally = _add(tally, found)
             # What has a fault is examined again after the files have been mended.
             if start in files and not problems[start]:
                 write_whole(files[start], pickle.dumps(found))
                 done[start] = files[start]
             progress.update(len(found))
     in_order = [problem for start in sorted(problems) for problem in problems[start]]
-    return Findings(len(tasks), [done[start] for start in chunks], in_order, too_small)
+    return dataclasses.replace(tally, chunks=[done[start] for start in chunks], problems=in_order)
 
 
 def discard(staging: pathlib.Path) -> None:
@@ -148,6 +157,18 @@ def _results(
                     yield running.pop(future), future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _add(tally: Findings, found: list[Examined]) -> Findings:
+    """Notes and numbers of instances with those of some more images."""
+    instances, matched = tally.instances, tally.matched
+    for examined in found:
+        tally.notes.update(examined.notes)
+        if examined.record is not None and examined.record.has_panoptic:
+            real = ~examined.record.instances.crowd
+            instances += int(np.count_nonzero(real))
+            matched += int(np.count_nonzero(examined.record.instances.segment[real] != NO_SEGMENT))
+    return dataclasses.replace(tally, instances=instances, matched=matched)
 
 
 def _examine_chunk(examine: Callable[[Any], Examined], tasks: list[Any]) -> list[Examined]:

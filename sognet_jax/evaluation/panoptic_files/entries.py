@@ -9,56 +9,28 @@ Cityscapes are.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from sognet_jax.id_maps import NUM_IDS
+import msgspec
 
-LISTED_OF_A_KIND = 3
-"""So many problems of one kind are listed by an error."""
+from sognet_jax.json_files import Notes, decode_entries, read_json
+from sognet_jax.json_schemas import (
+    EvaluatedFile,
+    EvaluatedImage,
+    ImageId,
+    PredictedSegment,
+    TrueCategory,
+    TrueFile,
+    TrueSegment,
+)
+from sognet_jax.problems import InputError, Problem, raise_if_any
+
+S = TypeVar('S', bound=PredictedSegment)
 
 LISTED_IMAGES = 5
-
-MAX_AREA = 2.0**53
-"""Whole numbers up to here are floats without rounding."""
-
-ImageId = int | str
-Entry = dict[str, Any]
-Fields = Mapping[str, type | tuple[type, ...]]
-
-CATEGORY_FIELDS: Fields = {'id': int, 'isthing': int}
-ANNOTATION_FIELDS: Fields = {'image_id': (int, str), 'file_name': str, 'segments_info': list}
-PREDICTED_FIELDS: Fields = {'id': int, 'category_id': int}
-TRUTH_FIELDS: Fields = {**PREDICTED_FIELDS, 'iscrowd': int, 'area': (int, float)}
-
-
-class FileProblem(NamedTuple):
-    """One fault: a few words that are the same for all of its kind, and what is wrong where."""
-
-    kind: str
-    text: str
-
-
-class PanopticFileError(ValueError):
-    """Files that cannot be evaluated. The message names file, image and segment, and has a line for each kind of fault.
-
-    Args:
-        problems: at least one.
-    """
-
-    def __init__(self, problems: Sequence[FileProblem]) -> None:
-        self.problems = tuple(problems)
-        by_kind: dict[str, list[str]] = collections.defaultdict(list)
-        for problem in self.problems:
-            by_kind[problem.kind].append(problem.text)
-        super().__init__('\n'.join(_line(kind, texts) for kind, texts in by_kind.items()))
-
-    def __reduce__(self) -> tuple:  # exceptions that come from other processes are pickled by their arguments
-        return type(self), (self.problems,)
 
 
 class FileCategory(NamedTuple):
@@ -112,31 +84,28 @@ def read_pairs(files: PanopticFiles) -> PanopticPairs:
     """Reads and checks both JSON files. PNGs are not touched.
 
     Raises:
-        PanopticFileError: with everything that is wrong.
+        InputError: with everything that is wrong.
     """
-    problems: list[FileProblem] = []
-    truth, prediction = (_read_json(path, problems) for path in (files.truth_json, files.predicted_json))
+    problems: list[Problem] = []
+    truth, prediction = (
+        _read(files.truth_json, TrueFile, problems),
+        _read(files.predicted_json, EvaluatedFile, problems),
+    )
     for folder in (files.truth_folder, files.predicted_folder):
         if not folder.is_dir():
-            problems.append(FileProblem('missing folder', f'{folder}: no such folder of PNGs'))
+            problems.append(Problem('missing folder', str(folder), 'no such folder of PNGs'))
     raise_if_any(problems)
-    categories = _categories(truth, files.truth_json, problems)
+    categories = _categories(truth.categories, files.truth_json, problems)
     raise_if_any(problems)  # without categories, every segment would be unknown
-    truths = _entries(truth, files.truth_json, problems)
-    predictions = _entries(prediction, files.predicted_json, problems)
+    truths = _images(truth.annotations, files.truth_json, problems)
+    predictions = _images(prediction.annotations, files.predicted_json, problems)
     missing = [image_id for image_id in truths if image_id not in predictions]
-    if missing:
-        text = f'{files.predicted_json}: no prediction of {len(missing)} of {len(truths)} images: {first_few(missing)}'
-        problems.append(FileProblem('missing predictions', text))
+    if missing and len(predictions) == len(prediction.annotations):
+        text = f'no prediction of {len(missing)} of {len(truths)} images: {first_few(missing)}'
+        problems.append(Problem('missing predictions', str(files.predicted_json), text))
     pairs = _pairs(files, categories, truths, predictions, problems)
     raise_if_any(problems)
     return PanopticPairs(categories, pairs, [image_id for image_id in predictions if image_id not in truths])
-
-
-def raise_if_any(problems: Sequence[FileProblem]) -> None:
-    """Raises them together, if there are any."""
-    if problems:
-        raise PanopticFileError(problems)
 
 
 def first_few(values: Sequence[Any]) -> str:
@@ -145,134 +114,74 @@ def first_few(values: Sequence[Any]) -> str:
     return ', '.join([*map(str, values[:LISTED_IMAGES]), *rest])
 
 
-def _read_json(path: pathlib.Path, problems: list[FileProblem]) -> Entry:
+def _read(path: pathlib.Path, kind: Any, problems: list[Problem]) -> Any:
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        problems.append(FileProblem('missing JSON', f'{path}: cannot be read: {error.strerror}'))
-    except (ValueError, RecursionError) as error:
-        problems.append(FileProblem('broken JSON', f'{path}: is not valid JSON: {error}'))
-    else:
-        if isinstance(content, dict):
-            return content
-        problems.append(FileProblem('broken JSON', f'{path}: is a {type(content).__name__}, expected an object'))
-    return {}
+        return read_json(path, kind)
+    except InputError as error:
+        problems += error.problems
+        return None
 
 
-def _categories(content: Entry, path: pathlib.Path, problems: list[FileProblem]) -> tuple[FileCategory, ...]:
-    entries = content.get('categories')
-    if not isinstance(entries, list) or not entries:
-        problems.append(FileProblem('missing categories', f"{path}: has no list 'categories'"))
-        return ()
+def _categories(raws: Sequence[msgspec.Raw], path: pathlib.Path, problems: list[Problem]) -> tuple[FileCategory, ...]:
     found: dict[int, FileCategory] = {}
-    for index, entry in enumerate(entries):
-        fault = _fault(entry, CATEGORY_FIELDS)
-        if fault is None and entry['id'] in found:
-            fault = f'has the id {entry["id"]}, which an earlier one has'
-        if fault:
-            problems.append(FileProblem('broken category', f'{path}: category {index} of the list {fault}'))
-            continue
-        found[entry['id']] = FileCategory(entry['id'], str(entry.get('name', entry['id'])), entry['isthing'] == 1)
+    for index, entry in decode_entries(path, 'categories', raws, TrueCategory, problems, Notes()):
+        if entry.id in found:
+            text = f'has the id {entry.id}, which an earlier one has'
+            problems.append(Problem('broken category', f'{path}, categories[{index}]', text))
+        found[entry.id] = FileCategory(entry.id, str(entry.name or entry.id), bool(entry.isthing))
     return tuple(found.values())
 
 
-def _entries(content: Entry, path: pathlib.Path, problems: list[FileProblem]) -> dict[ImageId, Entry | None]:
-    """The annotation of each image; None where it is broken."""
-    entries = content.get('annotations')
-    if not isinstance(entries, list) or not entries:
-        problems.append(FileProblem('missing annotations', f"{path}: has no list 'annotations', or an empty one"))
-        return {}
-    found: dict[ImageId, Entry | None] = {}
-    for index, entry in enumerate(entries):
-        fault = _fault(entry, ANNOTATION_FIELDS)
-        if fault:
-            image_id = entry.get('image_id') if isinstance(entry, dict) else None
-            image = '' if image_id is None else f' (image {image_id})'
-            problems.append(FileProblem('broken annotation', f'{path}: annotation {index} of the list{image} {fault}'))
-            if isinstance(image_id, int | str):
-                found.setdefault(image_id, None)
-        elif entry['image_id'] in found:
-            problems.append(FileProblem('doubled image', f'{path}: image {entry["image_id"]} has several annotations'))
-        else:
-            found[entry['image_id']] = entry
+def _images(raws: Sequence[msgspec.Raw], path: pathlib.Path, problems: list[Problem]) -> dict[ImageId, EvaluatedImage]:
+    """The annotation of each image."""
+    found: dict[ImageId, EvaluatedImage] = {}
+    for _, entry in decode_entries(path, 'annotations', raws, EvaluatedImage, problems, Notes()):
+        if entry.image_id in found:
+            problems.append(Problem('doubled image', f'{path}, image {entry.image_id}', 'has several annotations'))
+        found[entry.image_id] = entry
     return found
 
 
 def _pairs(
     files: PanopticFiles,
     categories: Sequence[FileCategory],
-    truths: Mapping[ImageId, Entry | None],
-    predictions: Mapping[ImageId, Entry | None],
-    problems: list[FileProblem],
+    truths: Mapping[ImageId, EvaluatedImage],
+    predictions: Mapping[ImageId, EvaluatedImage],
+    problems: list[Problem],
 ) -> list[PanopticPair]:
     """The images that have both; the segments of all images of the ground truth are checked."""
     place_of = {category.id: place for place, category in enumerate(categories)}
     pairs = []
     for image_id, truth in truths.items():
         predicted = predictions.get(image_id)
-        place, predicted_place = (f'{path}: image {image_id}' for path in (files.truth_json, files.predicted_json))
-        segments = _segments(truth, place, TRUTH_FIELDS, place_of, problems)
-        found = _segments(predicted, predicted_place, PREDICTED_FIELDS, place_of, problems)
-        if truth and predicted:
+        segments = _segments(truth, files.truth_json, TrueSegment, place_of, problems)
+        found = _segments(predicted, files.predicted_json, PredictedSegment, place_of, problems) if predicted else []
+        if predicted:
             pair = PanopticPair(
                 image_id,
-                files.truth_folder / truth['file_name'],
-                [(entry['id'], place_of[entry['category_id']], entry['iscrowd'] == 1) for entry in segments],
-                [entry['area'] for entry in segments],
-                files.predicted_folder / predicted['file_name'],
-                [(entry['id'], place_of[entry['category_id']]) for entry in found],
+                files.truth_folder / truth.file_name,
+                [(entry.id, place_of[entry.category_id], bool(entry.iscrowd)) for entry in segments],
+                [entry.area for entry in segments],
+                files.predicted_folder / predicted.file_name,
+                [(entry.id, place_of[entry.category_id]) for entry in found],
             )
             pairs.append(pair)
     return pairs
 
 
 def _segments(
-    entry: Entry | None,
-    place: str,
-    fields: Fields,
-    place_of: Mapping[int, int],
-    problems: list[FileProblem],
-) -> list[Entry]:
+    image: EvaluatedImage, path: pathlib.Path, kind: type[S], place_of: Mapping[int, int], problems: list[Problem]
+) -> list[S]:
     """The segments of an annotation that are sound."""
-    found: dict[int, Entry] = {}
-    for index, segment in enumerate(entry['segments_info'] if entry else ()):
-        fault = _fault(segment, fields)
-        if fault:
-            problems.append(FileProblem('broken segment', f'{place}: segment {index} of the list {fault}'))
-            continue
-        segment_id, category, area = segment['id'], segment['category_id'], segment['area'] if 'area' in fields else 0
-        where = f'{place}: segment {segment_id}'
-        if not 0 < segment_id < NUM_IDS:
-            problems.append(FileProblem('broken segment id', f'{where}: ids must be in 1..{NUM_IDS - 1} (0 is void)'))
-        elif segment_id in found:
-            problems.append(FileProblem('doubled segment id', f'{where}: is listed twice'))
-        elif category not in place_of:
-            problems.append(
-                FileProblem('unknown category', f'{where}: category_id {category} is not in the ground truth')
-            )
-        elif not 0 <= area < MAX_AREA:
-            problems.append(FileProblem('broken area', f'{where}: its area is {area}'))
+    found: dict[int, S] = {}
+    place = f'image {image.image_id}, segments_info'
+    for index, segment in decode_entries(path, place, image.segments_info, kind, problems, Notes()):
+        where = f'{path}, {place}[{index}]'
+        if segment.id in found:
+            problems.append(Problem('doubled segment id', where, f'id {segment.id} is listed twice'))
+        elif segment.category_id not in place_of:
+            text = f'category_id {segment.category_id} is not in the ground truth'
+            problems.append(Problem('unknown category', where, text))
         else:
-            found[segment_id] = segment
+            found[segment.id] = segment
     return list(found.values())
-
-
-def _fault(entry: Any, fields: Fields) -> str | None:
-    """What is wrong with the fields of an object, if anything."""
-    if not isinstance(entry, dict):
-        return f'is {entry!r:.40}, expected an object'
-    for name, types in fields.items():
-        if name not in entry:
-            return f'has no field {name!r}'
-        if not isinstance(entry[name], types):
-            expected = ' or '.join(kind.__name__ for kind in (types if isinstance(types, tuple) else (types,)))
-            return f'has the {name} {entry[name]!r:.40}, expected {expected}'
-    return None
-
-
-def _line(kind: str, texts: Sequence[str]) -> str:
-    """All problems of a kind, shortened."""
-    if len(texts) == 1:
-        return texts[0]
-    rest = [f'and {len(texts) - LISTED_OF_A_KIND} more'] if len(texts) > LISTED_OF_A_KIND else []
-    return f'{kind} ({len(texts)}): ' + '; '.join([*texts[:LISTED_OF_A_KIND], *rest])

@@ -25,16 +25,15 @@ from tqdm import tqdm
 
 from sognet_jax.evaluation.panoptic_files.entries import (
     FileCategory,
-    FileProblem,
     ImageId,
-    PanopticFileError,
     PanopticFiles,
     PanopticPair,
-    raise_if_any,
     read_pairs,
 )
-from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, SegmentError, match_segments
+from sognet_jax.evaluation.panoptic_quality import WRONG_AREA, Matching, PanopticCounts, match_segments
+from sognet_jax.files import read_bytes
 from sognet_jax.id_maps import color_ids, decode_colors
+from sognet_jax.problems import Fault, InputError, Problem, raise_if_any
 
 CHUNK = 16
 """Pairs that a process is given at a time."""
@@ -68,13 +67,13 @@ def evaluate_files(files: PanopticFiles, *, workers: int = 0) -> FileEvaluation:
         workers: processes; 0 or 1 do it in this one.
 
     Raises:
-        PanopticFileError: something is missing, broken or contradicts something else. Faults of the JSON files come
+        InputError: something is missing, broken or contradicts something else. Faults of the JSON files come
             together, before any PNG is read; those of all PNGs come together, too.
     """
     categories, pairs, without_truth = read_pairs(files)
     _keep_memory()
     counts = PanopticCounts.zeros(len(categories))
-    problems: list[FileProblem] = []
+    problems: list[Problem] = []
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     count = functools.partial(_count_pairs, num_categories=len(categories))
     with (
@@ -93,50 +92,45 @@ def match_pair(pair: PanopticPair) -> Matching:
     """Reads the PNGs of one image and matches its segments.
 
     Raises:
-        PanopticFileError: with everything that is wrong with the two.
+        InputError: with everything that is wrong with the two.
     """
-    problems: list[FileProblem] = []
+    problems: list[Problem] = []
     truth, prediction = (_ids_or_none(png, pair, problems) for png in (pair.truth_png, pair.predicted_png))
     if truth is None or prediction is None:
-        raise PanopticFileError(problems)
+        raise InputError(problems)
     place = f'{pair.predicted_png} (image {pair.image_id})'
     if truth.shape != prediction.shape:
-        text = f'{place}: {_size(prediction)}, but {pair.truth_png} is {_size(truth)}'
-        raise PanopticFileError([FileProblem('PNG of another size', text)])
+        text = f'{_size(prediction)}, but {pair.truth_png} is {_size(truth)}'
+        raise InputError([Problem('PNG of another size', place, text)])
     try:
-        matching = match_segments(truth, pair.truth_segments, prediction, pair.predicted_segments, pair.truth_areas)
-    except SegmentError as error:
-        raise PanopticFileError([FileProblem(error.kind, f'{place}: {error}')]) from error
-    for index in np.flatnonzero(~np.isfinite(matching.iou)):
-        segment = pair.truth_segments[matching.true[index]][0]
-        text = f'{pair.truth_png} (image {pair.image_id}): segment {segment} has more pixels than its area in the JSON'
-        problems.append(FileProblem('impossible area', text))
-    raise_if_any(problems)
-    return matching
+        return match_segments(truth, pair.truth_segments, prediction, pair.predicted_segments, pair.truth_areas)
+    except Fault as error:
+        if error.kind == WRONG_AREA:
+            place = f'{pair.truth_png} (image {pair.image_id})'
+        raise InputError([Problem(error.kind, place, str(error))]) from error
 
 
 def read_ids(path: pathlib.Path) -> np.ndarray:
     """`[h, w]` int32 segment ids of a PNG, id = R + 256 G + 65536 B.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no whole PNG of three channels with 8 bits.
+        ValueError: it cannot be read, or is no whole PNG of three channels with 8 bits.
     """
     return color_ids(read_colors(path))
 
 
 def read_colors(path: pathlib.Path) -> np.ndarray:
     """`[h, w, 3]` uint8, B, G, R of a PNG; raises as `read_ids`."""
-    return decode_colors(path.read_bytes())
+    return decode_colors(read_bytes(path))
 
 
-def _count_pairs(pairs: Sequence[PanopticPair], num_categories: int) -> tuple[PanopticCounts, list[FileProblem]]:
+def _count_pairs(pairs: Sequence[PanopticPair], num_categories: int) -> tuple[PanopticCounts, list[Problem]]:
     counts = PanopticCounts.zeros(num_categories)
-    problems: list[FileProblem] = []
+    problems: list[Problem] = []
     for pair in pairs:
         try:
             counts += match_pair(pair).counts(num_categories)
-        except PanopticFileError as error:
+        except InputError as error:
             problems += error.problems
     return counts, problems
 
@@ -175,16 +169,11 @@ def _keep_memory() -> None:
     np.empty(KEPT_BYTES, np.uint8)
 
 
-def _ids_or_none(path: pathlib.Path, pair: PanopticPair, problems: list[FileProblem]) -> np.ndarray | None:
-    place = f'{path} (image {pair.image_id})'
+def _ids_or_none(path: pathlib.Path, pair: PanopticPair, problems: list[Problem]) -> np.ndarray | None:
     try:
         return read_ids(path)
-    except FileNotFoundError:
-        problems.append(FileProblem('missing PNG', f'{place}: is missing'))
-    except OSError as error:
-        problems.append(FileProblem('broken PNG', f'{place}: cannot be read: {error.strerror}'))
     except ValueError as error:
-        problems.append(FileProblem('broken PNG', f'{place}: {error}'))
+        problems.append(Problem('broken or missing PNG', f'{path} (image {pair.image_id})', str(error)))
     return None
 
 

@@ -1,11 +1,13 @@
 """Image files without annotations: which are found, and what is said of broken ones."""
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example
-from sognet_jax.data.records.images import ImageError, bare_record, find_images, read_image
+from sognet_jax.data.records.images import ImageError, bare_record, find_images, read_image, require_usable
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
 
@@ -73,3 +75,56 @@ def test_a_text_is_no_image(tmp_path):
     (tmp_path / 'image.png').write_text('no image at all')
     with pytest.raises(ImageError, match='image.png: no image that can be decoded'):
         read_image(tmp_path / 'image.png')
+
+
+def zero_tail(content):
+    return content[: len(content) // 3] + bytes(len(content) - len(content) // 3 - 2) + content[-2:]
+
+
+def enormous(content):
+    header = content[12:16] + b'\x00\x00\xff\xff' * 2 + content[24:29]
+    return content[:12] + header + zlib.crc32(header).to_bytes(4, 'big') + content[33:]
+
+
+DAMAGED = {
+    'a tail of zeros': ('.jpg', zero_tail, 'this JPEG is damaged or truncated'),
+    'a cut with an end': ('.jpg', lambda c: c[: len(c) // 2] + c[-2:], 'this JPEG is damaged or truncated'),
+    'a part of enormous length': ('.png', lambda c: c[:33] + b'\x50' + c[34:], 'is truncated, or has a damaged part'),
+    'an enormous size': ('.png', enormous, 'is too large: .*4294836225 pixels'),
+}
+
+
+@pytest.mark.parametrize(('suffix', 'damage', 'message'), DAMAGED.values(), ids=DAMAGED)
+def test_damage_that_decoders_paint_over_or_choke_on_is_named(tmp_path, suffix, damage, message):
+    path = tmp_path / f'image{suffix}'
+    path.write_bytes(damage(encoded(suffix, np.tile(IMAGE, (8, 8, 1)))))
+    with pytest.raises(ImageError, match=f'image{suffix}: .*{message}'):
+        read_image(path)
+
+
+def test_bytes_too_many_in_a_jpeg_harm_nobody(tmp_path):
+    content = encoded('.jpg')
+    (tmp_path / 'more.jpg').write_bytes(content[:-2] + b'abc' + content[-2:] + b'behind')
+    (tmp_path / 'plain.jpg').write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / 'more.jpg'), read_image(tmp_path / 'plain.jpg'))
+
+
+def test_16_bits_are_taken_as_opencv_does_and_12_in_16_are_refused(tmp_path):
+    path = tmp_path / 'deep.png'
+    cv2.imwrite(str(path), IMAGE[..., ::-1].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_image(path), cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+    cv2.imwrite(str(path), IMAGE[..., ::-1].astype(np.uint16) * 16)
+    with pytest.raises(ImageError, match='deep.png: has uint16 values up to .*save it with 8 bits'):
+        read_image(path)
+
+
+@pytest.mark.parametrize(('size', 'is_refused'), [((2, 3000), True), ((3000, 93), True), ((64, 2048), False)])
+def test_images_that_vanish_when_they_are_resized_are_refused(size, is_refused):
+    settings = ExampleSettings((64, 64), 64, 64, max_instances=3, num_stuff=4)
+    if is_refused:
+        with pytest.raises(ValueError, match=f'is {size[0]} x {size[1]} .* times as long as wide'):
+            require_usable(size)
+        return
+    require_usable(size)
+    record = bare_record(encoded('.png', np.zeros((*size, 3), np.uint8)), 5, 'b.png', size)
+    assert make_example(record, settings)['image_size'].min() >= 2

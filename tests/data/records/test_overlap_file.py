@@ -19,11 +19,27 @@ COCO_MINI = golden_files.real_data() / 'coco_mini'
 def test_the_real_sample_has_exactly_the_known_overlaps(tmp_path):
     found = check(preparation(COCO_MINI, 'val2017'), workers=0)
     assert not found.problems
-    write_overlaps([examined.record for examined in found.images()], tmp_path / 'deep' / 'overlaps.json')
+    write_overlaps({'val2017': [examined.record for examined in found.images()]}, tmp_path / 'deep' / 'overlaps.json')
     written = json.loads((tmp_path / 'deep' / 'overlaps.json').read_text())
     expected = json.loads((COCO_MINI / 'annotations' / 'overlaps_val2017.json').read_text())
     assert written == expected
     assert sum(len(image['pairs']) for image in expected.values()) == 96
+
+
+def test_images_that_are_called_the_same_do_not_replace_each_other(tmp_path):
+    """In several folders, with several suffixes, and in several splits."""
+    names = {'train': ['a/1.png', 'b/1.png', '1.jpg', '1.png', '2.png'], 'val': ['3.png', '1.png', '1.jpg', 'a/1.png']}
+    number, splits = iter(range(10)), {}
+    for split in names:
+        splits[split] = [
+            dataclasses.replace(draw(ShapesSettings(), 0, next(number)), file_name=name) for name in names[split]
+        ]
+    unknown = dataclasses.replace(splits['train'][0], file_name='4.png', has_relations=False)
+    write_overlaps(splits | {'test': [unknown]}, tmp_path / 'overlaps.json')
+    written = json.loads((tmp_path / 'overlaps.json').read_text())
+    keys = ['a/1', 'b/1', '1', '1.png', '2', '3', 'val/1.png', '1.jpg', 'a/1.png']
+    entries = [overlap_entry(record) for split in names for record in splits[split]]
+    assert list(written) == keys and list(written.values()) == json.loads(json.dumps(entries))
 
 
 def test_the_states_of_pairs():

@@ -16,8 +16,8 @@ from sognet_jax.data.sources.cityscapes.builder import preparation
 from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, LABEL_IDS
 from sognet_jax.data.sources.cityscapes.polygons import draw_polygon
 from sognet_jax.data.sources.preparation import check, prepare
-from sognet_jax.data.sources.problems import AnnotationError, report
 from sognet_jax.id_maps import decode_ids
+from sognet_jax.problems import InputError, report
 from tests.support.cityscapes import (
     EMPTY,
     NAME,
@@ -231,7 +231,7 @@ BROKEN = {
     'no images': (
         lambda root: [path.unlink() for path in root.glob('leftImg8bit/val/*/*')], 'leftImg8bit/val: has no image'),
     'no annotations': (lambda root: shutil.rmtree(root / 'gtFine'), 'gtFine/val: is no folder'),
-    'a truncated image': (truncate('image'), f'{IMAGE}: no image that can be decoded, or a truncated one'),
+    'a truncated image': (truncate('image'), f'{IMAGE}: is truncated, or has a damaged part'),
     'an empty image': (write_text('image', ''), f'{IMAGE}: no image'),
     'a missing map': (lambda root: files(root, NAME)['ids'].unlink(), f'{MAP}: is missing'),
     'a truncated map': (truncate('ids'), f'{MAP}: no PNG that can be decoded, or a truncated one'),
@@ -247,37 +247,48 @@ BROKEN = {
     'an instance of an unknown label': (replace_id(7, 34000), f'{MAP}, segment 34000'),
     'missing polygons': (
         lambda root: files(root, NAME)['polygons'].unlink(),
-        f'{POLYGONS}: is missing.*overlaps come from .*data.relations = False, or --without_relations'),
+        f'{POLYGONS}: cannot be read: No such.*overlaps come from .*data.relations = False, or --without_relations'),
     'polygons that are no JSON': (truncate('polygons'), f'{POLYGONS}: is not valid JSON'),
     'polygons that are no text': (
         lambda root: files(root, NAME)['polygons'].write_bytes(b'\xff\xfe{'), f'{POLYGONS}: is not valid JSON'),
-    'polygons that are a list': (write_text('polygons', '[]'), f"{POLYGONS}: field 'imgHeight'"),
+    'polygons that are a list': (write_text('polygons', '[]'), rf'{POLYGONS}: it is \[\], expected an object'),
     'polygons without a height': (
-        change_polygons(lambda content: content.pop('imgHeight')), f"{POLYGONS}: field 'imgHeight' is missing"),
+        change_polygons(lambda content: content.pop('imgHeight')), f"{POLYGONS}: has no field 'imgHeight'"),
     'polygons without a width': (
-        change_polygons(lambda content: content.update(imgWidth='128')), f"{POLYGONS}: field 'imgWidth' .* no int"),
+        change_polygons(lambda content: content.update(imgWidth='128')),
+        f'{POLYGONS}: imgWidth is "128", expected a whole number'),
     'polygons without objects': (
-        change_polygons(lambda content: content.update(objects={})), f"{POLYGONS}: field 'objects' .* no list"),
+        change_polygons(lambda content: content.update(objects={})), f'{POLYGONS}: objects is {{}}, expected a list'),
     'polygons of another size': (
         change_polygons(lambda content: content.update(imgWidth=256)),
         f'{POLYGONS}: polygons are for 64 x 256 .* image is 64 x 128'),
     'an object that is none': (
-        change_polygons(lambda content: content['objects'].append('car')), f'{POLYGONS}, object 19: .*label'),
+        change_polygons(lambda content: content['objects'].append('car')),
+        rf'{POLYGONS}, objects\[19\]: it is "car", expected an object'),
     'an object without a label': (
-        change_polygons(lambda content: content['objects'][3].pop('label')), f"{POLYGONS}, object 3: .*'label'"),
-    'an unknown label': (edit_object(3, label='boat'), f"{POLYGONS}, object 3: label 'boat'"),
-    'a group of an unknown label': (edit_object(7, label='boatgroup'), f"{POLYGONS}, object 7: label 'boatgroup'"),
+        change_polygons(lambda content: content['objects'][3].pop('label')),
+        rf"{POLYGONS}, objects\[3\]: has no field 'label'"),
+    'an unknown label': (edit_object(3, label='boat'), rf"{POLYGONS}, objects\[3\]: label 'boat' is not in Cityscapes"),
+    'a group of an unknown label': (
+        edit_object(7, label='boatgroup'), rf"{POLYGONS}, objects\[7\]: label 'boatgroup' is not in Cityscapes"),
     'a polygon of two points': (
-        edit_object(3, polygon=[[1, 2], [3, 4]]), f'{POLYGONS}, object 3: polygon of this car is not .*three'),
+        edit_object(3, polygon=[[1, 2], [3, 4]]),
+        rf'{POLYGONS}, objects\[3\]: polygon is \[\[1,2\],\[3,4\]\], expected .*: three or more points .* of car'),
     'a missing polygon': (
-        change_polygons(lambda content: content['objects'][3].pop('polygon')), f'{POLYGONS}, object 3: polygon'),
+        change_polygons(lambda content: content['objects'][3].pop('polygon')),
+        rf'{POLYGONS}, objects\[3\]: polygon is null, expected a list: three or more points \[x, y\] of car'),
     'a polygon of words': (
-        edit_object(3, polygon=[['1', '2'], ['3', '4'], ['1', '4']]), f'{POLYGONS}, object 3: polygon'),
+        edit_object(3, polygon=[['1', '2'], ['3', '4'], ['1', '4']]),
+        rf'{POLYGONS}, objects\[3\]: polygon\[0\]\[0\] is "1", expected a number'),
     'a polygon of uneven points': (
-        edit_object(3, polygon=[[1, 2], [3, 4], [5]]), f'{POLYGONS}, object 3: polygon'),
+        edit_object(3, polygon=[[1, 2], [3, 4], [5]]),
+        rf'{POLYGONS}, objects\[3\]: polygon\[2\] is \[5\], expected a list of length 2'),
     'a polygon that is not finite': (
-        edit_object(3, polygon=[[1, 2], [3, 4], [5, float('nan')]]), f'{POLYGONS}, object 3: polygon'),
-    'a polygon far away': (edit_object(3, polygon=[[1, 2], [3, 4], [5, 10**6]]), f'{POLYGONS}, object 3: polygon'),
+        edit_object(3, polygon=[[1, 2], [3, 4], [5, float('nan')]]),
+        rf'{POLYGONS}, objects\[3\]: polygon\[2\]\[1\] is NaN, infinite or beyond all bounds'),
+    'a polygon far away': (
+        edit_object(3, polygon=[[1, 2], [3, 4], [5, 10**6]]),
+        rf'{POLYGONS}, objects\[3\]: polygon\[2\]\[1\] is 1000000, expected a number <= 32767'),
     'an instance too many in the map': (
         replace_id(26003, 26004), f'{MAP}, segment 26004: {POLYGONS} has no polygon of it'),
     'an instance that was deleted': (
@@ -292,7 +303,7 @@ BROKEN = {
 def test_broken_files_are_named_and_nothing_is_stored(source, tmp_path, name):
     breaks, message = BROKEN[name]
     breaks(source)
-    with pytest.raises(AnnotationError, match=message):
+    with pytest.raises(InputError, match=message):
         prepare(preparation(source, 'val'), tmp_path / 'data', workers=0)
     assert not list((tmp_path / 'data').rglob('*array_record*'))
 
@@ -303,7 +314,12 @@ def test_all_problems_come_in_one_report(source):
     edit_object(3, label='boat')(source)
     files(source, EMPTY)['ids'].unlink()
     text = report(examine(source).problems)
-    for words in (f'{IMAGE}: no image', 'segment 34: id 34', "object 3: label 'boat'", f'{EMPTY}_gtFine_instanceIds'):
+    for words in (
+        f'{IMAGE}: is truncated',
+        'segment 34: id 34',
+        "objects[3]: label 'boat'",
+        f'{EMPTY}_gtFine_instanceIds',
+    ):
         assert words in text, words
 
 

@@ -10,8 +10,9 @@ from sognet_jax.categories import COCO
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.coco.builder import preparation
 from sognet_jax.data.sources.preparation import check, prepare
-from sognet_jax.data.sources.problems import AnnotationError, report
+from sognet_jax.data.sources.staging import TOO_SMALL
 from sognet_jax.id_maps import decode_ids, encode_ids
+from sognet_jax.problems import InputError, report
 
 HEIGHT, WIDTH = 40, 60
 PERSON, TIE, GRASS = 1, 32, 193
@@ -80,7 +81,7 @@ def read(root):
 
 def test_a_record_holds_both_annotations_and_who_covers_whom(source):
     record, found = read(source)
-    assert not found.problems and found.too_small == 0
+    assert not found.problems and not found.notes
     names = [COCO.things[index].name for index in record.instances.category]
     assert names == ['person', 'tie', 'person']
     assert record.instances.crowd.tolist() == [False, False, True]
@@ -178,68 +179,92 @@ BROKEN = {
         "instances_val.json: has no field 'annotations'"),
     'an image entry without a size': (
         edit_file('instances_val.json', lambda c: c['images'][0].pop('height')),
-        "instances_val.json, image 7: field 'height' is missing or no int"),
+        r"instances_val.json, images\[0\], id 7: has no field 'height'"),
     'an image entry without an id': (
         edit_file('panoptic_val.json', lambda c: c['images'].append({'file_name': '8.jpg'})),
-        "panoptic_val.json, image number 1 of the list: field 'id'"),
+        r"panoptic_val.json, images\[1\]: has no field 'id'"),
     'a doubled image id': (
         edit_file('panoptic_val.json', lambda c: c['images'].append(c['images'][0])),
-        'panoptic_val.json, image 7: this id appears twice'),
+        r'panoptic_val.json, images\[1\]: id 7 appears twice'),
     'sizes that contradict': (
         edit_file('panoptic_val.json', lambda c: c['images'][0].update(height=41)),
         'panoptic_val.json, image 7: height is 41 here and 40'),
-    'an instance of no image': (edit_instance(1, image_id=8), 'instances_val.json, image 8, annotation 12: .*no such'),
+    'an instance of no image': (
+        edit_instance(1, image_id=8), r'instances_val.json, annotations\[1\], image 8, annotation 12: .*no such image'),
     'a panoptic annotation of no image': (
         edit_file('panoptic_val.json', lambda c: c['annotations'][0].update(image_id=8)),
-        'panoptic_val.json, image 8: .*no such image'),
+        r'panoptic_val.json, annotations\[0\], image 8: .*no such image'),
     'two panoptic annotations': (
         edit_file('panoptic_val.json', lambda c: c['annotations'].append(c['annotations'][0])),
-        'panoptic_val.json, image 7: two annotations'),
+        r'panoptic_val.json, annotations\[1\], image 7: two annotations'),
     'a panoptic annotation without segments': (
         edit_file('panoptic_val.json', lambda c: c['annotations'][0].pop('segments_info')),
-        "panoptic_val.json, image 7: has no field 'segments_info'"),
+        r"panoptic_val.json, annotations\[0\], image 7: has no field 'segments_info'"),
     'a doubled annotation id': (edit_instance(1, id=11), 'image 7, annotation 11: id 11 appears twice'),
     'an instance without an id': (
         edit_file('instances_val.json', lambda c: c['annotations'][1].pop('id')),
-        "annotation number 1 of the list: has no field 'id'"),
+        r"instances_val.json, annotations\[1\], image 7: has no field 'id'"),
+    'a crowd flag that is a text': (
+        edit_instance(0, iscrowd='0'),
+        r'instances_val.json, annotations\[0\], image 7, id 11: iscrowd is "0", expected 0, 1, true or false'),
     'an unknown category in the list': (
         edit_file('instances_val.json', lambda c: c['categories'].append({'id': 12, 'name': 'street sign'})),
-        "instances_val.json, category 12: 'street sign' is not in coco"),
+        r'instances_val.json, categories\[2\]: category 12 \(street sign\) is not in coco'),
     'a renamed category': (
         edit_file('instances_val.json', lambda c: c['categories'][0].update(name='cat')),
-        "category 1: is called 'cat' here and 'person' in coco"),
+        r"instances_val.json, categories\[0\]: category 1 is called 'cat' here and 'person' in coco"),
     'a thing that the list calls stuff': (
         edit_file('panoptic_val.json', lambda c: c['categories'][1].update(isthing=0)),
-        "panoptic_val.json, category 32: 'tie' is a thing in coco, and stuff here"),
+        r"panoptic_val.json, categories\[1\]: 'tie' is a thing in coco, and stuff here"),
     'an unknown category': (edit_instance(1, category_id=12), 'image 7, annotation 12: category id 12'),
     'an instance without a category': (
         edit_file('instances_val.json', lambda c: c['annotations'][1].pop('category_id')),
-        "image 7, annotation 12: has no field 'category_id'"),
+        r"instances_val.json, annotations\[1\], image 7, id 12: has no field 'category_id'"),
     'stuff as an instance': (edit_instance(1, category_id=GRASS), 'annotation 12: category 193 .*stuff, not a thing'),
-    'a broken mask': (edit_instance(0, segmentation={'counts': 3}), 'annotation 11: segmentation cannot be read'),
-    'a polygon of two points': (edit_instance(0, segmentation=[[1, 2, 3, 4]]), 'annotation 11: .*three points'),
+    'a broken mask': (
+        edit_instance(0, segmentation={'counts': 3}),
+        'annotation 11: segmentation.counts is 3, expected a text or a list: .* or run lengths'),
+    'a polygon of two points': (
+        edit_instance(0, segmentation=[[1, 2, 3, 4]]),
+        r'annotation 11: segmentation\[0\] is \[1,2,3,4\], expected a list of length >= 6: polygons \[\[x1, y1, x2'),
     'no mask': (
         edit_file('instances_val.json', lambda c: c['annotations'][0].pop('segmentation')),
-        'annotation 11: segmentation cannot be read: is missing'),
+        r"instances_val.json, annotations\[0\], image 7, id 11: has no field 'segmentation'"),
     'a mask of another size': (
-        edit_instance(0, segmentation={'size': [3, 4], 'counts': [0, 12]}), r'annotation 11: segmentation.*\[3, 4\]'),
+        edit_instance(0, segmentation={'size': [3, 4], 'counts': [0, 12]}),
+        r'annotation 11: segmentation.size is \[3, 4\], the image \[40, 60\]'),
     'a mask that is too long': (
-        edit_instance(0, segmentation={'size': [HEIGHT, WIDTH], 'counts': [0, 12]}), 'annotation 11: .*12 pixels'),
+        edit_instance(0, segmentation={'size': [HEIGHT, WIDTH], 'counts': [0, 12]}),
+        'annotation 11: segmentation.counts are of 12 pixels, expected 40 x 60 = 2400'),
     'an empty mask': (
         edit_instance(0, segmentation={'size': [HEIGHT, WIDTH], 'counts': [HEIGHT * WIDTH]}),
         'image 7, annotation 11: its mask covers no pixel'),
-    'an instance without a box': (
-        edit_file('instances_val.json', lambda c: c['annotations'][0].pop('bbox')), 'annotation 11: bbox is None'),
-    'a box with a negative side': (edit_instance(0, bbox=[10, 5, -3, 30]), r'annotation 11: bbox is \[10, 5, -3, 30\]'),
-    'a box that is not finite': (edit_instance(0, bbox=[10, 5, float('nan'), 30]), 'annotation 11: bbox is .*nan'),
-    'a box outside the image': (edit_instance(0, bbox=[50, 5, 20, 30]), 'annotation 11: bbox .* not inside the image'),
+    'a box of three numbers': (
+        edit_instance(0, bbox=[10, 5, 20]),
+        r'instances_val.json, annotations\[0\], image 7, id 11: bbox is \[10,5,20\], expected a list of length 4'),
+    'a box with a negative side': (
+        edit_instance(0, bbox=[10, 5, -3, 30]),
+        r'annotation 11: bbox is \[10.0, 5.0, -3.0, 30.0\], its mask is in \[10.0, 5.0, 20.0, 30.0\]'),
+    'a box that is not finite': (
+        edit_instance(0, bbox=[10, 5, float('nan'), 30]),
+        r'instances_val.json, annotations\[0\], image 7, id 11: bbox\[2\] is NaN, infinite or beyond'),
+    "a box that is not its mask's": (
+        edit_instance(0, bbox=[50, 5, 20, 30]),
+        r'annotation 11: bbox is \[50.0, 5.0, 20.0, 30.0\], its mask is in \[10.0, 5.0, 20.0, 30.0\]'),
+    'a box of two corners': (
+        edit_instance(0, bbox=[10, 5, 30, 35]),
+        r'annotation 11: bbox is \[10.0, 5.0, 30.0, 35.0\], .*; it looks like \[x1, y1, x2, y2\]'),
+    'a box outside the image': (
+        edit_instance(0, bbox=[45, 5, 18, 30], segmentation=[[45, 5, 62, 5, 62, 35, 45, 35]]),
+        r'annotation 11: bbox \[45.0, 5.0, 18.0, 30.0\] is not inside the image of 40 x 60'),
     'a missing image': (lambda root: (root / 'val' / '7.jpg').unlink(), '7.jpg, image 7: is missing'),
     'a truncated image': (lambda root: truncate(root / 'val' / '7.jpg'), '7.jpg, image 7: .*truncated'),
     'a file that is no image': (
         lambda root: (root / 'val' / '7.jpg').write_text('hello'), '7.jpg, image 7: no image that can be decoded'),
-    'an empty file': (lambda root: (root / 'val' / '7.jpg').write_text(''), '7.jpg, image 7: no image'),
+    'an empty file': (lambda root: (root / 'val' / '7.jpg').write_text(''), r'7.jpg, image 7: no image .*\(0 bytes'),
     'an image of another size': (
-        lambda root: cv2.imwrite(str(root / 'val' / '7.jpg'), np.zeros((4, 5, 3), np.uint8)), 'image 7: is 4 x 5'),
+        lambda root: cv2.imwrite(str(root / 'val' / '7.jpg'), np.zeros((4, 5, 3), np.uint8)),
+        r'7.jpg, image 7: is 4 x 5 .* its record says 40 x 60'),
     'a missing PNG': (lambda root: png(root).unlink(), '7.png, image 7: panoptic PNG is missing'),
     'a truncated PNG': (lambda root: truncate(png(root)), '7.png, image 7: panoptic PNG is truncated'),
     'a PNG with one channel': (
@@ -256,7 +281,9 @@ BROKEN = {
         lambda root: rewrite_png(root, lambda ids: np.where(ids == 70002, 0, ids)),
         'image 7, segment 70002: 7.png has no pixel'),
     'a doubled segment id': (edit_segment(2, id=70001), 'image 7, segment 70001: this id appears twice'),
-    'a segment with the id of void': (edit_segment(0, id=0), 'image 7, segment 0: id is 0, expected'),
+    'a segment with the id of void': (
+        edit_segment(0, id=0),
+        r'panoptic_val.json, image 7, segments_info\[0\], id 0: id is 0, expected a whole number >= 1'),
     'an unknown segment category': (edit_segment(0, category_id=301), 'segment 900: category id 301'),
     'a crowd of stuff': (edit_segment(0, iscrowd=1), "segment 900: iscrowd is 1, but 'grass-merged' is stuff"),
 }  # fmt: skip
@@ -266,7 +293,7 @@ BROKEN = {
 def test_broken_annotations_are_named_and_nothing_is_stored(source, tmp_path, name):
     breaks, message = BROKEN[name]
     breaks(source)
-    with pytest.raises(AnnotationError, match=message):
+    with pytest.raises(InputError, match=message):
         prepare(preparation(source, 'val'), tmp_path / 'data', workers=0)
     assert not list((tmp_path / 'data').rglob('*array_record*'))
 
@@ -285,17 +312,27 @@ def test_all_problems_come_in_one_report(source):
 def test_what_is_broken_can_be_left_out(source, tmp_path):
     edit_instance(0, bbox=[50, 5, 20, 30])(source)
     stored = prepare(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
-    assert [problem.kind for problem in stored.problems] == ['box outside the image']
+    assert [problem.kind for problem in stored.problems] == ['bbox and mask disagree']
     assert RecordSource(stored.folder, 'val')[0].instances.id.tolist() == [12, 13]
 
 
 def test_what_concerns_every_image_cannot_be_left_out(source, tmp_path):
     edit_file('instances_val.json', lambda c: c['categories'][0].update(name='cat'))(source)
-    with pytest.raises(AnnotationError, match="is called 'cat'"):
+    with pytest.raises(InputError, match="is called 'cat'"):
         prepare(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
+
+
+def test_a_box_that_is_missing_is_that_of_the_mask(source):
+    with_boxes, _ = read(source)
+    edit_file('instances_val.json', lambda c: [entry.pop('bbox') for entry in c['annotations']])(source)
+    record, found = read(source)
+    assert not found.problems and not found.notes
+    assert record.instances.box.tolist() == [[10, 5, 30, 35], [15, 10, 20, 20], [40, 0, 60, 10]]
+    np.testing.assert_array_equal(record.instances.box, with_boxes.instances.box)
+    assert record.instances.box_segment.tolist() == with_boxes.instances.box_segment.tolist()
 
 
 def test_instances_that_are_too_small_for_a_pixel_are_counted(source):
     edit_instance(1, bbox=[15, 10, 0.3, 0.2], segmentation=[[15, 10, 15.3, 10, 15.3, 10.2]])(source)
     record, found = read(source)
-    assert found.too_small == 1 and not found.problems and record.instances.id.tolist() == [11, 13]
+    assert found.notes == {TOO_SMALL: 1} and not found.problems and record.instances.id.tolist() == [11, 13]

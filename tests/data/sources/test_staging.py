@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sognet_jax.data.records.images import bare_record
-from sognet_jax.data.sources.problems import AnnotationError, Problem, report
-from sognet_jax.data.sources.staging import CHUNK, Examined, discard, examine_all
+from sognet_jax.data.sources.staging import CHUNK, TOO_SMALL, Examined, discard, examine_all
+from sognet_jax.json_files import Notes
+from sognet_jax.problems import InputError, Problem, report
 
 COUNT = 3 * CHUNK + 5
 
@@ -27,8 +28,9 @@ def examine(task):
         raise KeyboardInterrupt
     (task.log / f'{task.number}').touch()
     problems = (Problem('broken', f'image {task.number}', 'is broken'),) if task.number == task.broken_at else ()
+    notes = Notes({TOO_SMALL: task.number % 2})
     record = bare_record(b'', task.number, f'{task.number}.png', (task.number + 1, 7))
-    return Examined(None if problems else record, task.log / f'{task.number}', problems, too_small=task.number % 2)
+    return Examined(None if problems else record, task.log / f'{task.number}', problems, notes)
 
 
 def tasks(log, **changes):
@@ -40,7 +42,7 @@ def tasks(log, **changes):
 def test_all_images_come_in_order(tmp_path, workers):
     found = examine_all(tasks(tmp_path / 'log'), examine, title='test', workers=workers)
     assert [examined.record.image_id for examined in found.images()] == list(range(COUNT))
-    assert found.too_small == COUNT // 2 and not found.problems
+    assert found.notes[TOO_SMALL] == COUNT // 2 and not found.problems
     assert [record.image_bytes for record in found.records('test')] == [b''] * COUNT
 
 
@@ -52,6 +54,7 @@ def test_an_interrupted_examination_goes_on_where_it_was(tmp_path):
     again = examine_all(tasks(tmp_path / 'again'), examine, title='test', workers=0, staging=staging)
     assert sorted(int(path.name) for path in (tmp_path / 'again').iterdir()) == list(range(2 * CHUNK, COUNT))
     assert [examined.record.image_id for examined in again.images()] == list(range(COUNT))
+    assert again.notes[TOO_SMALL] == COUNT // 2
     discard(staging)
     assert not staging.exists()
 
@@ -76,7 +79,7 @@ def test_a_report_counts_kinds_and_lists_some():
     problems = [Problem('broken box', f'image {index}', 'is broken') for index in range(9)]
     problems += [Problem('missing image', 'image 9', 'is missing')]
     assert report(problems, limit=2).splitlines() == [
-        '10 problems in the annotations:',
+        '10 problems:',
         'broken box (9)',
         '  image 0: is broken',
         '  image 1: is broken',
@@ -84,5 +87,5 @@ def test_a_report_counts_kinds_and_lists_some():
         'missing image (1)',
         '  image 9: is missing',
     ]
-    assert str(AnnotationError(problems[-1:], 'Mend it.')) == 'image 9: is missing\nMend it.'
+    assert str(InputError(problems[-1:], 'Mend it.')) == 'image 9: is missing\nMend it.'
     assert np.sum([str(problem) in report(problems) for problem in problems]) == 10

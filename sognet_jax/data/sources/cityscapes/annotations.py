@@ -17,15 +17,16 @@ import cv2
 import numpy as np
 
 from sognet_jax.categories import CITYSCAPES
-from sognet_jax.data.records.images import bare_record, decode_image
+from sognet_jax.data.records.images import bare_record, decode_image, require_usable
 from sognet_jax.data.records.png import encode_indices
 from sognet_jax.data.records.relations import RLE, UNDECIDED, decide_pairs, find_pairs, map_rles, rle_boxes
 from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments, no_pairs
 from sognet_jax.data.sources.cityscapes.files import ImageTask
 from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABELS
 from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
-from sognet_jax.data.sources.problems import Problem
 from sognet_jax.data.sources.staging import Examined
+from sognet_jax.files import read_bytes
+from sognet_jax.problems import Problem
 
 MAX_ID = 2**16
 
@@ -81,22 +82,20 @@ def _labels(ids: np.ndarray) -> np.ndarray:
 
 def _read_image(task: ImageTask, problems: list[Problem]) -> Record | None:
     try:
-        image = decode_image(task.image_file.read_bytes())
-    except (OSError, ValueError) as error:
-        problems.append(Problem('broken image', str(task.image_file), str(error)))
+        size = decode_image(read_bytes(task.image_file)).shape[:2]
+        require_usable(size)
+    except ValueError as error:
+        problems.append(Problem('broken or missing image', str(task.image_file), str(error)))
         return None
-    return bare_record(b'', task.image_id, task.image_file.name, image.shape[:2])
+    return bare_record(b'', task.image_id, task.image_file.name, size)
 
 
 def _read_instance_ids(path: pathlib.Path, size: tuple[int, int] | None, problems: list[Problem]) -> np.ndarray | None:
     """`[h, w]` uint16; None where the file cannot be read."""
     try:
-        ids = _decode_instance_ids(path.read_bytes())
-    except OSError as error:
-        problems.append(Problem('missing PNG', str(path), f'is missing ({error.strerror})'))
-        return None
+        ids = _decode_instance_ids(read_bytes(path))
     except ValueError as error:
-        problems.append(Problem('broken PNG', str(path), str(error)))
+        problems.append(Problem('broken or missing PNG', str(path), str(error)))
         return None
     if size is not None and ids.shape != size:
         text = f'is {ids.shape[0]} x {ids.shape[1]} (height x width), the image {size[0]} x {size[1]}'

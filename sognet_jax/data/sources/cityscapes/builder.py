@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 from collections.abc import Sequence
 
@@ -10,8 +9,9 @@ from sognet_jax.categories import CITYSCAPES
 from sognet_jax.data.records.storage import RecordBuilder
 from sognet_jax.data.sources.cityscapes.annotations import examine
 from sognet_jax.data.sources.cityscapes.files import WITHOUT_ANNOTATIONS, ImageTask, image_tasks, require_split
-from sognet_jax.data.sources.preparation import Preparation
-from sognet_jax.data.sources.problems import Problem
+from sognet_jax.data.sources.preparation import Preparation, copy_name
+from sognet_jax.json_files import Notes
+from sognet_jax.problems import Problem
 
 
 class Cityscapes(RecordBuilder):
@@ -32,26 +32,20 @@ def preparation(source: str | pathlib.Path, split: str, *, relations: bool = Tru
     relations = relations and split != WITHOUT_ANNOTATIONS
     tasks = image_tasks(source, split, relations=relations)
 
-    def read() -> tuple[Sequence[ImageTask], list[Problem]]:
+    def read() -> tuple[Sequence[ImageTask], list[Problem], Notes]:
         require_split(source, split, tasks)
-        return tasks, []
+        return tasks, [], Notes()
 
     overlaps = 'with overlap relations from the polygons of gtFine' if relations else 'without overlap relations'
     return Preparation(
         builder=Cityscapes,
-        copy=f'{split}_{_fingerprint(source, tasks)}',
+        copy=copy_name(
+            split, [str(source.resolve()), f'relations {relations}'], [file for task in tasks for file in task.files()]
+        ),
         split=split,
         categories=CITYSCAPES,
         description=f'{split} of {source}, {overlaps}',
+        has_source=bool(tasks),
         read=read,
         examine=examine,
     )
-
-
-def _fingerprint(source: pathlib.Path, tasks: Sequence[ImageTask]) -> str:
-    """Of the files that are read, polygons only where relations are asked for."""
-    stamp = [str(source.resolve())]
-    for file in (file for task in tasks for file in task.files()):
-        state = file.stat() if file.is_file() else None
-        stamp.append(f'{file.name} {state.st_size} {state.st_mtime_ns}' if state else f'{file.name} none')
-    return hashlib.sha256(' '.join(stamp).encode()).hexdigest()[:8]

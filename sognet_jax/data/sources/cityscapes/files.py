@@ -13,7 +13,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from sognet_jax.data.sources.problems import AnnotationError, Problem
+from sognet_jax.problems import InputError, Problem
 
 IMAGE_ENDING = '_leftImg8bit.png'
 
@@ -66,17 +66,17 @@ def require_split(source: pathlib.Path, split: str, tasks: Sequence[ImageTask]) 
         tasks: the images that were found.
 
     Raises:
-        AnnotationError: there is no such split, it has no images, or it has no annotations.
+        InputError: there is no such split, it has no images, or it has no annotations.
     """
     images, annotations = image_folder(source, split), annotation_folder(source, split)
     if not images.is_dir():
         text = 'is no folder; expected the official Cityscapes layout in data.source, and train, val or test as split'
-        raise AnnotationError([Problem('missing folder', str(images), text)])
+        raise InputError([Problem('missing folder', str(images), text)])
     if not tasks:
-        raise AnnotationError([Problem('no images', str(images), f'has no image CITY/*{IMAGE_ENDING}')])
+        raise InputError([Problem('no images', str(images), f'has no image CITY/*{IMAGE_ENDING}')])
     if split != WITHOUT_ANNOTATIONS and not annotations.is_dir():
         text = f'is no folder; expected the annotations of {images} there'
-        raise AnnotationError([Problem('missing folder', str(annotations), text)])
+        raise InputError([Problem('missing folder', str(annotations), text)])
 
 
 def image_folder(source: pathlib.Path, split: str) -> pathlib.Path:

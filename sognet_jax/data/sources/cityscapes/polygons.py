@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import pathlib
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,10 +17,9 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.data.records.relations import RLE
 from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, parse_label
-from sognet_jax.data.sources.problems import Problem
-
-FURTHEST = 2**15
-"""Coordinates beyond this are broken; OpenCV's drawing works up to here."""
+from sognet_jax.json_files import Notes, decode_entries, decode_entry, read_json
+from sognet_jax.json_schemas import Outline, PolygonEntry, PolygonFile
+from sognet_jax.problems import InputError, Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,35 +45,38 @@ def read_polygons(path: pathlib.Path, size: tuple[int, int] | None, problems: li
         size: height and width of the image; None where they are not known.
         problems: takes what is wrong; the result is to be used only if nothing was added.
     """
-    content = _read_json(path, problems)
-    if content is None:
+    try:
+        content = read_json(path, PolygonFile)
+    except InputError as error:
+        hint = (
+            '; overlaps come from these polygons. Without overlaps: config field data.relations = False, or '
+            '--without_relations when data are prepared'
+        )
+        problems += [dataclasses.replace(problem, text=problem.text + hint) for problem in error.problems]
         return {}
-    stated = (content['imgHeight'], content['imgWidth'])
+    stated = (content.imgHeight, content.imgWidth)
     if size is not None and stated != size:
         text = f'polygons are for {stated[0]} x {stated[1]} (height x width), the image is {size[0]} x {size[1]}'
         problems.append(Problem('polygons of another size', str(path), text))
     polygons: dict[int, Polygon] = {}
     counts: collections.Counter[int] = collections.Counter()
-    for layer, entry in enumerate(content['objects']):
-        place = f'{path}, object {layer}'
-        if not isinstance(entry, dict) or not isinstance(entry.get('label'), str):
-            problems.append(Problem('broken object', place, "has no field 'label' with a name"))
-            continue
-        if entry.get('deleted'):
+    for layer, entry in decode_entries(path, 'objects', content.objects, PolygonEntry, problems, Notes()):
+        place = f'{path}, objects[{layer}]'
+        if entry.deleted:
             continue
         try:
-            label, is_group = parse_label(entry['label'])
+            label, is_group = parse_label(entry.label)
         except KeyError:
-            problems.append(Problem('unknown label', place, f'label {entry["label"]!r} is not in Cityscapes'))
+            problems.append(Problem('unknown label', place, f'label {entry.label!r} is not in Cityscapes'))
             continue
         if label not in INSTANCE_LABELS or is_group:
             continue
-        points = _read_points(entry.get('polygon'))
-        if points is None:
-            text = f'polygon of this {entry["label"]} is not a list of three or more points [x, y]'
-            problems.append(Problem('broken polygon', place, text))
+        try:
+            points = decode_entry(entry.polygon, Outline, Notes(), 'polygon')
+        except ValueError as error:
+            problems.append(Problem('broken polygon', place, f'{error}: three or more points [x, y] of {entry.label}'))
             continue
-        polygons[INSTANCES_OF_A_LABEL * label + counts[label]] = Polygon(layer, points)
+        polygons[INSTANCES_OF_A_LABEL * label + counts[label]] = Polygon(layer, np.rint(points).astype(np.int32))
         counts[label] += 1
     return polygons
 
@@ -100,36 +100,3 @@ def draw_polygon(points: np.ndarray, size: tuple[int, int]) -> RLE:
         cv2.fillPoly(crop, [points - lower.astype(np.int32)], 1)
         mask[lower[1] : upper[1], lower[0] : upper[0]] = crop
     return coco_mask.encode(mask)
-
-
-def _read_json(path: pathlib.Path, problems: list[Problem]) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        text = (
-            f'is missing ({error.strerror}); overlaps come from these polygons. '
-            'Without overlaps: config field data.relations = False, or --without_relations when data are prepared'
-        )
-        problems.append(Problem('missing polygons', str(path), text))
-        return None
-    except ValueError as error:
-        problems.append(Problem('broken JSON', str(path), f'is not valid JSON: {error}'))
-        return None
-    for field, kind in {'imgHeight': int, 'imgWidth': int, 'objects': list}.items():
-        if not isinstance(content, dict) or not isinstance(content.get(field), kind):
-            problems.append(Problem('missing field', str(path), f'field {field!r} is missing or no {kind.__name__}'))
-            return None
-    return content
-
-
-def _read_points(polygon: object) -> np.ndarray | None:
-    """`[p, 2]` int32; None where the points are no polygon."""
-    try:
-        points = np.asarray(polygon)
-    except ValueError:  # points of different lengths
-        return None
-    if points.dtype.kind not in 'if' or points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
-        return None
-    if not np.all(np.abs(points) <= FURTHEST):  # NaN is refused too
-        return None
-    return np.rint(points).astype(np.int32)

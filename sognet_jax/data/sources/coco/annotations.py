@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any
 
+import msgspec
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.records.images import bare_record, decode_image
+from sognet_jax.data.records.images import bare_record, decode_image, require_usable
 from sognet_jax.data.records.png import MAX_SEGMENTS, encode_indices, index_ids
 from sognet_jax.data.records.relations import (
     NO_ROW,
@@ -32,13 +32,14 @@ from sognet_jax.data.records.schema import (
     no_pairs,
     no_segments,
 )
-from sognet_jax.data.sources.coco.files import CocoSplit, Entry, annotation_files
-from sognet_jax.data.sources.problems import Problem
-from sognet_jax.data.sources.staging import Examined
-from sognet_jax.id_maps import NUM_IDS, decode_ids
-
-BOX_TOLERANCE = 1.0
-"""Pixels by which a box may exceed its image: annotations are rounded."""
+from sognet_jax.data.sources.coco.files import CocoSplit, annotation_files, image_folder
+from sognet_jax.data.sources.coco.masks import agreed_box, is_normalised, read_mask
+from sognet_jax.data.sources.staging import TOO_SMALL, Examined
+from sognet_jax.files import read_bytes
+from sognet_jax.id_maps import decode_ids
+from sognet_jax.json_files import Notes, decode_entries
+from sognet_jax.json_schemas import ImageEntry, InstanceEntry, PanopticEntry, SegmentEntry
+from sognet_jax.problems import Fault, Problem
 
 WHITE = (255, 255 + 256 * 255 + 65536 * 255)
 """Ids that a PNG has where 255, not 0, was written for unlabelled pixels."""
@@ -51,32 +52,41 @@ class ImageTask:
     Attributes:
         image: its entry in `images`.
         image_file: the file.
-        instances, panoptic: its annotations; None where it has none of the kind.
+        instances: its instances, each with its number in the file; None where it has no annotation of the kind.
+        panoptic: its panoptic annotation; None where it has none.
         instances_file, panoptic_file: the JSON files, for messages; the second names the folder of PNGs too.
         categories: the classes.
+        opens_files: look into the image and the PNG as well.
     """
 
-    image: Entry
+    image: ImageEntry
     image_file: pathlib.Path
-    instances: list[Entry] | None
-    panoptic: Entry | None
+    instances: list[tuple[int, InstanceEntry]] | None
+    panoptic: PanopticEntry | None
     instances_file: pathlib.Path
     panoptic_file: pathlib.Path
     categories: CategorySet
+    opens_files: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.height, self.image.width
 
 
-def image_tasks(split: CocoSplit, categories: CategorySet) -> list[ImageTask]:
+def image_tasks(split: CocoSplit, categories: CategorySet, *, opens_files: bool) -> list[ImageTask]:
     """One task for each image of a split, in order."""
-    files, folder = annotation_files(split.source, split.name), split.image_folder
+    files, folder = annotation_files(split.source, split.name), image_folder(split.source, split.name)
     return [
         ImageTask(
             image,
-            folder / image['file_name'],
-            split.instances.get(image['id']),
-            split.panoptic.get(image['id']),
+            folder / image.file_name,
+            split.instances.get(image.id),
+            split.panoptic.get(image.id),
             files['instances'],
             files['panoptic'],
             categories,
+            opens_files,
         )
         for image in split.images
     ]
@@ -87,27 +97,31 @@ def examine(task: ImageTask) -> Examined:
 
     Returns:
         The record without what is broken, and all that is. There is no record if the image or its panoptic annotation
-        cannot be used.
+        cannot be used, or was not to be opened.
     """
     problems: list[Problem] = []
-    size = (task.image['height'], task.image['width'])
-    _check_image(task, size, problems)
+    notes = Notes()
+    try:
+        require_usable(task.size)
+        if task.opens_files:
+            decode_image(read_bytes(task.image_file), task.size)
+    except ValueError as error:
+        problems.append(Problem('broken or missing image', f'{task.image_file}, image {task.image.id}', str(error)))
     segments, indices = no_segments(), None
     if task.panoptic is not None:
-        segments, indices = _read_panoptic(task, task.panoptic, size, problems)
-    if problems:
-        _read_instances(task, size, problems)
-        return Examined(None, task.image_file, tuple(problems))
-    record = bare_record(b'', task.image['id'], task.image_file.name, size)
+        segments, indices = _read_panoptic(task, task.panoptic, problems, notes)
+    is_usable = not problems and task.opens_files
+    instances = None if task.instances is None else _read_instances(task, task.instances, problems, notes)
+    if not is_usable:
+        return Examined(None, task.image_file, tuple(problems), notes)
+    record = bare_record(b'', task.image.id, task.image.file_name, task.size)
     if indices is not None:
         record = dataclasses.replace(
             record, has_panoptic=True, segments=segments, panoptic_bytes=encode_indices(indices)
         )
-    too_small = 0
-    if task.instances is not None:
-        instances, too_small = _read_instances(task, size, problems)
+    if instances is not None:
         record = _relate(dataclasses.replace(record, instances=instances, has_instances=True), indices, task.categories)
-    return Examined(record, task.image_file, tuple(problems), too_small)
+    return Examined(record, task.image_file, tuple(problems), notes)
 
 
 def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet) -> Record:
@@ -137,103 +151,85 @@ def _through(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.where(rows == NO_ROW, NO_ROW, np.append(chosen, NO_ROW)[rows])
 
 
-def _check_image(task: ImageTask, size: tuple[int, int], problems: list[Problem]) -> None:
-    place = f'{task.image_file}, image {task.image["id"]}'
-    if not task.image_file.is_file():
-        problems.append(Problem('missing image', place, 'is missing'))
-        return
-    try:
-        decoded = decode_image(task.image_file.read_bytes())
-    except ValueError as error:
-        problems.append(Problem('broken image', place, str(error)))
-        return
-    if decoded.shape[:2] != size:
-        text = f'is {decoded.shape[0]} x {decoded.shape[1]} (height x width), its record says {size[0]} x {size[1]}'
-        problems.append(Problem('image of another size', place, text))
-
-
 def _read_panoptic(
-    task: ImageTask, panoptic: Entry, size: tuple[int, int], problems: list[Problem]
+    task: ImageTask, panoptic: PanopticEntry, problems: list[Problem], notes: Notes
 ) -> tuple[Segments, np.ndarray | None]:
-    """The segments, and the map of indices; None if there is a problem."""
+    """The segments, and the map of indices; None if there is a problem, or if it was not to be opened."""
     before = len(problems)
-    image_id = task.image['id']
-    path = task.panoptic_file.with_suffix('') / panoptic['file_name']
-    place = f'{path}, image {image_id}'
-    segments = _read_segments(task, panoptic, problems)
+    path = task.panoptic_file.with_suffix('') / panoptic.file_name
+    segments, areas = _read_segments(task, panoptic, problems, notes)
+    if not task.opens_files:
+        return segments, None
+    place = f'{path}, image {task.image.id}'
     try:
-        ids = decode_ids(path.read_bytes())
-    except OSError as error:
-        problems.append(Problem('missing PNG', place, f'panoptic PNG is missing ({error.strerror})'))
-        return segments, None
+        ids = decode_ids(read_bytes(path), task.size)
     except ValueError as error:
-        problems.append(Problem('broken PNG', place, f'panoptic PNG {error}'))
-        return segments, None
-    if ids.shape != size:
-        text = f'panoptic PNG is {ids.shape[0]} x {ids.shape[1]} (height x width), the image {size[0]} x {size[1]}'
-        problems.append(Problem('PNG of another size', place, text))
+        problems.append(Problem('broken or missing PNG', place, f'panoptic PNG {error}'))
         return segments, None
     indices = index_ids(ids, segments.id)
-    for unknown in np.unique(ids[(indices == 0) & (ids != NO_SEGMENT)]).tolist():
+    is_foreign = (indices == 0) & (ids != NO_SEGMENT) & (len(segments.id) == len(panoptic.segments_info))
+    for unknown in np.unique(ids[is_foreign]).tolist():  # of entries that cannot be read that is said already
         hint = '; unlabelled pixels are 0, not 255' if unknown in WHITE else ''
         text = f'id {unknown} has {np.count_nonzero(ids == unknown)} pixels and no segment{hint}'
         problems.append(Problem('PNG id without a segment', place, text))
-    for absent in segments.id[np.bincount(indices.ravel(), minlength=len(segments.id) + 1)[1:] == 0]:
-        text = f'{path.name} has no pixel of it'
-        where = f'{task.panoptic_file}, image {image_id}, segment {absent}'
-        problems.append(Problem('segment without a pixel', where, text))
+    pixels = np.bincount(indices.ravel(), minlength=len(segments.id) + 1)[1:]
+    for absent in segments.id[pixels == 0]:
+        where = f'{task.panoptic_file}, image {task.image.id}, segment {absent}'
+        problems.append(Problem('segment without a pixel', where, f'{path.name} has no pixel of it'))
+    if np.any((areas >= 0) & (areas != pixels)):
+        notes[f'{task.panoptic_file.name}: the area of a segment is not that of its pixels, which count'] += 1
     return segments, indices if len(problems) == before else None
 
 
-def _read_segments(task: ImageTask, panoptic: Entry, problems: list[Problem]) -> Segments:
-    ids, train_ids, crowd = [], [], []
-    for entry in panoptic['segments_info']:
-        place = f'{task.panoptic_file}, image {task.image["id"]}, segment {entry.get("id")}'
-        if not isinstance(entry.get('id'), int) or not NO_SEGMENT < entry['id'] < NUM_IDS:
-            problems.append(Problem('broken segment id', place, f'id is {entry.get("id")}, expected 1 .. 16777215'))
+def _read_segments(
+    task: ImageTask, panoptic: PanopticEntry, problems: list[Problem], notes: Notes
+) -> tuple[Segments, np.ndarray]:
+    """The segments, and the areas that the file says they have, -1 where it says nothing."""
+    rows: dict[int, tuple[int, bool, float]] = {}
+    place = f'{task.panoptic_file}, image {task.image.id}'
+    field = f'image {task.image.id}, segments_info'
+    found = decode_entries(task.panoptic_file, field, panoptic.segments_info, SegmentEntry, problems, notes)
+    for _, entry in found:
+        where = f'{place}, segment {entry.id}'
+        if entry.id in rows:
+            problems.append(Problem('doubled segment id', where, 'this id appears twice'))
             continue
-        if entry['id'] in ids:
-            problems.append(Problem('doubled segment id', place, 'this id appears twice'))
-            continue
-        train_id, is_crowd = _train_id(entry, place, task.categories, problems), bool(entry.get('iscrowd', 0))
-        if is_crowd and train_id is not None and train_id < task.categories.num_stuff:
+        train_id, is_crowd = _train_id(entry.category_id, where, task.categories, problems), bool(entry.iscrowd)
+        if is_crowd and train_id is not None and not task.categories.is_thing(train_id):
             name = task.categories.all[train_id].name
-            problems.append(Problem('crowd of stuff', place, f'iscrowd is 1, but {name!r} is stuff'))
-        ids.append(entry['id'])
+            problems.append(Problem('crowd of stuff', where, f'iscrowd is 1, but {name!r} is stuff'))
         # Its pixels have a segment, if one of no category: that is said once.
-        train_ids.append(-1 if train_id is None else train_id)
-        crowd.append(is_crowd)
-    if len(ids) > MAX_SEGMENTS:
-        place = f'{task.panoptic_file}, image {task.image["id"]}'
-        problems.append(Problem('too many segments', place, f'{len(ids)}, at most {MAX_SEGMENTS}'))
-    return Segments(np.array(ids, np.int64), np.array(train_ids, np.int32), np.array(crowd, bool))
+        area = -1.0 if entry.area is msgspec.UNSET else entry.area
+        rows[entry.id] = (-1 if train_id is None else train_id, is_crowd, area)
+    if len(rows) > MAX_SEGMENTS:
+        problems.append(Problem('too many segments', place, f'{len(rows)}, at most {MAX_SEGMENTS}'))
+    train_ids, crowd, areas = zip(*rows.values(), strict=True) if rows else ((), (), ())
+    segments = Segments(np.array(list(rows), np.int64), np.array(train_ids, np.int32), np.array(crowd, bool))
+    return segments, np.array(areas)
 
 
-def _read_instances(task: ImageTask, size: tuple[int, int], problems: list[Problem]) -> tuple[InstanceAnnotations, int]:
-    """The instances without a problem, and the number of those that are too small to cover a pixel."""
+def _read_instances(
+    task: ImageTask, entries: list[tuple[int, InstanceEntry]], problems: list[Problem], notes: Notes
+) -> InstanceAnnotations:
+    """The instances without a problem that cover a pixel."""
     rows: list[tuple[int, int, bool, np.ndarray, RLE]] = []
-    too_small = 0
-    for entry in task.instances or []:
-        found: list[Problem] = []
-        place = f'{task.instances_file}, image {task.image["id"]}, annotation {entry["id"]}'
-        box = _read_box(entry, place, size, found)
-        rle = _read_mask(entry, place, size, found)
-        train_id = _train_id(entry, place, task.categories, found)
-        if train_id is not None and train_id < task.categories.num_stuff:
-            text = f'category {entry["category_id"]} ({task.categories.all[train_id].name}) is stuff, not a thing'
-            found.append(Problem('thing and stuff mixed up', place, text))
-        if found or box is None or rle is None or train_id is None:  # what is None is one of the problems
-            problems += found
-        elif coco_mask.area(rle) > 0:
-            is_crowd = bool(entry.get('iscrowd', 0))
-            rows.append((entry['id'], train_id - task.categories.num_stuff, is_crowd, box, rle))
-        elif np.min(box[2:] - box[:2]) <= 1:
-            too_small += 1
-        else:
-            problems.append(Problem('empty mask', place, f'its mask covers no pixel, its box is {entry["bbox"]}'))
+    for number, entry in entries:
+        place = f'{task.instances_file}, annotations[{number}], image {task.image.id}, annotation {entry.id}'
+        train_id = _train_id(entry.category_id, place, task.categories, problems)
+        if train_id is not None and not task.categories.is_thing(train_id):
+            text = f'category {entry.category_id} ({task.categories.all[train_id].name}) is stuff, not a thing'
+            problems.append(Problem('thing and stuff mixed up', place, text))
+            train_id = None
+        try:
+            found = _mask_and_box(entry, task.size, notes)
+        except Fault as error:
+            problems.append(Problem(error.kind, place, str(error)))
+            continue
+        if found and train_id is not None:
+            rows.append((entry.id, train_id - task.categories.num_stuff, bool(entry.iscrowd), *found))
     ids, classes, crowd, boxes, rles = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     nothing = np.zeros(len(rows), np.int64)
-    instances = InstanceAnnotations(
+    return InstanceAnnotations(
         id=np.array(ids, np.int64),
         category=np.array(classes, np.int32),
         crowd=np.array(crowd, bool),
@@ -242,58 +238,25 @@ def _read_instances(task: ImageTask, size: tuple[int, int], problems: list[Probl
         segment=nothing,
         box_segment=nothing,
     )
-    return instances, too_small
 
 
-def _read_box(entry: Entry, place: str, size: tuple[int, int], problems: list[Problem]) -> np.ndarray | None:
-    """`[4]` half-open x1, y1, x2, y2, clipped to the image."""
-    try:
-        x, y, width, height = (float(value) for value in entry['bbox'])
-        is_finite = bool(np.all(np.isfinite([x, y, width, height])))
-    except (KeyError, TypeError, ValueError):
-        is_finite = False
-    if not is_finite or width < 0 or height < 0:
-        text = f'bbox is {entry.get("bbox")}, expected [x, y, width, height]'
-        problems.append(Problem('broken box', place, text))
-        return None
-    box, limits = np.array([x, y, x + width, y + height]), np.array([size[1], size[0]] * 2)
-    if np.any(box < -BOX_TOLERANCE) or np.any(box > limits + BOX_TOLERANCE):
-        text = f'bbox {entry["bbox"]} is not inside the image of {size[0]} x {size[1]} (height x width)'
-        problems.append(Problem('box outside the image', place, text))
-    return np.clip(box, 0, limits).astype(np.float32)
+def _mask_and_box(entry: InstanceEntry, size: tuple[int, int], notes: Notes) -> tuple[np.ndarray, RLE] | None:
+    """Box and mask; None for what is too small to cover a pixel."""
+    mask = read_mask(entry.segmentation, size, notes)
+    if is_normalised(mask):
+        raise Fault('coordinates look like shares of the sides, 0..1', 'all of its coordinates are in 0..1')
+    if coco_mask.area(mask.rle) > 0:
+        return agreed_box(entry.bbox, mask, size), mask.rle
+    sides = mask.extent[2:] - mask.extent[:2] if entry.bbox is None else np.array(entry.bbox[2:])
+    if sides.min() > 1:
+        raise Fault('empty mask', f'its mask covers no pixel, its box is {list(entry.bbox or mask.extent.tolist())}')
+    notes[TOO_SMALL] += 1
+    return None
 
 
-def _read_mask(entry: Entry, place: str, size: tuple[int, int], problems: list[Problem]) -> RLE | None:
-    """Polygons, uncompressed or compressed run lengths -> compressed run lengths, by the COCO rasteriser."""
-    try:
-        return _to_rle(entry['segmentation'], size)
-    except Exception as error:  # pycocotools raises whatever its C code and Cython meet
-        reason = 'is missing' if isinstance(error, KeyError) and 'segmentation' not in entry else str(error)
-        problems.append(Problem('broken segmentation', place, f'segmentation cannot be read: {reason}'))
-        return None
-
-
-def _to_rle(segmentation: Any, size: tuple[int, int]) -> RLE:
-    if isinstance(segmentation, list):
-        if not segmentation or any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-            raise ValueError('expected polygons [x1, y1, x2, y2, x3, y3, ...] of at least three points')
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    if tuple(segmentation['size']) != size:
-        raise ValueError(f'its size is {segmentation["size"]}, the image {list(size)}')
-    if isinstance(segmentation['counts'], list):
-        if sum(segmentation['counts']) != size[0] * size[1]:
-            raise ValueError(f'its counts are of {sum(segmentation["counts"])} pixels, not {size[0] * size[1]}')
-        return coco_mask.frPyObjects(segmentation, *size)
-    return {'size': list(size), 'counts': segmentation['counts'].encode()}
-
-
-def _train_id(entry: Entry, place: str, categories: CategorySet, problems: list[Problem]) -> int | None:
-    if 'category_id' not in entry:
-        problems.append(Problem('broken annotation', place, "has no field 'category_id'"))
-        return None
-    for train_id, category in enumerate(categories.all):
-        if category.id == entry['category_id']:
+def _train_id(category: int, place: str, categories: CategorySet, problems: list[Problem]) -> int | None:
+    for train_id, entry in enumerate(categories.all):
+        if entry.id == category:
             return train_id
-    text = f'category id {entry["category_id"]} is not in {categories.name}'
-    problems.append(Problem('unknown category', place, text))
+    problems.append(Problem('unknown category', place, f'category id {category} is not in {categories.name}'))
     return None

@@ -12,16 +12,28 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
+import os
 import pathlib
-from typing import Any
+
+import msgspec
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.sources.problems import AnnotationError, Problem
+from sognet_jax.json_files import Notes, decode_entries, read_json
+from sognet_jax.json_schemas import (
+    AnnotationFile,
+    CategoryEntry,
+    ImageEntry,
+    ImageListFile,
+    InstanceEntry,
+    PanopticEntry,
+)
+from sognet_jax.problems import InputError, Problem
 
-Entry = dict[str, Any]
-
-IMAGE_FIELDS = {'id': int, 'file_name': str, 'height': int, 'width': int}
+KINDS: dict[str, type[AnnotationFile | ImageListFile]] = {
+    'instances': AnnotationFile,
+    'panoptic': AnnotationFile,
+    'image_info': ImageListFile,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,28 +44,31 @@ class CocoSplit:
         source: the folder in the official layout.
         name: the split, for example `val2017`.
         images: image entries of all files, in order of their ids.
-        instances: instance annotations by image id, empty lists included; without the images that the file lacks.
+        instances: instance annotations by image id, each with its number in the file, empty lists included; without
+            the images that the file lacks.
         panoptic: panoptic annotation by image id.
         problems: what is wrong with the files.
+        notes: what was taken although it is unusual.
     """
 
     source: pathlib.Path
     name: str
-    images: list[Entry]
-    instances: dict[int, list[Entry]]
-    panoptic: dict[int, Entry]
+    images: list[ImageEntry]
+    instances: dict[int, list[tuple[int, InstanceEntry]]]
+    panoptic: dict[int, PanopticEntry]
     problems: list[Problem]
+    notes: Notes
 
-    @property
-    def image_folder(self) -> pathlib.Path:
-        """Where the images are: COCO keeps those of `test-dev2017` in `test2017`."""
-        folder = self.source / self.name
-        return folder if folder.is_dir() else self.source / self.name.replace('-dev', '')
+
+def image_folder(source: pathlib.Path, name: str) -> pathlib.Path:
+    """Where the images of a split are: COCO keeps those of `test-dev2017` in `test2017`."""
+    folder = source / name
+    return folder if folder.is_dir() else source / name.replace('-dev', '')
 
 
 def annotation_files(source: pathlib.Path, name: str) -> dict[str, pathlib.Path]:
     """Where the annotations of a split may be: `instances`, `panoptic` and `image_info`."""
-    return {kind: source / 'annotations' / f'{kind}_{name}.json' for kind in ('instances', 'panoptic', 'image_info')}
+    return {kind: source / 'annotations' / f'{kind}_{name}.json' for kind in KINDS}
 
 
 def read_split(source: str | pathlib.Path, name: str, categories: CategorySet) -> CocoSplit:
@@ -68,134 +83,128 @@ def read_split(source: str | pathlib.Path, name: str, categories: CategorySet) -
         The split, with everything that is wrong in its `problems`.
 
     Raises:
-        AnnotationError: the folder or all of the files are missing, or a file is no JSON of the right form.
+        InputError: the folder or all of the files are missing, or a file is no JSON of the right form.
     """
     source = pathlib.Path(source)
     if not source.is_dir():
         text = f'data.source = {str(source)!r} is no folder; expected the official COCO layout there'
-        raise AnnotationError([Problem('missing source', str(source), text)])
-    files = {kind: path for kind, path in annotation_files(source, name).items() if path.is_file()}
+        raise InputError([Problem('missing source', str(source), text, False)])
+    files = {kind: path for kind, path in annotation_files(source, name).items() if path.exists()}
     if not files:
         expected = ', '.join(path.name for path in annotation_files(source, name).values())
-        raise AnnotationError([Problem('missing file', str(source / 'annotations'), f'has none of {expected}')])
+        raise InputError([Problem('missing file', str(source / 'annotations'), f'has none of {expected}')])
     problems: list[Problem] = []
-    contents = {kind: _read_json(path, kind) for kind, path in files.items()}
-    images: dict[int, Entry] = {}
-    listed: dict[str, set[int]] = {}
-    for kind, content in contents.items():
-        found = _images(files[kind], content['images'], problems)
-        _compare_images(files[kind], images, found, problems)
-        images |= found
-        listed[kind] = set(found)
-        _compare_categories(files[kind], content.get('categories', []), categories, problems)
-    instances: dict[int, list[Entry]] = {}
-    panoptic: dict[int, Entry] = {}
-    if 'instances' in files:
-        instances = _instances(files['instances'], contents['instances'], listed['instances'], problems)
-    if 'panoptic' in files:
-        panoptic = _panoptic(files['panoptic'], contents['panoptic'], listed['panoptic'], problems)
-    return CocoSplit(source, name, [images[i] for i in sorted(images)], instances, panoptic, problems)
+    notes = Notes()
+    images: dict[int, ImageEntry] = {}
+    instances: dict[int, list[tuple[int, InstanceEntry]]] = {}
+    panoptic: dict[int, PanopticEntry] = {}
+    for kind, path in files.items():
+        content = read_json(path, KINDS[kind])
+        listed = _images(path, content.images, problems, notes)
+        _compare_images(path, images, listed, problems)
+        images |= listed
+        _compare_categories(path, content.categories, categories, problems, notes)
+        if kind == 'instances':
+            instances = _instances(path, content.annotations, set(listed), problems, notes)
+        elif kind == 'panoptic':
+            panoptic = _panoptic(path, content.annotations, listed, problems, notes)
+    _require_names_once(source / name, images, problems)
+    return CocoSplit(source, name, [images[i] for i in sorted(images)], instances, panoptic, problems, notes)
 
 
-def _read_json(path: pathlib.Path, kind: str) -> Entry:
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AnnotationError([Problem('broken JSON', str(path), f'is not valid JSON: {error}')]) from error
-    for field in ('images',) if kind == 'image_info' else ('images', 'annotations'):
-        if not isinstance(content, dict) or not isinstance(content.get(field), list):
-            raise AnnotationError([Problem('missing field', str(path), f'has no field {field!r} with a list')])
-    return content
-
-
-def _images(path: pathlib.Path, entries: list[Any], problems: list[Problem]) -> dict[int, Entry]:
+def _images(
+    path: pathlib.Path, raws: list[msgspec.Raw], problems: list[Problem], notes: Notes
+) -> dict[int, ImageEntry]:
     """The usable image entries by id."""
-    images: dict[int, Entry] = {}
-    for index, entry in enumerate(entries):
-        wrong = [
-            name
-            for name, kind in IMAGE_FIELDS.items()
-            if not isinstance(entry, dict) or not isinstance(entry.get(name), kind)
-        ]
-        place = f'{path}, image {entry["id"] if "id" not in wrong else f"number {index} of the list"}'
-        if wrong:
-            kind = IMAGE_FIELDS[wrong[0]].__name__
-            problems.append(Problem('broken image entry', place, f'field {wrong[0]!r} is missing or no {kind}'))
-        elif entry['id'] in images:
-            problems.append(Problem('doubled image id', place, 'this id appears twice'))
+    images: dict[int, ImageEntry] = {}
+    for index, entry in decode_entries(path, 'images', raws, ImageEntry, problems, notes):
+        if entry.id in images:
+            problems.append(Problem('doubled image id', f'{path}, images[{index}]', f'id {entry.id} appears twice'))
         else:
-            images[entry['id']] = entry
+            images[entry.id] = entry
     return images
 
 
 def _compare_images(
-    path: pathlib.Path, known: dict[int, Entry], found: dict[int, Entry], problems: list[Problem]
+    path: pathlib.Path, known: dict[int, ImageEntry], found: dict[int, ImageEntry], problems: list[Problem]
 ) -> None:
     """Two annotation files have to say the same of an image."""
     for image_id in known.keys() & found.keys():
-        for field in ('height', 'width'):
-            here, there = found[image_id][field], known[image_id][field]
+        for field in ('file_name', 'height', 'width'):
+            here, there = getattr(found[image_id], field), getattr(known[image_id], field)
             if here != there:
                 text = f'{field} is {here} here and {there} in the file of the other annotations'
-                problems.append(Problem('contradicting sizes', f'{path}, image {image_id}', text))
+                problems.append(Problem(f'contradicting {field}', f'{path}, image {image_id}', text))
+
+
+def _require_names_once(folder: pathlib.Path, images: dict[int, ImageEntry], problems: list[Problem]) -> None:
+    """An image file has one id."""
+    first: dict[str, int] = {}
+    for image_id, entry in images.items():
+        other = first.setdefault(entry.file_name, image_id)
+        if other != image_id:
+            text = f'is the file of image {image_id} and of image {other}'
+            problems.append(Problem('one file, two images', str(folder / entry.file_name), text))
 
 
 def _compare_categories(
-    path: pathlib.Path, entries: list[Entry], categories: CategorySet, problems: list[Problem]
+    path: pathlib.Path, raws: list[msgspec.Raw], categories: CategorySet, problems: list[Problem], notes: Notes
 ) -> None:
-    known = {
-        category.id: (category.name, train_id >= categories.num_stuff)
-        for train_id, category in enumerate(categories.all)
-    }
-    for entry in entries:
-        place = f'{path}, category {entry.get("id")}'
-        if entry.get('id') not in known:
-            problems.append(
-                Problem('unknown category', place, f'{entry.get("name")!r} is not in {categories.name}', False)
-            )
+    known = {category.id: train_id for train_id, category in enumerate(categories.all)}
+    for index, entry in decode_entries(path, 'categories', raws, CategoryEntry, problems, notes):
+        place = f'{path}, categories[{index}]'
+        if entry.id not in known:
+            text = f'category {entry.id} ({entry.name or "without a name"}) is not in {categories.name}'
+            problems.append(Problem('unknown category', place, text, is_local=False))
             continue
-        name, is_thing = known[entry['id']]
-        if entry.get('name', name) != name:
-            text = f'is called {entry["name"]!r} here and {name!r} in {categories.name}'
+        name, is_thing = categories.all[known[entry.id]].name, categories.is_thing(known[entry.id])
+        if (entry.name or name) != name:
+            text = f'category {entry.id} is called {entry.name!r} here and {name!r} in {categories.name}'
             problems.append(Problem('renamed category', place, text, is_local=False))
-        if bool(entry.get('isthing', is_thing)) != is_thing:
+        if entry.isthing is not msgspec.UNSET and bool(entry.isthing) != is_thing:
             kinds = ('thing', 'stuff') if is_thing else ('stuff', 'thing')
             text = f'{name!r} is a {kinds[0]} in {categories.name}, and {kinds[1]} here (isthing)'
             problems.append(Problem('thing and stuff mixed up', place, text, is_local=False))
 
 
-def _instances(path: pathlib.Path, content: Entry, images: set[int], problems: list[Problem]) -> dict[int, list[Entry]]:
+def _instances(
+    path: pathlib.Path, raws: list[msgspec.Raw], images: set[int], problems: list[Problem], notes: Notes
+) -> dict[int, list[tuple[int, InstanceEntry]]]:
     """Instance annotations of each image of their file; without those that belong nowhere."""
-    by_image: dict[int, list[Entry]] = {image_id: [] for image_id in images}
-    ids = collections.Counter(entry.get('id') for entry in content['annotations'] if isinstance(entry, dict))
-    for index, entry in enumerate(content['annotations']):
-        if not isinstance(entry, dict) or not isinstance(entry.get('id'), int):
-            place = f'{path}, annotation number {index} of the list'
-            problems.append(Problem('broken annotation', place, "has no field 'id' with a number"))
-            continue
-        place = f'{path}, image {entry.get("image_id")}, annotation {entry["id"]}'
-        if entry.get('image_id') not in images:
-            problems.append(Problem('annotation of no image', place, 'the file lists no such image'))
-            continue
-        if ids[entry['id']] > 1:
-            problems.append(Problem('doubled annotation id', place, f'id {entry["id"]} appears twice'))
-            continue
-        by_image[entry['image_id']].append(entry)
+    by_image: dict[int, list[tuple[int, InstanceEntry]]] = {image_id: [] for image_id in images}
+    found = list(decode_entries(path, 'annotations', raws, InstanceEntry, problems, notes))
+    ids = collections.Counter(entry.id for _, entry in found)
+    for index, entry in found:
+        place = f'{path}, annotations[{index}], image {entry.image_id}, annotation {entry.id}'
+        if entry.image_id not in images:
+            problems.append(
+                Problem('annotation of no image', place, f'{path.name} lists no such image, or a broken one')
+            )
+        elif ids[entry.id] > 1:
+            problems.append(Problem('doubled annotation id', place, f'id {entry.id} appears twice'))
+        else:
+            by_image[entry.image_id].append((index, entry))
     return by_image
 
 
-def _panoptic(path: pathlib.Path, content: Entry, images: set[int], problems: list[Problem]) -> dict[int, Entry]:
-    by_image: dict[int, Entry] = {}
-    for entry in content['annotations']:
-        image_id = entry.get('image_id')
-        place = f'{path}, image {image_id}'
-        missing = [field for field in ('file_name', 'segments_info') if field not in entry]
-        if image_id not in images:
-            problems.append(Problem('annotation of no image', place, 'the file lists no such image'))
-        elif missing:
-            problems.append(Problem('broken annotation', place, f'has no field {missing[0]!r}'))
-        elif image_id in by_image:
+def _panoptic(
+    path: pathlib.Path, raws: list[msgspec.Raw], images: dict[int, ImageEntry], problems: list[Problem], notes: Notes
+) -> dict[int, PanopticEntry]:
+    by_image: dict[int, PanopticEntry] = {}
+    image_of = {os.path.splitext(entry.file_name)[0]: image_id for image_id, entry in images.items()}
+    for index, entry in decode_entries(path, 'annotations', raws, PanopticEntry, problems, notes):
+        place = f'{path}, annotations[{index}], image {entry.image_id}'
+        name = os.path.splitext(entry.file_name)[0]
+        named = entry.image_id if name.lstrip('0') == str(entry.image_id) else image_of.get(name, entry.image_id)
+        if entry.image_id not in images:
+            problems.append(
+                Problem('annotation of no image', place, f'{path.name} lists no such image, or a broken one')
+            )
+        elif entry.image_id in by_image:
             problems.append(Problem('doubled annotation', place, 'two annotations of one image'))
+        elif named != entry.image_id:
+            text = f'its PNG is {entry.file_name}, which is named as the file of image {named}'
+            problems.append(Problem('PNG of another image', place, text))
         else:
-            by_image[image_id] = entry
+            by_image[entry.image_id] = entry
     return by_image

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a data set: found one by one, reported together."""
+"""What is wrong with the files that somebody gives us: found one by one, reported together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LISTED_OF_A_KIND = 5
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One fault in the files of a data set.
+    """One fault in the files.
 
     Attributes:
         kind: a few words that are the same for all faults of the kind.
@@ -30,8 +30,21 @@ class Problem:
         return f'{self.place}: {self.text}'
 
 
-class AnnotationError(ValueError):
-    """Annotations are broken; the message names the file and the place in it of each fault.
+class Fault(ValueError):
+    """One thing that is wrong, for a caller that knows the file.
+
+    Args:
+        kind: a few words that are the same for all faults of the kind.
+        text: what is there, and what was expected.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class InputError(ValueError):
+    """Files cannot be used; the message names the file and the place in it of each fault.
 
     Args:
         problems: at least one.
@@ -47,6 +60,12 @@ class AnnotationError(ValueError):
         return type(self), (self.problems, self.hint)
 
 
+def raise_if_any(problems: Sequence[Problem]) -> None:
+    """Raises them together, if there are any."""
+    if problems:
+        raise InputError(problems)
+
+
 def report(problems: Sequence[Problem], limit: int | None = None) -> str:
     """All problems, by kind; at most `limit` of each kind, and how many more there are.
 
@@ -57,7 +76,7 @@ def report(problems: Sequence[Problem], limit: int | None = None) -> str:
     by_kind: dict[str, list[Problem]] = collections.defaultdict(list)
     for problem in problems:
         by_kind[problem.kind].append(problem)
-    lines = [f'{len(problems)} problems in the annotations:']
+    lines = [f'{len(problems)} problems:']
     for kind, members in sorted(by_kind.items(), key=lambda item: -len(item[1])):
         lines.append(f'{kind} ({len(members)})')
         lines += [f'  {problem}' for problem in members[:limit]]
