@@ -210,6 +210,21 @@ class TrueSegment(PredictedSegment):
     area: Annotated[float, Meta(ge=0, lt=MAX_AREA)]
 
 
+class RuleFile(Struct):
+    """A label prior."""
+
+    rules: list[Raw]
+
+
+class Rule(Struct):
+    """Things of one class lie on those of another."""
+
+    UNUSED: ClassVar[frozenset[str]] = frozenset({'wins', 'pairs'})
+
+    on: Name
+    under: Name
+
+
 class PolygonFile(Struct):
     """`*_polygons.json` of Cityscapes."""
 

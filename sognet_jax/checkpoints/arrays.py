@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from sognet_jax.checkpoints.description import Description, stored_config
+from sognet_jax.checkpoints.description import CHECKSUMS, Description, description_sums, stored_config
 from sognet_jax.checkpoints.folders import CheckpointError, DamagedError, step_folder, steps
 
 Tree = TypeVar('Tree')
@@ -27,7 +27,7 @@ Tree = TypeVar('Tree')
 MOST_TRIES = 5
 """So often a checkpoint is looked for that a running training has just replaced by a newer one."""
 
-STATE, CHECKSUMS = 'state', 'checksums'
+STATE = 'state'
 """A checkpoint's parts: the arrays, and the CRC-32 of each, because tensorstore checks its indices alone."""
 
 
@@ -43,7 +43,7 @@ def saved_parts(tree: Any, description: Description) -> dict[str, Any]:
         tree: arrays of NumPy.
         description: of `describe`.
     """
-    sums = ocp.args.JsonSave(checksums(tree))
+    sums = ocp.args.JsonSave(checksums(tree) | description_sums(description))
     # The arrays come last: without them, nobody takes the folder for a checkpoint.
     return {**description, CHECKSUMS: sums, STATE: ocp.args.StandardSave(tree)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,13 @@ from flax import traverse_util
 
 from sognet_jax.categories import CATEGORY_SETS, CategorySet
 from sognet_jax.category_files import categories_to_json, category_set
-from sognet_jax.checkpoints.folders import CheckpointError, step_folder
+from sognet_jax.checkpoints.folders import CheckpointError, DamagedError, step_folder
 
 NOT_OF_THE_NETWORK = ('model.dtype', 'model.backbone.frozen_stages')
 """Fields that a trained network may be used with in another way."""
+
+CHECKSUMS = 'checksums'
+"""The part with the sums of arrays and of the other parts."""
 
 Description = Mapping[str, ocp.args.JsonSave]
 """What a checkpoint says of itself, beside its arrays; see `describe`."""
@@ -26,6 +30,11 @@ def describe(config: ml_collections.ConfigDict, categories: CategorySet) -> Desc
     """The config and its classes, as a checkpoint holds them."""
     classes = {'categories': categories_to_json(categories)}
     return {'config': ocp.args.JsonSave(_plain(config)), 'categories': ocp.args.JsonSave(classes)}
+
+
+def description_sums(description: Description) -> dict[str, int]:
+    """The CRC-32 of each part's JSON."""
+    return {name: _sum(part.item) for name, part in description.items()}
 
 
 def stored_config(path: str | pathlib.Path) -> ml_collections.ConfigDict:
@@ -38,16 +47,12 @@ def stored_config(path: str | pathlib.Path) -> ml_collections.ConfigDict:
         CheckpointError: there is no checkpoint, or it does not say what it belongs to.
     """
     folder = step_folder(path)
-    try:
-        config = ml_collections.ConfigDict(_with_tuples(json.loads((folder / 'config' / 'metadata').read_text())))
-        classes = folder / 'categories' / 'metadata'
-        if classes.is_file() and config.categories not in CATEGORY_SETS:
-            with config.ignore_type():
-                config.categories = tuple(json.loads(classes.read_text())['categories'])
-    except FileNotFoundError as error:
-        raise CheckpointError(f'{folder} does not say what config it belongs to: name it with --config') from error
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f'{folder}: its config cannot be read: {error}') from error
+    if not (folder / 'config').is_dir():
+        raise CheckpointError(f'{folder} does not say what config it belongs to: name it with --config')
+    config = ml_collections.ConfigDict(_with_tuples(_part(folder, 'config')))
+    if (folder / 'categories').is_dir() and config.get('categories') not in CATEGORY_SETS:
+        with config.ignore_type():
+            config.categories = tuple(_part(folder, 'categories')['categories'])
     return config
 
 
@@ -73,6 +78,24 @@ def require_same_network(path: str | pathlib.Path, config: ml_collections.Config
     )
     if classes != wanted:
         raise CheckpointError(f'config field categories = {config.categories!r}: {folder} is of other classes')
+
+
+def _part(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    """A part of what a checkpoint says of itself. Checkpoints of before there were sums are taken as they are."""
+    sums = folder / CHECKSUMS / 'metadata'
+    try:
+        content = json.loads((folder / name / 'metadata').read_bytes())
+        wanted = json.loads(sums.read_bytes()) if sums.parent.is_dir() else {}
+        is_whole = wanted.get(name, _sum(content)) == _sum(content)
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise DamagedError.of(folder, error) from error
+    if not is_whole:
+        raise DamagedError.of(folder, f'its {name} is not as it was written; another one can be named with --config')
+    return content
+
+
+def _sum(content: Any) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def _with_tuples(value: Any) -> Any:

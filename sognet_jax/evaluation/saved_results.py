@@ -225,10 +225,12 @@ def _scene(
     segment_ids = np.array([segment.id for segment in found], np.int64)
     if len(set(segment_ids.tolist())) < len(found):
         raise ValueError(f'{PANOPTIC} lists a segment twice: {sorted(segment_ids.tolist())[:20]}')
-    foreign = (index_ids(ids, segment_ids) == 0) & (ids != NO_SEGMENT)
-    if foreign.any():
-        text = f'panoptic/{panoptic.file_name} has ids that are no segments'
-        raise ValueError(f'{text}: {np.unique(ids[foreign])[:5].tolist()}')
+    indices = index_ids(ids, segment_ids)
+    foreign = ids[(indices == 0) & (ids != NO_SEGMENT)]
+    absent = segment_ids[np.bincount(indices.ravel(), minlength=len(found) + 1)[1:] == 0]
+    for wrong, text in ((foreign, 'has ids that are no segments'), (absent, 'has no pixel of segments')):
+        if len(wrong):
+            raise ValueError(f'panoptic/{panoptic.file_name} {text}: {np.unique(wrong)[:5].tolist()}')
     return Scene(categories, ids, found, _dense(overlaps.O or [], len(overlaps.instances)))
 
 

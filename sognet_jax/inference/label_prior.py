@@ -7,16 +7,14 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 
 import numpy as np
 
 from sognet_jax.categories import CategorySet
-
-
-class LabelPriorError(ValueError):
-    """A file of rules is missing or broken; the message names the file and the rule."""
+from sognet_jax.json_files import Notes, decode_entries, read_json
+from sognet_jax.json_schemas import Rule, RuleFile
+from sognet_jax.problems import Problem, raise_if_any
 
 
 def read_label_prior(path: str | pathlib.Path, categories: CategorySet) -> np.ndarray:
@@ -30,24 +28,20 @@ def read_label_prior(path: str | pathlib.Path, categories: CategorySet) -> np.nd
         `[T, T]` bool, true at (a, b) where things of class a lie on those of class b.
 
     Raises:
-        LabelPriorError: the file cannot be read, names something that is no thing, or contradicts itself.
+        ValueError: the file cannot be read, names something that is no thing, or contradicts itself.
     """
-    path = pathlib.Path(path)
-    try:
-        rules = json.loads(path.read_bytes())['rules']
-        names = [(str(rule['on']), str(rule['under'])) for rule in rules]
-    except OSError as error:
-        raise LabelPriorError(f'{path}: cannot be read: {error.strerror}') from error
-    except (KeyError, TypeError, ValueError) as error:
-        text = 'expected JSON with a list "rules" of {"on": name, "under": name}'
-        raise LabelPriorError(f'{path}: {text} ({type(error).__name__}: {error})') from error
+    problems: list[Problem] = []
+    rules = read_json(path, RuleFile).rules
+    entries = decode_entries(pathlib.Path(path), 'rules', rules, Rule, problems, Notes())
+    names = [(rule.on, rule.under) for _, rule in entries]
+    raise_if_any(problems)
     thing_of = {category.name: index for index, category in enumerate(categories.things)}
     lies_on = np.zeros((categories.num_things, categories.num_things), bool)
     for number, (on, under) in enumerate(names):
         for name in (on, under):
             if name not in thing_of:
-                raise LabelPriorError(f'{path}, rule {number}: {name!r} is no thing of {categories.name}')
+                raise ValueError(f'{path}, rules[{number}]: {name!r} is no thing of {categories.name}')
         if on == under or lies_on[thing_of[under], thing_of[on]]:
-            raise LabelPriorError(f'{path}, rule {number}: {on!r} on {under!r} contradicts itself or another rule')
+            raise ValueError(f'{path}, rules[{number}]: {on!r} on {under!r} contradicts itself or another rule')
         lies_on[thing_of[on], thing_of[under]] = True
     return lies_on

@@ -45,7 +45,7 @@ class Segmenter:
         categories: the classes.
 
     Raises:
-        LabelPriorError: the file of the label prior is missing or broken.
+        ValueError: the file of the label prior is missing or broken.
     """
 
     def __init__(self, settings: Inference, categories: CategorySet) -> None:

@@ -50,7 +50,7 @@ def network_results(
         The image's place in `source`, its record, and the result.
 
     Raises:
-        LabelPriorError: the config's file of rules is missing or broken.
+        ValueError: the config's file of rules is missing or broken.
     """
     settings = Inference(**config.inference)
     segmenter = Segmenter(settings, categories)

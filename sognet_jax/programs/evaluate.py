@@ -71,7 +71,7 @@ def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, 
 
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
-        LabelPriorError: the config's file of rules is missing or broken.
+        ValueError: the config's file of rules is missing or broken.
         ValueError: predictions or a report are asked of the relation head alone.
     """
     categories = category_set(config.categories)
