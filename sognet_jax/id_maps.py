@@ -8,7 +8,7 @@ import numpy as np
 NUM_IDS = 256**3
 """Segment ids are smaller: three bytes."""
 
-PNG_START, PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
+PNG_START, PNG_HEADER, PNG_END = b'\x89PNG\r\n\x1a\n', b'IHDR', b'IEND'
 PNG_LEAST = 33
 """Bytes up to the end of the header."""
 
@@ -69,7 +69,7 @@ def require_whole_png(content: bytes) -> None:
         position += 12 + int.from_bytes(content[position : position + 4], 'big')
         if position + 12 > len(content):
             raise ValueError('is truncated, or has a damaged part')
-    if position < PNG_LEAST:
+    if position < PNG_LEAST or content[12:16] != PNG_HEADER:
         raise ValueError('is truncated, or has a damaged part')
 
 

@@ -234,9 +234,9 @@ BROKEN = {
     'a truncated image': (truncate('image'), f'{IMAGE}: is truncated, or has a damaged part'),
     'an empty image': (write_text('image', ''), f'{IMAGE}: no image'),
     'a missing map': (lambda root: files(root, NAME)['ids'].unlink(), f'{MAP}: is missing'),
-    'a truncated map': (truncate('ids'), f'{MAP}: no PNG that can be decoded, or a truncated one'),
-    'a map that is no PNG': (write_text('ids', 'hello'), f'{MAP}: no PNG'),
-    'an empty map': (write_text('ids', ''), f'{MAP}: no PNG'),
+    'a truncated map': (truncate('ids'), f'{MAP}: is truncated, or has a damaged part'),
+    'a map that is no PNG': (write_text('ids', 'hello'), f'{MAP}: is not a PNG'),
+    'an empty map': (write_text('ids', ''), f'{MAP}: is not a PNG'),
     'a map of 8 bits': (change_ids(lambda ids: ids.astype(np.uint8)), f'{MAP}: has 1 channels of uint8'),
     'a map of three channels': (
         change_ids(lambda ids: np.stack([ids] * 3, axis=-1)), f'{MAP}: has 3 channels of uint16'),

@@ -26,6 +26,7 @@ from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES
 from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
 from sognet_jax.data.sources.staging import Examined
 from sognet_jax.files import read_bytes
+from sognet_jax.id_maps import require_whole_png
 from sognet_jax.problems import Problem
 
 MAX_ID = 2**16
@@ -111,12 +112,13 @@ def _read_instance_ids(path: pathlib.Path, size: tuple[int, int] | None, problem
 
 
 def _decode_instance_ids(content: bytes) -> np.ndarray:
+    require_whole_png(content)
     try:
-        ids = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
+        ids = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         ids = None
     if ids is None:
-        raise ValueError(f'no PNG that can be decoded, or a truncated one ({len(content)} bytes)')
+        raise ValueError('cannot be decoded')
     if ids.ndim != 2 or ids.dtype != np.uint16:
         channels = 1 if ids.ndim == 2 else ids.shape[2]
         raise ValueError(f'has {channels} channels of {ids.dtype}, expected 1 of uint16')
