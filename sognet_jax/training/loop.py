@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -206,6 +207,9 @@ class _Loop:
             summary = '  '.join(f'{name} {metrics[name]:.1f}' for name in SAID if name in metrics)
             self._say(f'evaluation after step {step}: {summary}')
             self._folder.metrics(step, metrics)
+            best = self._config.train.best_metric
+            if not math.isfinite(metrics.get(best, math.nan)):
+                self._say(f'WARNING: it has no {best} (config field train.best_metric): no checkpoint is the best')
         return metrics
 
 

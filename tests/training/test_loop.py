@@ -151,10 +151,21 @@ def test_an_evaluation_keeps_the_best_and_leaves_its_metrics(config, finished, t
         seen.append(jax.device_get(variables['params']))
         return {'PQ': next(values), 'PQ/cloth': 1.0}
 
-    state = train(config, tmp_path, say=print, evaluate=evaluate)
+    said = []
+    state = train(config, tmp_path, say=said.append, evaluate=evaluate)
+    assert not any('best' in line for line in said)
     assert sorted(folder.name for folder in (tmp_path / 'checkpoints').iterdir()) == ['2', '4']
     assert [json.loads(line)['PQ'] for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()] == [5, 9, 7, 8]
     jax.tree.map(np.testing.assert_array_equal, seen[-1], jax.device_get(state.params))
+
+
+def test_a_metric_that_an_evaluation_lacks_is_said(config, tmp_path):
+    """As PQ, where nothing has panoptic maps."""
+    config = config.copy_and_resolve_references()
+    config.train.update(steps=2, eval_every=1, checkpoint_every=100, keep=1)
+    said, values = [], iter([{'mask_AP': 3.0}, {'PQ': float('nan')}])
+    train(config, tmp_path, say=said.append, evaluate=lambda variables, gives_up: next(values))
+    assert sum('has no PQ (config field train.best_metric)' in line for line in said) == 2
 
 
 @pytest.mark.parametrize('during', ['a step', 'an evaluation'])
