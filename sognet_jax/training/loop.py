@@ -204,7 +204,9 @@ class _Loop:
                 self._folder.save_here(step, state)
                 raise
         if metrics is not None:
-            summary = '  '.join(f'{name} {metrics[name]:.1f}' for name in SAID if name in metrics)
+            summary = '  '.join(
+                f'{name} {metrics[name]:.1f}' for name in SAID if math.isfinite(metrics.get(name, math.nan))
+            )
             self._say(f'evaluation after step {step}: {summary}')
             self._folder.metrics(step, metrics)
             best = self._config.train.best_metric
