@@ -19,8 +19,8 @@ from tests.support.paths import ROOT
 
 EXPERIMENTS = [
     (shapes, ''), (shapes, 'overlap'), (coco_mini, ''), (own_data, ''), (coco_r50, ''), (coco_r50, 'ablation'),
-    (coco_r50, 'paper'), (coco_r50, 'published'), (coco_r101_dcn, ''), (coco_r101_dcn, 'published'), (cityscapes_r50, ''),
-    (cityscapes_r50, 'paper'), (cityscapes_r50, 'published'), (cityscapes_r50, 'from_coco'),
+    (coco_r50, 'paper'), (coco_r50, 'published'), (coco_r101_dcn, ''), (coco_r101_dcn, 'published'),
+    (cityscapes_r50, ''), (cityscapes_r50, 'paper'), (cityscapes_r50, 'published'), (cityscapes_r50, 'from_coco'),
 ]  # fmt: skip
 
 
