@@ -12,6 +12,9 @@ PNG_START, PNG_HEADER, PNG_END = b'\x89PNG\r\n\x1a\n', b'IHDR', b'IEND'
 PNG_LEAST = 33
 """Bytes up to the end of the header."""
 
+MAX_PIXELS = 2**27
+"""Larger pictures are not decoded: 400 MB."""
+
 PNG_KINDS = {0: 'grey', 2: 'R, G, B', 3: 'a palette', 4: 'grey and alpha', 6: 'R, G, B, alpha'}
 
 SMALL = (*(cv2.IMWRITE_PNG_COMPRESSION, 6), *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT))
@@ -40,11 +43,10 @@ def decode_ids(content: bytes, size: tuple[int, int] | None = None) -> np.ndarra
 
 def decode_colors(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """`[h, w, 3]` uint8, B, G, R of a PNG; raises as `decode_ids`."""
-    require_whole_png(content)
+    height, width = png_size(content)
     bits, kind = content[24:26]
     if (bits, kind) != (8, 2):
         raise ValueError(f'has {PNG_KINDS.get(kind, "unknown")} channels of {bits} bits, expected R, G, B of 8 bits')
-    width, height = (int.from_bytes(content[start : start + 4], 'big') for start in (16, 20))
     if size is not None and (height, width) != size:
         raise ValueError(f'is {height} x {width} (height x width), the image {size[0]} x {size[1]}')
     try:
@@ -56,11 +58,13 @@ def decode_colors(content: bytes, size: tuple[int, int] | None = None) -> np.nda
     return colors
 
 
-def require_whole_png(content: bytes) -> None:
-    """Looks at the parts of a PNG: the decoder complains on the console, and takes as much memory as a part asks for.
+def png_size(content: bytes) -> tuple[int, int]:
+    """Height and width of a PNG whose parts are all there.
+
+    The decoder complains of others on the console, and takes as much memory as a damaged part asks for.
 
     Raises:
-        ValueError: the bytes are no PNG, or parts are missing or damaged.
+        ValueError: the bytes are no PNG, or too large a one, or parts are missing or damaged.
     """
     if not content.startswith(PNG_START):
         raise ValueError('is not a PNG')
@@ -71,6 +75,10 @@ def require_whole_png(content: bytes) -> None:
             raise ValueError('is truncated, or has a damaged part')
     if position < PNG_LEAST or content[12:16] != PNG_HEADER:
         raise ValueError('is truncated, or has a damaged part')
+    width, height = int.from_bytes(content[16:20], 'big'), int.from_bytes(content[20:24], 'big')
+    if width * height > MAX_PIXELS:
+        raise ValueError(f'is {height} x {width} (height x width): more than {MAX_PIXELS} pixels')
+    return height, width
 
 
 def color_ids(colors: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sognet_jax.data.records.png import encode_indices
 from sognet_jax.data.records.schema import Record, no_instances, no_pairs, no_segments
-from sognet_jax.id_maps import PNG_START, require_whole_png
+from sognet_jax.id_maps import MAX_PIXELS, PNG_START, png_size
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Files of a folder that count as images; a file that is named itself may be called anything."""
@@ -25,9 +25,6 @@ JPEG_START = b'\xff\xd8'
 
 FEW_BYTES = 64
 """So many between the picture and its end do not say that anything is missing."""
-
-MAX_PIXELS = 2**27
-"""Larger images are not decoded: 400 MB."""
 
 MOST_OBLONG = 32
 """The longer side of an image is at most so many times the shorter: what is thinner vanishes when it is resized."""
@@ -107,11 +104,14 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     Raises:
         ValueError: it is no image, a damaged or truncated one, of another size, or has dark values of 16 bits.
     """
-    _require_pixels(content, size)
+    height, width = png_size(content) if content.startswith(PNG_START) else _stated_size(content)
+    # Before memory is taken for it.
+    if size is not None and width * height != size[0] * size[1]:
+        raise ValueError(f'is {_words((height, width))}, its record says {_words(size)}')
+    if width * height > MAX_PIXELS:
+        raise ValueError(f'is {_words((height, width))}: more than {MAX_PIXELS} pixels')
     if content.startswith(JPEG_START):
         _require_whole_jpeg(content)
-    if content.startswith(PNG_START):
-        require_whole_png(content)
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
@@ -119,7 +119,8 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     if decoded is None:
         raise ValueError(f'no image that can be decoded, or a truncated one ({len(content)} bytes)')
     if size is not None and decoded.shape[:2] != size:
-        raise ValueError(f'is {_words(decoded.shape)}, its record says {_words(size)}')
+        turned = ', turned by its EXIF orientation' if decoded.shape[:2] != (height, width) else ''
+        raise ValueError(f'is {_words(decoded.shape)}{turned}, its record says {_words(size)}')
     if decoded.dtype == np.uint8:
         return decoded
     if decoded.dtype != np.uint16 or decoded.max() < DARK:
@@ -142,19 +143,15 @@ def _words(size: Sequence[int]) -> str:
     return f'{size[0]} x {size[1]} (height x width)'
 
 
-def _require_pixels(content: bytes, size: tuple[int, int] | None) -> None:
-    """What a file says of its size, before memory is taken for it."""
+def _stated_size(content: bytes) -> tuple[int, int]:
+    """Height and width, from a file's first bytes."""
     try:
         with warnings.catch_warnings(action='ignore'), Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
+            return image.height, image.width
     except Image.DecompressionBombError as error:
         raise ValueError(f'is too large: {error}') from error
     except Exception as error:  # whatever Pillow's readers meet in a damaged header
         raise ValueError(f'no image that can be decoded, or a truncated one ({len(content)} bytes)') from error
-    if size is not None and width * height != size[0] * size[1]:
-        raise ValueError(f'is {_words((height, width))}, its record says {_words(size)}')
-    if width * height > MAX_PIXELS:
-        raise ValueError(f'is {_words((height, width))}: more than {MAX_PIXELS} pixels')
 
 
 def _require_whole_jpeg(content: bytes) -> None:

@@ -26,7 +26,7 @@ from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES
 from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
 from sognet_jax.data.sources.staging import Examined
 from sognet_jax.files import read_bytes
-from sognet_jax.id_maps import require_whole_png
+from sognet_jax.id_maps import png_size
 from sognet_jax.problems import Problem
 
 MAX_ID = 2**16
@@ -112,7 +112,7 @@ def _read_instance_ids(path: pathlib.Path, size: tuple[int, int] | None, problem
 
 
 def _decode_instance_ids(content: bytes) -> np.ndarray:
-    require_whole_png(content)
+    png_size(content)
     try:
         ids = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
