@@ -65,6 +65,15 @@ def read_json(path: str | pathlib.Path, kind: type[T]) -> T:
         raise InputError([Problem('broken JSON', str(path), f'is not valid JSON: {error}', False)]) from error
 
 
+def read_or_report(path: pathlib.Path, kind: type[T], problems: list[Problem]) -> T | None:
+    """As `read_json`, for one file of several: what is wrong with it is added to the problems, and it is None."""
+    try:
+        return read_json(path, kind)
+    except InputError as error:
+        problems += error.problems
+        return None
+
+
 def decode_entry(raw: msgspec.Raw | bytes, kind: type[T], notes: Notes, path: str = '') -> T:
     """One entry of a file as a type.
 

@@ -29,12 +29,11 @@ Flag = Literal[0, 1] | bool
 ImageId = Int64 | str
 """Image ids of evaluated files may be texts, as those of Cityscapes are."""
 
+Byte = Annotated[int, Meta(ge=0, le=255)]
+Area = Annotated[float, Meta(ge=0, lt=MAX_AREA)]
 Coordinate = Annotated[float, Meta(ge=-MAX_SIDE, le=MAX_SIDE)]
 
 Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
-
-
-Byte = Annotated[int, Meta(ge=0, le=255)]
 
 
 class CategoryEntry(Struct):
@@ -121,7 +120,7 @@ class SegmentEntry(Struct):
     id: SegmentId
     category_id: Int32
     iscrowd: Flag = 0
-    area: Annotated[float, Meta(ge=0, lt=MAX_AREA)] | UnsetType = UNSET
+    area: Area | UnsetType = UNSET
 
 
 class EvaluatedFile(Struct):
@@ -207,7 +206,7 @@ class TrueSegment(PredictedSegment):
     """A segment of the ground truth."""
 
     iscrowd: Flag
-    area: Annotated[float, Meta(ge=0, lt=MAX_AREA)]
+    area: Area
 
 
 class RuleFile(Struct):
@@ -218,8 +217,6 @@ class RuleFile(Struct):
 
 class Rule(Struct):
     """Things of one class lie on those of another."""
-
-    UNUSED: ClassVar[frozenset[str]] = frozenset({'wins', 'pairs'})
 
     on: Name
     under: Name
@@ -235,8 +232,6 @@ class PolygonFile(Struct):
 
 class PolygonEntry(Struct):
     """An entry of `objects`; the polygon matters where the label is an instance's."""
-
-    UNUSED: ClassVar[frozenset[str]] = frozenset({'id', 'user', 'date', 'verified', 'draw'})
 
     label: str
     deleted: Flag = 0

@@ -29,7 +29,7 @@ from sognet_jax.evaluation.instance_ap import Detections
 from sognet_jax.evaluation.tally import ImageResult, related_instances
 from sognet_jax.files import read_bytes, write_whole
 from sognet_jax.id_maps import decode_ids, encode_ids
-from sognet_jax.json_files import Notes, decode_entries, read_json
+from sognet_jax.json_files import Notes, decode_entries, read_or_report
 from sognet_jax.json_schemas import (
     BoxResult,
     EvaluatedImage,
@@ -45,7 +45,6 @@ from sognet_jax.scene import Scene, Segment
 PANOPTIC, MASKS, BOXES, OVERLAPS = 'panoptic.json', 'masks.json', 'boxes.json', 'overlaps.json'
 
 Entry = dict[str, Any]
-
 
 FORMATS: dict[str, tuple[Any, str, Any]] = {
     PANOPTIC: (ResultFile, 'annotations', EvaluatedImage),
@@ -192,10 +191,8 @@ def read_results(
 def _entries(path: pathlib.Path, problems: list[Problem]) -> list[Any]:
     """The entries of a file of results."""
     of_file, field, of_entry = FORMATS[path.name]
-    try:
-        content = read_json(path, of_file)
-    except InputError as error:
-        problems += error.problems
+    content = read_or_report(path, of_file, problems)
+    if content is None:
         return []
     raws = getattr(content, field) if field else content
     return [entry for _, entry in decode_entries(path, field or 'detections', raws, of_entry, problems, Notes())]

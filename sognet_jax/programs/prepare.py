@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
     problems: list[Problem] = []
     records: dict[str, Iterable[Record]] = {}
-    failed = False
+    failed, only_checks = False, options.check or options.annotations_only
     try:
         categories = _categories(options)
         for split in options.splits or found_splits(options.name, options.source):
@@ -47,13 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 relations=not options.without_relations,
                 opens_files=not options.annotations_only,
             )
-            run = _check if options.check or options.annotations_only else _prepare
+            run = _check if only_checks else _prepare
             records[split] = run(preparation, options, problems)
-    except InputError as error:
-        problems += error.problems
-        print(error, file=sys.stderr)
-        failed = True
     except ValueError as error:
+        problems += error.problems if isinstance(error, InputError) else ()
         print(error, file=sys.stderr)
         failed = True
     try:
@@ -66,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f'{error.filename} cannot be written: {error.strerror}', file=sys.stderr)
         failed = True
-    return int(failed or bool((options.check or options.annotations_only) and problems))
+    return int(failed or bool(only_checks and problems))
 
 
 def found_splits(name: str, source: pathlib.Path) -> list[str]:

@@ -20,7 +20,6 @@ from sognet_jax.id_maps import MAX_PIXELS, PNG_START, png_size
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 """Files of a folder that count as images; a file that is named itself may be called anything."""
 
-
 JPEG_START = b'\xff\xd8'
 
 FEW_BYTES = 64
@@ -108,8 +107,6 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     # Before memory is taken for it.
     if size is not None and width * height != size[0] * size[1]:
         raise ValueError(f'is {_words((height, width))}, its record says {_words(size)}')
-    if width * height > MAX_PIXELS:
-        raise ValueError(f'is {_words((height, width))}: more than {MAX_PIXELS} pixels')
     if content.startswith(JPEG_START):
         _require_whole_jpeg(content)
     try:
@@ -147,11 +144,14 @@ def _stated_size(content: bytes) -> tuple[int, int]:
     """Height and width, from a file's first bytes."""
     try:
         with warnings.catch_warnings(action='ignore'), Image.open(io.BytesIO(content)) as image:
-            return image.height, image.width
+            width, height = image.size
     except Image.DecompressionBombError as error:
         raise ValueError(f'is too large: {error}') from error
     except Exception as error:  # whatever Pillow's readers meet in a damaged header
         raise ValueError(f'no image that can be decoded, or a truncated one ({len(content)} bytes)') from error
+    if width * height > MAX_PIXELS:
+        raise ValueError(f'is {_words((height, width))}: more than {MAX_PIXELS} pixels')
+    return height, width
 
 
 def _require_whole_jpeg(content: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from sognet_jax.json_files import Notes, decode_entries, read_json
+from sognet_jax.json_files import Notes, decode_entries, read_or_report
 from sognet_jax.json_schemas import (
     EvaluatedFile,
     EvaluatedImage,
@@ -26,7 +26,7 @@ from sognet_jax.json_schemas import (
     TrueFile,
     TrueSegment,
 )
-from sognet_jax.problems import InputError, Problem, raise_if_any
+from sognet_jax.problems import Problem, raise_if_any
 
 S = TypeVar('S', bound=PredictedSegment)
 
@@ -87,14 +87,13 @@ def read_pairs(files: PanopticFiles) -> PanopticPairs:
         InputError: with everything that is wrong.
     """
     problems: list[Problem] = []
-    truth, prediction = (
-        _read(files.truth_json, TrueFile, problems),
-        _read(files.predicted_json, EvaluatedFile, problems),
-    )
+    truth = read_or_report(files.truth_json, TrueFile, problems)
+    prediction = read_or_report(files.predicted_json, EvaluatedFile, problems)
     for folder in (files.truth_folder, files.predicted_folder):
         if not folder.is_dir():
             problems.append(Problem('missing folder', str(folder), 'no such folder of PNGs'))
     raise_if_any(problems)
+    assert truth is not None and prediction is not None
     categories = _categories(truth.categories, files.truth_json, problems)
     raise_if_any(problems)  # without categories, every segment would be unknown
     truths = _images(truth.annotations, files.truth_json, problems)
@@ -112,14 +111,6 @@ def first_few(values: Sequence[Any]) -> str:
     """A list of values for a message, shortened."""
     rest = [f'and {len(values) - LISTED_IMAGES} more'] if len(values) > LISTED_IMAGES else []
     return ', '.join([*map(str, values[:LISTED_IMAGES]), *rest])
-
-
-def _read(path: pathlib.Path, kind: Any, problems: list[Problem]) -> Any:
-    try:
-        return read_json(path, kind)
-    except InputError as error:
-        problems += error.problems
-        return None
 
 
 def _categories(raws: Sequence[msgspec.Raw], path: pathlib.Path, problems: list[Problem]) -> tuple[FileCategory, ...]:
