@@ -106,11 +106,17 @@ def read_bytes(path: pathlib.Path) -> bytes:
 def write_whole(path: str | pathlib.Path, content: str | bytes) -> None:
     """Writes a file, and the folders that it needs; whoever looks sees the old file or the whole new one.
 
+    What a link points to is written; devices and pipes are written into.
+
     Raises:
         OSError: it cannot be written.
     """
     path = pathlib.Path(path)
+    path = pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return
     unfinished = path.with_name(f'.{zlib.crc32(os.fsencode(path.name)):08x}.unfinished')  # its own name may be too long
     try:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)

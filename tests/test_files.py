@@ -75,3 +75,15 @@ def test_long_stories_become_one_line():
     assert first_line(ValueError()) == 'ValueError'
     assert first_line('x' * 1000) == 'x' * 300 + ' ...'
     assert first_line(f'{"x" * 1000}: No space left on device [28]') == 'No space left on device'
+
+
+def test_links_are_written_through_and_pipes_into(tmp_path):
+    target, link, pipe = tmp_path / 'deep' / 'target', tmp_path / 'link', tmp_path / 'pipe'
+    link.symlink_to(target)
+    write_whole(link, 'first')
+    write_whole(link, 'second')
+    assert link.is_symlink() and target.read_text() == 'second'
+    os.mkfifo(pipe)
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), 'rb') as reader:
+        write_whole(pipe, 'through')
+        assert reader.read() == b'through' and pipe.is_fifo()

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from sognet_jax.data.records.relations import rle_areas
 from sognet_jax.data.records.schema import InstanceAnnotations
 
 RLE = dict[str, Any]
@@ -152,7 +152,7 @@ def _rows(
     """The instances of one image in COCO's layout, each with one more value under `name`."""
     boxes = np.asarray(instances.box, np.float64).reshape(-1, 4)
     corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
-    areas = coco_mask.area(list(instances.rles)).tolist() if len(instances.rles) else []
+    areas = rle_areas(instances.rles).tolist()
     columns = zip(
         np.asarray(instances.category).tolist(), corner_and_size, instances.rles, areas, values.tolist(), strict=True
     )

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             run = _check if only_checks else _prepare
             records[split] = run(preparation, options, problems)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         problems += error.problems if isinstance(error, InputError) else ()
         print(error, file=sys.stderr)
         failed = True
@@ -73,9 +73,9 @@ def found_splits(name: str, source: pathlib.Path) -> list[str]:
         ValueError: it has none.
     """
     if name == 'coco_format':
-        kinds = ('instances', 'panoptic', 'image_info')
-        files = [file for kind in kinds for file in source.glob(f'annotations/{kind}_*.json')]
-        splits = sorted({file.stem.removeprefix(f'{kind}_') for file in files for kind in kinds if kind in file.stem})
+        starts = ('instances_', 'panoptic_', 'image_info_')
+        found = ((start, file) for start in starts for file in source.glob(f'annotations/{start}*.json'))
+        splits = sorted({file.stem.removeprefix(start) for start, file in found})
     elif name == 'cityscapes':
         splits = [split for split in USUAL_SPLITS[name] if (source / 'leftImg8bit' / split).is_dir()]
     else:

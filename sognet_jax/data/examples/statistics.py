@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.examples.transforms import ExampleSettings, oriented, resize_factor
 from sognet_jax.data.records.overlap_file import STATES, pair_states
+from sognet_jax.data.records.relations import rle_areas
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import Records
 
@@ -68,7 +68,7 @@ def _count(record: Record) -> dict[str, np.ndarray]:
     """The attributes of `Statistics` for one image."""
     instances, pairs = record.instances, record.pairs
     real = ~instances.crowd
-    areas = np.asarray(coco_mask.area(instances.rles), np.int64).reshape(-1)
+    areas = rle_areas(instances.rles)
     states = [STATES.index(state) for state in pair_states(record)]
     difference = np.sign(pairs.first_pixels - pairs.second_pixels)
     return {

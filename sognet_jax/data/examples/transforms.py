@@ -6,10 +6,10 @@ import dataclasses
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from sognet_jax.contract import PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE, Example
 from sognet_jax.data.examples.masks import masks_in_boxes
+from sognet_jax.data.records.relations import rle_areas
 from sognet_jax.data.records.schema import InstanceAnnotations, Record, Segments
 
 
@@ -168,8 +168,7 @@ def choose_instances(instances: InstanceAnnotations, max_instances: int) -> np.n
     """Indices of the instances that get a slot, in stored order: all, or the `max_instances` largest by mask area."""
     if len(instances.id) <= max_instances:
         return np.arange(len(instances.id))
-    areas = coco_mask.area(instances.rles)
-    return np.sort(np.argsort(-areas.astype(np.int64), kind='stable')[:max_instances])
+    return np.sort(np.argsort(-rle_areas(instances.rles), kind='stable')[:max_instances])
 
 
 def label_maps(

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from sognet_jax.data.records.relations import rle_areas
 from sognet_jax.data.records.schema import NO_SEGMENT, Record
 from sognet_jax.files import write_whole
 
@@ -39,7 +39,7 @@ def overlap_entry(record: Record) -> dict[str, Any]:
     """
     instances, pairs = record.instances, record.pairs
     real = ~instances.crowd
-    areas = np.asarray(coco_mask.area(instances.rles), np.int64)
+    areas = rle_areas(instances.rles)
     entries = []
     for row, state in enumerate(pair_states(record)):
         ends = [pairs.first[row], pairs.second[row]]

@@ -40,7 +40,7 @@ def find_pairs(rles: Sequence[RLE], crowd: np.ndarray) -> tuple[np.ndarray, np.n
     touches = np.all(np.maximum(lower[:, None], lower) < np.minimum(upper[:, None], upper), axis=-1)
     touches &= ~crowd[:, None] & ~crowd[None, :]
     candidates = np.argwhere(np.triu(touches, 1))
-    areas = np.asarray(coco_mask.area(list(rles)), np.int64)
+    areas = rle_areas(rles)
     intersections = np.array([_common_area(rles[i], rles[j]) for i, j in candidates], np.int64)
     smaller = np.minimum(areas[candidates[:, 0]], areas[candidates[:, 1]])
     # 0 / 0, from empty masks, counts as no overlap.
@@ -152,6 +152,11 @@ def map_rles(indices: np.ndarray, count: int) -> list[RLE]:
             counts = counts[:-1]
         rles.append(coco_mask.frPyObjects({'size': list(indices.shape), 'counts': counts.tolist()}, *indices.shape))
     return rles
+
+
+def rle_areas(rles: Sequence[RLE]) -> np.ndarray:
+    """`[n]` int64, the pixels of masks; one by one, as pycocotools counts those of a list in 8 bits."""
+    return np.array([coco_mask.area(rle) for rle in rles], np.int64)
 
 
 def rle_boxes(rles: Sequence[RLE]) -> np.ndarray:

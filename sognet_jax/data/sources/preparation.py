@@ -88,7 +88,7 @@ def copy_name(split: str, made_of: Sequence[str], sources: Iterable[pathlib.Path
                     found = os.stat(file)
                     state.append(f'{file} {found.st_size} {found.st_mtime_ns}')
     return '_'.join(
-        [split, *(hashlib.sha256('\n'.join(part).encode()).hexdigest()[:8] for part in (made_of, sorted(state)))]
+        [split, *(hashlib.sha256(os.fsencode('\n'.join(part))).hexdigest()[:8] for part in (made_of, sorted(state)))]
     )
 
 

@@ -11,6 +11,7 @@ from sognet_jax.data.records.relations import (
     map_rles,
     match_segments,
     match_segments_by_box,
+    rle_areas,
 )
 from tests.support import golden_files
 
@@ -117,3 +118,11 @@ def test_masks_of_a_map_are_the_pixels_of_each_index(masks):
     for index, rle in enumerate(rles):
         np.testing.assert_array_equal(coco_mask.decode(rle), indices == index + 1)
         assert rle == encode([indices == index + 1])[0]
+
+
+@pytest.mark.parametrize('count', [0, 1, 255, 256, 300])
+def test_any_number_of_masks_has_its_areas(count):
+    """pycocotools' own function for a list ends at 255."""
+    pixels = [np.arange(400).reshape(20, 20, order='F') < 1 + number for number in range(count)]
+    rles = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in pixels]
+    assert rle_areas(rles).tolist() == list(range(1, count + 1))

@@ -336,3 +336,23 @@ def test_instances_that_are_too_small_for_a_pixel_are_counted(source):
     edit_instance(1, bbox=[15, 10, 0.3, 0.2], segmentation=[[15, 10, 15.3, 10, 15.3, 10.2]])(source)
     record, found = read(source)
     assert found.notes == {TOO_SMALL: 1} and not found.problems and record.instances.id.tolist() == [11, 13]
+
+
+def test_an_annotation_file_that_is_a_link_to_nowhere_is_named(source):
+    """As of a disk that is not mounted: without a word, the data would be prepared without its annotations."""
+    path = source / 'annotations' / 'instances_val.json'
+    path.unlink()
+    path.symlink_to('/no/such/disk/instances_val.json')
+    with pytest.raises(InputError, match='instances_val.json: cannot be read: No such file'):
+        read(source)
+
+
+def test_an_image_may_have_hundreds_of_instances(source):
+    def many(content):
+        entries = [instance(100 + number, TIE, [number % 50, number // 50, 5, 5]) for number in range(300)]
+        content.update(annotations=entries)
+
+    change(source, 'instances_val.json', many)
+    (source / 'annotations' / 'panoptic_val.json').unlink()
+    record, found = read(source)
+    assert not found.problems and len(record.instances.id) == 300 and len(record.pairs.first) > 300

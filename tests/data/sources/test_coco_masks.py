@@ -55,6 +55,18 @@ def test_a_text_of_runs_is_a_whole_mask_or_refused(text):
         assert coco_mask.decode(mask.rle).shape == SIZE
 
 
+@given(runs=st.lists(st.integers(0, 3), min_size=1, max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_empty_runs_change_nothing(runs):
+    """pycocotools decodes them, but stops comparing two masks where both have one."""
+    runs = [*runs, 1]
+    size = (1, sum(runs))
+    pixels = np.repeat(np.arange(len(runs)) % 2, runs).reshape(size)
+    rle = mask_of({'size': list(size), 'counts': runs}, size).rle
+    np.testing.assert_array_equal(coco_mask.decode(rle), pixels)
+    assert rle == coco_mask.encode(np.asfortranarray(pixels.astype(np.uint8)))
+
+
 WRONG = {
     'no number': (rectangle(float('nan'), 1, 5, 5), 'broken segmentation'),
     'infinite': (rectangle(1, float('-inf'), 5, 5), 'broken segmentation'),

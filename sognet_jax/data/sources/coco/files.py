@@ -89,7 +89,7 @@ def read_split(source: str | pathlib.Path, name: str, categories: CategorySet) -
     if not source.is_dir():
         text = f'data.source = {str(source)!r} is no folder; expected the official COCO layout there'
         raise InputError([Problem('missing source', str(source), text, False)])
-    files = {kind: path for kind, path in annotation_files(source, name).items() if path.exists()}
+    files = {kind: path for kind, path in annotation_files(source, name).items() if os.path.lexists(path)}
     if not files:
         expected = ', '.join(path.name for path in annotation_files(source, name).values())
         raise InputError([Problem('missing file', str(source / 'annotations'), f'has none of {expected}')])

@@ -85,7 +85,7 @@ def read_runs(runs: RunLengths, size: tuple[int, int]) -> RLE:
     if total != size[0] * size[1]:
         text = f'segmentation.counts are of {total} pixels, expected {size[0]} x {size[1]} = {size[0] * size[1]}'
         raise Fault('mask of another size', text)
-    return coco_mask.frPyObjects({'size': list(size), 'counts': counts}, *size)
+    return coco_mask.frPyObjects({'size': list(size), 'counts': _without_empty_runs(np.array(counts))}, *size)
 
 
 def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> np.ndarray:
@@ -163,6 +163,14 @@ def _decode_counts(text: str) -> list[int]:
     if np.any(runs < 0):
         raise Fault('broken segmentation', 'segmentation.counts has a run of less than no pixel')
     return runs.tolist()
+
+
+def _without_empty_runs(counts: np.ndarray) -> list[int]:
+    """The same pixels in runs of one or more, but for the first: pycocotools stops comparing masks at an empty one."""
+    there = np.flatnonzero(counts)
+    is_mask = there % 2
+    starts = np.flatnonzero(np.diff(is_mask, prepend=-1))
+    return [0] * int(is_mask[0]) + np.add.reduceat(counts[there], starts).tolist()
 
 
 def _convention(box: Box, mask: Mask, size: tuple[int, int]) -> str:
