@@ -36,9 +36,10 @@ def find_pairs(rles: Sequence[RLE], crowd: np.ndarray) -> tuple[np.ndarray, np.n
         pairs `[p, 2]` int32 with first < second, and their intersections `[p]` int64 in pixels.
     """
     boxes = np.asarray(coco_mask.toBbox(list(rles))).reshape(-1, 4)
-    lower, upper = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    touches = np.all(np.maximum(lower[:, None], lower) < np.minimum(upper[:, None], upper), axis=-1)
-    touches &= ~crowd[:, None] & ~crowd[None, :]
+    touches = ~crowd[:, None] & ~crowd[None, :]
+    for lower, side in ((boxes[:, 0], boxes[:, 2]), (boxes[:, 1], boxes[:, 3])):
+        begins = lower[:, None] < (lower + side)[None, :]
+        touches &= begins & begins.T
     candidates = np.argwhere(np.triu(touches, 1))
     areas = rle_areas(rles)
     intersections = np.array([_common_area(rles[i], rles[j]) for i, j in candidates], np.int64)

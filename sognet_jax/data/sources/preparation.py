@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -16,12 +17,13 @@ from tqdm import tqdm
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.records import storage
 from sognet_jax.data.sources import staging
-from sognet_jax.data.sources.staging import Examined, Findings
+from sognet_jax.data.sources.staging import DISAGREEMENT, FEWEST, Comparison, Examined, Findings
 from sognet_jax.json_files import Notes
 from sognet_jax.problems import InputError, Problem
 
-FEWEST = 4
-"""Instances from which on it is asked whether masks and panoptic maps belong together."""
+FEW, MANY = 0.1, 0.3
+"""Shares of the boxes from which on those that look like another convention, and any others that are not their masks',
+are a problem; below, they are slips, or of whole things with masks of what is seen."""
 
 HINT = (
     'Nothing was stored. Mend the files, or prepare the data without what is broken: '
@@ -104,13 +106,31 @@ def check(
     title = f'{preparation.builder.name} {preparation.split}'
     found = staging.examine_all(tasks, preparation.examine, title=title, workers=workers, staging=staging_folder)
     found.notes.update(notes)
-    if found.instances >= FEWEST and found.matched < found.instances / 2:
-        text = (
-            f'{found.instances - found.matched} of {found.instances} instances have no segment of their class where '
-            'they are: one of the two is of other images, of another size, or has its runs along the rows'
-        )
-        problems.append(Problem('masks and panoptic maps disagree', preparation.description, text, is_local=False))
+    problems += _disagreements(found.comparison, preparation.description, found.notes)
     return dataclasses.replace(found, problems=problems + found.problems)
+
+
+def _disagreements(comparison: Comparison, place: str, notes: Notes) -> list[Problem]:
+    """What many of the annotations contradict; a note where it is a few."""
+    problems = []
+    instances, segments, matched = comparison.instances, comparison.segments, comparison.matched
+    if instances and not segments:
+        notes['panoptic maps have no things: nothing says which instance covers which'] += 1
+    elif max(instances, segments) >= FEWEST and matched < max(instances, segments) / 2:
+        text = (
+            f'of {instances} instances and {segments} segments of things only {matched} lie where one of the other '
+            'and of their class does: one of the two is of other images or another size, or has its runs along the rows'
+        )
+        problems.append(Problem(DISAGREEMENT, place, text, is_local=False))
+    doubts: dict[str, list[Problem]] = collections.defaultdict(list)
+    for doubt in comparison.doubts:
+        doubts[doubt.kind].append(doubt)
+    for kind, members in doubts.items():
+        if len(members) >= comparison.boxes * (MANY if members[0].is_local else FEW):
+            problems += members
+        else:
+            notes[f"{kind}: their masks' boxes are taken, first in {members[0]}"] += len(members)
+    return problems
 
 
 def prepare(

@@ -8,6 +8,7 @@ only copied, at the end, when all is known to be well.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -17,19 +18,44 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.data.records.schema import NO_SEGMENT, Record
+from sognet_jax.data.records.schema import Record
 from sognet_jax.files import write_whole
 from sognet_jax.json_files import Notes
 from sognet_jax.problems import Problem
 
 TOO_SMALL = 'instances cover no pixel, and are left out'
-"""A note on those whose box is no wider or no higher than a pixel."""
+"""A note on those whose box is no wider or no higher than a pixel, and on thin outlines."""
+
+DISAGREEMENT = 'masks and panoptic maps disagree'
+
+FEWEST = 4
+"""Instances or segments from which on that is asked."""
 
 CHUNK = 32
 """Images that a process examines at a time, and whose findings lie in one file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How far what two fields or files say of the same instances agrees: one that differs may, many may not.
+
+    Attributes:
+        instances, segments: how many instances and how many segments of things stand beside each other.
+        matched: how many of either have the other where they are.
+        boxes: how many instances have a box of their own.
+        doubts: boxes that are not their masks'.
+    """
+
+    instances: int = 0
+    segments: int = 0
+    matched: int = 0
+    boxes: int = 0
+    doubts: tuple[Problem, ...] = ()
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +67,14 @@ class Examined:
         image_file: where the image is.
         problems: everything that is wrong with it. The record is without the instances that have a problem.
         notes: what was taken although it is unusual.
+        comparison: what its annotations say of each other.
     """
 
     record: Record | None
     image_file: pathlib.Path
     problems: tuple[Problem, ...] = ()
     notes: Notes = dataclasses.field(default_factory=Notes)
+    comparison: Comparison = Comparison()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +86,14 @@ class Findings:
         chunks: what is known of them, in order; those of a file are read when they are needed.
         problems: everything that is wrong.
         notes: what was taken although it is unusual.
-        instances, matched: how many instances have a panoptic map beside them, and how many of them a segment in it.
+        comparison: of all images.
     """
 
     count: int
     chunks: list[list[Examined] | pathlib.Path]
     problems: list[Problem]
     notes: Notes
-    instances: int = 0
-    matched: int = 0
+    comparison: Comparison = Comparison()
 
     def images(self) -> Iterator[Examined]:
         """Every image, in order."""
@@ -106,11 +133,12 @@ def examine_all(
     files = {start: staging / f'{start:08d}.pickle' for start in chunks} if staging is not None else {}
     if staging is not None:
         staging.mkdir(parents=True, exist_ok=True)
-    staged = {start: file for start, file in files.items() if file.is_file()}
     tally = Findings(len(tasks), [], [], Notes())
-    for file in staged.values():
-        tally = _add(tally, _load(file))
-    done: dict[int, list[Examined] | pathlib.Path] = {**staged}
+    done: dict[int, list[Examined] | pathlib.Path] = {}
+    for start, file in files.items():
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):  # not there, or not whole
+            tally = _add(tally, _load(file))
+            done[start] = file
     problems: dict[int, list[Problem]] = {}
     todo = {start: chunk for start, chunk in chunks.items() if start not in done}
     workers = min(os.cpu_count() or 1 if workers is None else workers, len(todo))
@@ -160,15 +188,11 @@ def _results(
 
 
 def _add(tally: Findings, found: list[Examined]) -> Findings:
-    """Notes and numbers of instances with those of some more images."""
-    instances, matched = tally.instances, tally.matched
+    """Notes and comparisons with those of some more images."""
     for examined in found:
         tally.notes.update(examined.notes)
-        if examined.record is not None and examined.record.has_panoptic:
-            real = ~examined.record.instances.crowd
-            instances += int(np.count_nonzero(real))
-            matched += int(np.count_nonzero(examined.record.instances.segment[real] != NO_SEGMENT))
-    return dataclasses.replace(tally, instances=instances, matched=matched)
+    comparison = sum((examined.comparison for examined in found), tally.comparison)
+    return dataclasses.replace(tally, comparison=comparison)
 
 
 def _examine_chunk(examine: Callable[[Any], Examined], tasks: list[Any]) -> list[Examined]:

@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 
 from sognet_jax.category_files import read_categories
 from sognet_jax.data.configured import prepare_split
+from sognet_jax.data.records.relations import rle_boxes
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.coco.builder import preparation
-from sognet_jax.data.sources.preparation import prepare
+from sognet_jax.data.sources.preparation import check, prepare
+from sognet_jax.id_maps import decode_ids, encode_ids
 from sognet_jax.problems import InputError
 from tests.support.coco_source import SPLIT, write_source
 from tests.support.examples import tiny_config
@@ -80,5 +83,60 @@ def test_masks_of_other_images_are_noticed(source):
     for entry in content['annotations']:
         entry['image_id'] = 3 - entry['image_id']
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match='4 of 4 instances have no segment of their class'):
+    with pytest.raises(InputError, match='only 0 lie where one of the other and of their class does'):
         prepared(source, leave_out_broken=True)
+
+
+def edit(source, kind, change):
+    path = source / 'annotations' / f'{kind}_{SPLIT}.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_maps_full_of_things_beside_no_instances_are_noticed(tmp_path):
+    source = write_source(tmp_path / 'source', count=4)
+    edit(source, 'instances', lambda content: content.update(annotations=[]))
+    with pytest.raises(InputError, match='of 0 instances and .* only 0 lie where'):
+        prepared(source)
+
+
+def test_maps_of_stuff_alone_are_taken_and_said(tmp_path):
+    source = write_source(tmp_path / 'source', count=4)
+    things = {entry['id'] for entry in json.loads((source / 'categories.json').read_text()) if entry['isthing']}
+
+    def without_things(content):
+        for entry in content['annotations']:
+            path = source / 'annotations' / f'panoptic_{SPLIT}' / entry['file_name']
+            ids = decode_ids(path.read_bytes())
+            kept = [segment for segment in entry['segments_info'] if segment['category_id'] not in things]
+            path.write_bytes(encode_ids(np.where(np.isin(ids, [segment['id'] for segment in kept]), ids, 0)))
+            entry['segments_info'] = kept
+
+    edit(source, 'panoptic', without_things)
+    found = check(preparation(source, SPLIT, read_categories(source / 'categories.json')), workers=0)
+    assert not found.problems and any('panoptic maps have no things' in note for note in found.notes)
+
+
+@pytest.mark.parametrize(('share', 'is_problem'), [(0.15, False), (0.6, True)])
+def test_some_boxes_may_be_of_the_whole_thing_many_may_not(tmp_path, share, is_problem):
+    """Amodal boxes beside masks of what is seen."""
+    source = write_source(tmp_path / 'source', count=8)
+    changed = []
+
+    def longer(content):
+        for entry in content['annotations'][: round(share * len(content['annotations']))]:
+            x, y, width, height = entry['bbox']
+            entry['bbox'] = [x, y, width * 0.5, height * 0.6]
+            changed.append(entry['id'])
+
+    edit(source, 'instances', longer)
+    found = check(preparation(source, SPLIT, read_categories(source / 'categories.json')), workers=0)
+    assert bool(found.problems) == is_problem
+    assert len(changed) == (
+        len(found.problems) or sum(count for note, count in found.notes.items() if 'bbox and mask disagree' in note)
+    )
+    if not is_problem:
+        for examined in found.images():
+            instances = examined.record.instances
+            assert instances.box.tolist() == rle_boxes(instances.rles).tolist()

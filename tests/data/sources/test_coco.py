@@ -255,8 +255,8 @@ BROKEN = {
         edit_instance(0, bbox=[10, 5, 30, 35]),
         r'annotation 11: bbox is \[10.0, 5.0, 30.0, 35.0\], .*; it looks like \[x1, y1, x2, y2\]'),
     'a box outside the image': (
-        edit_instance(0, bbox=[45, 5, 18, 30], segmentation=[[45, 5, 62, 5, 62, 35, 45, 35]]),
-        r'annotation 11: bbox \[45.0, 5.0, 18.0, 30.0\] is not inside the image of 40 x 60'),
+        edit_instance(0, bbox=[45, 5, 80, 30], segmentation=[[45, 5, 62, 5, 62, 35, 45, 35]]),
+        r'annotation 11: bbox is \[45.0, 5.0, 80.0, 30.0\], its mask is in \[45.0, 5.0, 15.0, 30.0\]'),
     'a missing image': (lambda root: (root / 'val' / '7.jpg').unlink(), '7.jpg, image 7: is missing'),
     'a truncated image': (lambda root: truncate(root / 'val' / '7.jpg'), '7.jpg, image 7: .*truncated'),
     'a file that is no image': (
@@ -299,20 +299,20 @@ def test_broken_annotations_are_named_and_nothing_is_stored(source, tmp_path, na
 
 
 def test_all_problems_come_in_one_report(source):
-    edit_instance(0, bbox=[50, 5, 20, 30])(source)
+    edit_instance(0, iscrowd=7)(source)
     edit_instance(1, category_id=12)(source)
     truncate(source / 'val' / '7.jpg')
     rewrite_png(source, lambda ids: ids + 1)
-    text = report(read(source)[1].problems)
-    for words in ('annotation 11: bbox', 'annotation 12: category id 12', 'truncated', 'segment 900: 7.png has no'):
+    text = report(check(preparation(source, 'val'), workers=0).problems)
+    for words in ('id 11: iscrowd', 'annotation 12: category id 12', 'truncated', 'segment 900: 7.png has no'):
         assert words in text, words
     assert 'PNG id without a segment (2)' in text
 
 
 def test_what_is_broken_can_be_left_out(source, tmp_path):
-    edit_instance(0, bbox=[50, 5, 20, 30])(source)
+    edit_instance(0, segmentation=[[1, 2, 3, 4]])(source)
     stored = prepare(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)
-    assert [problem.kind for problem in stored.problems] == ['bbox and mask disagree']
+    assert [problem.kind for problem in stored.problems] == ['broken segmentation']
     assert RecordSource(stored.folder, 'val')[0].instances.id.tolist() == [12, 13]
 
 

@@ -78,6 +78,7 @@ WRONG = {
     'texts': ([['1', '2', '3', '4', '5', '6']], 'broken segmentation'),
     'nothing': (None, 'broken segmentation'),
     'no polygon': ([], 'no mask'),
+    'thousands of polygons': ([[1, 1, 2, 1, 2, 2]] * 5_001, 'broken segmentation'),
     'a long way': ([[0, 0, 90, 60] * 20_000], 'broken segmentation'),
     'another size': ({'size': [90, 60], 'counts': [5400]}, 'mask of another size'),
     'runs of another size': ({'size': [60, 90], 'counts': [5000, 401]}, 'mask of another size'),
@@ -103,25 +104,39 @@ def row_major():
     return {'size': list(SIZE), 'counts': np.diff(np.concatenate([[0], changes, [pixels.size]])).tolist()}
 
 
+SHARES = ', shares of the sides, 0..1'
+
 CONVENTIONS = {
     'two corners': (rectangle(*BOX), (20, 10, 60, 40), 'bbox looks like [x1, y1, x2, y2]'),
     'a centre': (rectangle(*BOX), (40, 25, 40, 30), 'bbox looks like [centre x, centre y, width, height]'),
     'y before x': (rectangle(*BOX), (10, 20, 30, 40), 'bbox looks like [y, x, height, width]'),
-    'shares': (rectangle(*BOX), (20 / 90, 10 / 60, 40 / 90, 30 / 60), 'bbox looks like shares of the sides, 0..1'),
+    'shares': (rectangle(*BOX), (20 / 90, 10 / 60, 40 / 90, 30 / 60), f'bbox looks like [x, y, width, height]{SHARES}'),
+    'shares of corners': (
+        rectangle(*BOX),
+        (20 / 90, 10 / 60, 60 / 90, 40 / 60),
+        f'bbox looks like [x1, y1, x2, y2]{SHARES}',
+    ),
+    'shares of y before x': (
+        rectangle(*BOX),
+        (10 / 60, 20 / 90, 30 / 60, 40 / 90),
+        f'bbox looks like [y, x, height, width]{SHARES}',
+    ),
+    'corners, y before x': (rectangle(*BOX), (10, 20, 40, 60), 'bbox looks like [y1, x1, y2, x2]'),
     'half a picture': (rectangle(*BOX), (10, 5, 20, 15), 'bbox looks like a picture 0.5 times as large'),
     'rows': (row_major(), BOX, 'bbox looks like the box of runs along the rows (COCO counts along the columns)'),
-    'nothing': (rectangle(*BOX), (0, 0, 0, 0), 'bbox and mask disagree'),
+    'nothing': (rectangle(*BOX), (0, 0, 0, 0), 'bbox without an area'),
     'elsewhere': (rectangle(*BOX), (45, 2, 40, 30), 'bbox and mask disagree'),
-    'a negative side': (rectangle(*BOX), (60, 10, -40, 30), 'bbox and mask disagree'),
+    'a negative side': (rectangle(*BOX), (60, 10, -40, 30), 'bbox without an area'),
     'far away': (rectangle(*BOX), (3e4, 10, 40, 30), 'bbox and mask disagree'),
 }
 
 
 @pytest.mark.parametrize(('segmentation', 'box', 'kind'), CONVENTIONS.values(), ids=CONVENTIONS)
 def test_a_box_that_is_not_its_masks_says_what_it_looks_like(segmentation, box, kind):
-    with pytest.raises(Fault) as fault:
-        agreed_box(box, mask_of(segmentation), SIZE)
-    assert fault.value.kind == kind and 'bbox is [' in str(fault.value)
+    mask = mask_of(segmentation)
+    taken, fault = agreed_box(box, mask, SIZE)
+    assert fault.kind == kind and 'bbox is [' in str(fault)
+    assert taken.tolist() == agreed_box(None, mask, SIZE)[0].tolist()
 
 
 @given(st.floats(0, 50), st.floats(0, 35), *(st.floats(2, 30) for _ in 'wh'), *(st.floats(-1.5, 1.5) for _ in 'wh'))
@@ -130,11 +145,19 @@ def test_a_box_as_annotators_draw_it_is_kept_and_a_missing_one_is_the_masks(x, y
     mask = mask_of(rectangle(x, y, width, min(height, 23)))
     drawn = (x, y, width + wider, min(height, 23) + higher)
     corners = np.array([x, y, x + drawn[2], y + drawn[3]])
-    np.testing.assert_allclose(agreed_box(drawn, mask, SIZE), np.clip(corners, 0, [90, 60, 90, 60]), atol=1e-5)
+    taken, doubt = agreed_box(drawn, mask, SIZE)
+    assert doubt is None
+    np.testing.assert_allclose(taken, np.clip(corners, 0, [90, 60, 90, 60]), atol=1e-5)
     pixels = coco_mask.decode(mask.rle)
     if pixels.any():
         rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-        assert agreed_box(None, mask, SIZE).tolist() == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        assert agreed_box(None, mask, SIZE)[0].tolist() == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+def test_a_box_that_leaves_the_image_with_its_outline_is_cut_with_it():
+    mask = mask_of(rectangle(70, 10, 26, 40))
+    taken, doubt = agreed_box((70, 10, 26, 40), mask, SIZE)
+    assert doubt is None and taken.tolist() == [70, 10, 90, 50]
 
 
 def test_shares_of_the_sides_are_told_from_small_things():

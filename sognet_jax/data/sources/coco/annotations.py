@@ -33,13 +33,19 @@ from sognet_jax.data.records.schema import (
     no_segments,
 )
 from sognet_jax.data.sources.coco.files import CocoSplit, annotation_files, image_folder
-from sognet_jax.data.sources.coco.masks import agreed_box, is_normalised, read_mask
-from sognet_jax.data.sources.staging import TOO_SMALL, Examined
+from sognet_jax.data.sources.coco.masks import DISAGREE, Mask, agreed_box, is_normalised, read_mask
+from sognet_jax.data.sources.staging import DISAGREEMENT, FEWEST, TOO_SMALL, Comparison, Examined
 from sognet_jax.files import read_bytes
 from sognet_jax.id_maps import decode_ids
 from sognet_jax.json_files import Notes, decode_entries
 from sognet_jax.json_schemas import ImageEntry, InstanceEntry, PanopticEntry, SegmentEntry
 from sognet_jax.problems import Fault, Problem
+
+MOST_INSTANCES = 4_096
+"""Of an image: each is compared with each."""
+
+SAME_PLACE = 0.3
+"""Mask IoU from which on an instance and its segment are seen as two drawings of one thing."""
 
 WHITE = (255, 255 + 256 * 255 + 65536 * 255)
 """Ids that a PNG has where 255, not 0, was written for unlabelled pixels."""
@@ -111,21 +117,37 @@ def examine(task: ImageTask) -> Examined:
     if task.panoptic is not None:
         segments, indices = _read_panoptic(task, task.panoptic, problems, notes)
     is_usable = not problems and task.opens_files
-    instances = None if task.instances is None else _read_instances(task, task.instances, problems, notes)
+    instances = None
+    doubts: list[Problem] = []
+    if task.instances is not None:
+        if len(task.instances) > MOST_INSTANCES:
+            text = f'{len(task.instances)} instances, at most {MOST_INSTANCES}'
+            problems.append(Problem('too many instances', f'{task.instances_file}, image {task.image.id}', text))
+            is_usable = False
+        instances = _read_instances(task, task.instances[:MOST_INSTANCES], problems, doubts, notes)
+    boxes = sum(entry.bbox is not None for _, entry in task.instances or ())
+    comparison = Comparison(boxes=boxes, doubts=tuple(doubts))
     if not is_usable:
-        return Examined(None, task.image_file, tuple(problems), notes)
+        return Examined(None, task.image_file, tuple(problems), notes, comparison)
     record = bare_record(b'', task.image.id, task.image.file_name, task.size)
     if indices is not None:
         record = dataclasses.replace(
             record, has_panoptic=True, segments=segments, panoptic_bytes=encode_indices(indices)
         )
     if instances is not None:
-        record = _relate(dataclasses.replace(record, instances=instances, has_instances=True), indices, task.categories)
-    return Examined(record, task.image_file, tuple(problems), notes)
+        record = dataclasses.replace(record, instances=instances, has_instances=True)
+        record, found = _relate(record, indices, task.categories)
+        if not problems:  # what is left of broken files says nothing of the others
+            comparison += found
+        if min(found.instances, found.segments) >= FEWEST and not found.matched:
+            place = f'{task.panoptic_file}, image {task.image.id}'
+            text = f'none of its {found.segments} segments of things is where one of its {found.instances} instances is'
+            return Examined(None, task.image_file, (Problem(DISAGREEMENT, place, text), *problems), notes, comparison)
+    return Examined(record, task.image_file, tuple(problems), notes, comparison)
 
 
-def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet) -> Record:
-    """The record with its pairs, and with the panoptic segments of its instances."""
+def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet) -> tuple[Record, Comparison]:
+    """The record with its pairs and the panoptic segments of its instances, and how many instances have one."""
     instances, segments = record.instances, record.segments
     segment_rles = [] if indices is None else map_rles(indices, len(segments.id))
     things = np.flatnonzero((segments.category >= categories.num_stuff) & ~segments.crowd)
@@ -143,7 +165,12 @@ def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet)
         pairs = Pairs(ends[:, 0], ends[:, 1], covered, unknown, intersections, pixels[:, 0], pixels[:, 1])
     ids = np.append(segments.id, NO_SEGMENT)  # NO_ROW is the last
     instances = dataclasses.replace(instances, segment=ids[matched], box_segment=ids[by_box])
-    return dataclasses.replace(record, instances=instances, pairs=pairs, has_relations=True)
+    comparison = Comparison()
+    if record.has_panoptic:
+        both = [(instances.rles[row], segment_rles[matched[row]]) for row in np.flatnonzero(matched != NO_ROW)]
+        near = [coco_mask.iou([mask], [segment], [0]).item() >= SAME_PLACE for mask, segment in both]
+        comparison = Comparison(len(real), len(things), sum(near))
+    return dataclasses.replace(record, instances=instances, pairs=pairs, has_relations=True), comparison
 
 
 def _through(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -209,9 +236,13 @@ def _read_segments(
 
 
 def _read_instances(
-    task: ImageTask, entries: list[tuple[int, InstanceEntry]], problems: list[Problem], notes: Notes
+    task: ImageTask,
+    entries: list[tuple[int, InstanceEntry]],
+    problems: list[Problem],
+    doubts: list[Problem],
+    notes: Notes,
 ) -> InstanceAnnotations:
-    """The instances without a problem that cover a pixel."""
+    """The instances without a problem that cover a pixel; the doubts are of boxes that are not their masks'."""
     rows: list[tuple[int, int, bool, np.ndarray, RLE]] = []
     for number, entry in entries:
         place = f'{task.instances_file}, annotations[{number}], image {task.image.id}, annotation {entry.id}'
@@ -221,12 +252,14 @@ def _read_instances(
             problems.append(Problem('thing and stuff mixed up', place, text))
             train_id = None
         try:
-            found = _mask_and_box(entry, task.size, notes)
+            mask = _mask(entry, task.size, notes)
         except Fault as error:
             problems.append(Problem(error.kind, place, str(error)))
             continue
-        if found and train_id is not None:
-            rows.append((entry.id, train_id - task.categories.num_stuff, bool(entry.iscrowd), *found))
+        if mask is not None and train_id is not None:
+            box, doubt = agreed_box(entry.bbox, mask, task.size)
+            doubts += [Problem(doubt.kind, place, str(doubt), doubt.kind == DISAGREE)] if doubt else []
+            rows.append((entry.id, train_id - task.categories.num_stuff, bool(entry.iscrowd), box, mask.rle))
     ids, classes, crowd, boxes, rles = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     nothing = np.zeros(len(rows), np.int64)
     return InstanceAnnotations(
@@ -240,16 +273,15 @@ def _read_instances(
     )
 
 
-def _mask_and_box(entry: InstanceEntry, size: tuple[int, int], notes: Notes) -> tuple[np.ndarray, RLE] | None:
-    """Box and mask; None for what is too small to cover a pixel."""
+def _mask(entry: InstanceEntry, size: tuple[int, int], notes: Notes) -> Mask | None:
+    """The mask; None for what is too small or too thin to cover a pixel."""
     mask = read_mask(entry.segmentation, size, notes)
     if is_normalised(mask):
         raise Fault('coordinates look like shares of the sides, 0..1', 'all of its coordinates are in 0..1')
     if coco_mask.area(mask.rle) > 0:
-        return agreed_box(entry.bbox, mask, size), mask.rle
-    sides = mask.extent[2:] - mask.extent[:2] if entry.bbox is None else np.array(entry.bbox[2:])
-    if sides.min() > 1:
-        raise Fault('empty mask', f'its mask covers no pixel, its box is {list(entry.bbox or mask.extent.tolist())}')
+        return mask
+    if not mask.is_outline and entry.bbox is not None and min(entry.bbox[2:]) > 1:
+        raise Fault('empty mask', f'its mask covers no pixel, its box is {list(entry.bbox)}')
     notes[TOO_SMALL] += 1
     return None
 

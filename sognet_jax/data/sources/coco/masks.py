@@ -14,17 +14,20 @@ from sognet_jax.json_files import Notes, decode_entry
 from sognet_jax.json_schemas import Box, RunLengths, Segmentation
 from sognet_jax.problems import Fault
 
-BOX_TOLERANCE = 1.0
-"""Pixels by which a box may exceed its image: annotations are rounded."""
+TOLERANCE = 0.1
+"""Share of the image's side by which an outline or a box may exceed it: it is cut there."""
 
-OUTLINE_TOLERANCE = 0.1
-"""Share of the image's side by which an outline may exceed it: it is cut there."""
+MOST_POLYGONS = 5_000
+"""Of an instance: pycocotools merges them one by one."""
 
 LONGEST_OUTLINE = 2_000_000
 """Pixels: pycocotools walks along an outline in fifths of them, and needs 16 bytes for each."""
 
 AGREEMENT = (3.0, 0.1)
 """Pixels, and share of the mask's side: by the larger of both, an edge of a box may lie elsewhere than its mask's."""
+
+DISAGREE = 'bbox and mask disagree'
+"""The kind of boxes that look like nothing in particular."""
 
 CONTINUES, SIGN, FIRST, LAST = 32, 16, 48, 111
 """Of the text of compressed runs: each byte, less 48, holds five bits of a number, low ones first."""
@@ -59,7 +62,7 @@ def read_mask(segmentation: msgspec.Raw, size: tuple[int, int], notes: Notes) ->
     try:
         found = decode_entry(segmentation, Segmentation, notes, 'segmentation')
     except ValueError as error:
-        if bytes(segmentation) == b'[]':
+        if bytes(segmentation).split() in ([b'[]'], [b'[', b']']):
             raise Fault(
                 'no mask', 'segmentation is [], expected polygons or run lengths: boxes are not enough'
             ) from error
@@ -88,8 +91,8 @@ def read_runs(runs: RunLengths, size: tuple[int, int]) -> RLE:
     return coco_mask.frPyObjects({'size': list(size), 'counts': _without_empty_runs(np.array(counts))}, *size)
 
 
-def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> np.ndarray:
-    """The box of an annotation where it is its mask's, as annotators draw both; without one, the mask's.
+def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> tuple[np.ndarray, Fault | None]:
+    """The box of an annotation where it is its mask's, as annotators draw both; else, or without one, the mask's.
 
     Args:
         box: x, y, width, height.
@@ -97,25 +100,21 @@ def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> np.ndarray
         size: height and width of the image.
 
     Returns:
-        `[4]` float32 half-open x1, y1, x2, y2, clipped to the image.
-
-    Raises:
-        Fault: it is not the mask's box, or lies outside the image.
+        `[4]` float32 half-open x1, y1, x2, y2, clipped to the image; and in what the annotation's is another one.
     """
     pixels = rle_boxes([mask.rle])[0]
     if box is None:
-        return pixels
+        return pixels, None
     corners, limits = _corners(box), np.array([size[1], size[0]] * 2)
-    if not (_agree(corners, mask.extent) or _agree(corners, pixels)):
-        x1, y1, x2, y2 = (round(float(edge), 1) for edge in pixels)
-        text = f'bbox is {_shown(box)}, its mask is in [{x1}, {y1}, {x2 - x1}, {y2 - y1}] (x, y, width, height)'
-        convention = _convention(box, mask, size)
-        kind = f'bbox looks like {convention}' if convention else 'bbox and mask disagree'
-        raise Fault(kind, f'{text}; it looks like {convention}' if convention else text)
-    if np.any(corners < -BOX_TOLERANCE) or np.any(corners > limits + BOX_TOLERANCE):
-        text = f'bbox {_shown(box)} is not inside the image of {size[0]} x {size[1]} (height x width)'
-        raise Fault('box outside the image', text)
-    return np.clip(corners, 0, limits).astype(np.float32) if min(box[2:]) > 0 else pixels
+    clipped = np.clip(corners, 0, limits)
+    is_near = np.all(np.abs(corners - clipped) <= TOLERANCE * limits + 1)
+    if is_near and (_agree(clipped, mask.extent) or _agree(clipped, pixels)):
+        return clipped.astype(np.float32) if min(box[2:]) > 0 else pixels, None
+    x1, y1, x2, y2 = (round(float(edge), 1) for edge in pixels)
+    text = f'bbox is {_shown(box)}, its mask is in [{x1}, {y1}, {x2 - x1}, {y2 - y1}] (x, y, width, height)'
+    if convention := _convention(box, mask, size):
+        return pixels, Fault(f'bbox looks like {convention}', f'{text}; it looks like {convention}')
+    return pixels, Fault('bbox without an area' if min(box[2:]) <= 0 else DISAGREE, text)
 
 
 def is_normalised(mask: Mask) -> bool:
@@ -126,13 +125,15 @@ def is_normalised(mask: Mask) -> bool:
 def _outline_extent(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
     """`[4]` x1, y1, x2, y2 of all points, clipped; nothing but outlines near the image come through."""
     limits = np.array([size[1], size[0]], np.float64)
+    if len(polygons) > MOST_POLYGONS:
+        raise Fault('broken segmentation', f'segmentation has {len(polygons)} polygons, at most {MOST_POLYGONS}')
     ends, length = [], 0.0
     for number, polygon in enumerate(polygons):
         if len(polygon) % 2:
             raise Fault('broken segmentation', f'segmentation[{number}] has {len(polygon)} numbers, expected x, y')
         points = np.array(polygon).reshape(-1, 2)
         ends += [points.min(axis=0), points.max(axis=0)]
-        if np.any(points < -OUTLINE_TOLERANCE * limits - 1) or np.any(points > (1 + OUTLINE_TOLERANCE) * limits + 1):
+        if np.any(points < -TOLERANCE * limits - 1) or np.any(points > (1 + TOLERANCE) * limits + 1):
             text = (
                 f'segmentation[{number}] reaches from {ends[-2].tolist()} to {ends[-1].tolist()} (x, y), outside the '
                 f'image of {size[0]} x {size[1]} (height x width)'
@@ -175,17 +176,19 @@ def _without_empty_runs(counts: np.ndarray) -> list[int]:
 
 def _convention(box: Box, mask: Mask, size: tuple[int, int]) -> str:
     """What a box that is not its mask's may mean, in words."""
-    x, y, width, height = box
-    shares = np.array(box) * np.array([size[1], size[0]] * 2)
-    meanings = {
-        '[x1, y1, x2, y2]': np.array(box),
-        '[centre x, centre y, width, height]': np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2]),
-        '[y, x, height, width]': np.array([y, x, y + height, x + width]),
-        'shares of the sides, 0..1': _corners(tuple(shares)),
-    }
-    for words, corners in meanings.items():
-        if _agree(corners, mask.extent):
-            return words
+    for scale, unit in ((np.ones(4), ''), (np.array([size[1], size[0]] * 2), ', shares of the sides, 0..1')):
+        # Where y comes first, the sides change places before they scale anything.
+        (x, y, width, height), (down, right, high, wide) = np.array(box) * scale, np.array(box) * scale[::-1]
+        meanings = {
+            '[x, y, width, height]': [x, y, x + width, y + height],
+            '[x1, y1, x2, y2]': [x, y, width, height],
+            '[centre x, centre y, width, height]': [x - width / 2, y - height / 2, x + width / 2, y + height / 2],
+            '[y, x, height, width]': [right, down, right + wide, down + high],
+            '[y1, x1, y2, x2]': [right, down, wide, high],
+        }
+        for words, corners in meanings.items():
+            if _agree(np.array(corners), mask.extent):
+                return f'{words}{unit}'
     if not mask.is_outline:
         pixels = coco_mask.decode(mask.rle)
         turned = coco_mask.encode(np.asfortranarray(pixels.ravel(order='F').reshape(size)))
