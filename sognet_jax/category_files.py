@@ -27,9 +27,9 @@ def category_set(name: str | Sequence[Any], field: str = 'config field categorie
     Raises:
         ValueError: there are none of this name, or the file is missing or broken.
     """
-    if not isinstance(name, str):
+    if isinstance(name, Sequence) and not isinstance(name, str):
         return categories_from_json(list(name), field)
-    if name.endswith('.json'):
+    if isinstance(name, str) and name.endswith('.json'):
         return read_categories(name)
     if name not in CATEGORY_SETS:
         raise ValueError(f'{field} must be one of {tuple(CATEGORY_SETS)} or a .json file, not {name!r}')

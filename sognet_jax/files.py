@@ -93,9 +93,12 @@ def read_bytes(path: pathlib.Path) -> bytes:
     """The content of a file.
 
     Raises:
-        ValueError: saying why it cannot be read, without its name.
+        ValueError: saying why it cannot be read, without its name; what is no file (a pipe, a device) could go on for
+            ever.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError('is no file' if not path.is_dir() else 'is a folder')
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ValueError('is missing') from error

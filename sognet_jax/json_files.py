@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sognet_jax.files import read_bytes
 from sognet_jax.problems import InputError, Problem
 
 T = TypeVar('T')
@@ -26,8 +27,8 @@ Notes = collections.Counter[str]
 
 BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 
-NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?(?:NaN|Infinity)\b')
-"""Texts, which stay, and what Python and others write, though JSON has no such numbers."""
+NO_NUMBER = re.compile(rb'(?s)"(?:[^"\\]++|\\.|\\\Z)*+(?:"|\Z)|-?(?:NaN|Infinity)\b')
+"""Texts, which stay, be they cut off; and what Python and others write, though JSON has no such numbers."""
 
 BEYOND_ALL = b'1e999'
 """A number that JSON can write and nothing can hold: in a field that is read, it is refused."""
@@ -48,12 +49,13 @@ def read_json(path: str | pathlib.Path, kind: type[T]) -> T:
         InputError: it cannot be read, is no JSON, or does not fit the type.
     """
     try:
-        content = pathlib.Path(path).read_bytes().removeprefix(BYTE_ORDER_MARK)
-    except OSError as error:
-        raise InputError([Problem('missing file', str(path), f'cannot be read: {error.strerror}', False)]) from error
+        content = read_bytes(pathlib.Path(path)).removeprefix(BYTE_ORDER_MARK)
+    except ValueError as error:
+        raise InputError([Problem('missing file', str(path), str(error), False)]) from error
     try:
         try:
             content.decode()  # msgspec looks into what it reads alone
+            _require_once(content, kind)
             return _decode(content, kind)
         except msgspec.ValidationError:
             raise
@@ -146,6 +148,20 @@ def _decode(content: msgspec.Raw | bytes, kind: Any) -> Any:
 
 
 _decoder = functools.cache(msgspec.json.Decoder)
+
+
+def _require_once(content: bytes, kind: Any) -> None:
+    """Refuses a field that stands in the file twice: of its two values one would be read, without a word.
+
+    Raises:
+        msgspec.ValidationError: naming it.
+    """
+    fields = _fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
+    if any(content.count(b'"%s"' % name.encode()) > 1 for name in fields):
+        pairs = json.loads(content, object_pairs_hook=tuple)
+        for name, count in collections.Counter(name for name, _ in pairs).items():
+            if count > 1:
+                raise msgspec.ValidationError(f'Expected a field that is there once, got {count} - at `$.{name}`')
 
 
 def _only_json(content: bytes) -> bytes:

@@ -21,7 +21,7 @@ Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Name = Annotated[str, Meta(min_length=1)]
-FileName = Annotated[str, Meta(pattern=r'^(?!/)(?!(.*/)?\.\.?(/|$))[^\x00]+$')]
+FileName = Annotated[str, Meta(pattern=r'(?s)^(?!/)(?!(.*/)?\.\.(/|$))[^\x00]+$')]
 """In the folder where such files are."""
 
 SegmentId = Annotated[int, Meta(ge=1, le=NUM_IDS - 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 
 import ml_collections
@@ -44,7 +45,10 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
         prepared = RecordSource(shapes.prepare(data.dir, settings), split)
     else:
         preparation = preparation_of(data.name, source or data.source, split, categories, relations=data.relations)
-        prepared = RecordSource(prepare(preparation, data.dir).folder, split)
+        made = prepare(preparation, data.dir)
+        for text, count in made.notes.items():
+            tqdm.write(f'{split}: taken as it is: {text} ({count})', file=sys.stderr)
+        prepared = RecordSource(made.folder, split)
         if prepared.left_out:
             text = f'{prepared.folder} is not the whole of its source: {prepared.left_out} problems were left out'
             tqdm.write(text, file=sys.stderr)
@@ -72,8 +76,10 @@ def preparation_of(
         opens_files: of COCO and its format: whether images and PNGs are opened; else they can only be checked.
 
     Raises:
-        ValueError: there is no such format.
+        ValueError: there is no such format, or the split cannot be called so.
     """
+    if not re.fullmatch(r'[\w-]+', split) or split == 'all':  # tfds reads the rest as parts of splits
+        raise ValueError(f'a split cannot be called {split!r}: letters, digits, _ and - alone, and not all')
     if name == 'coco':
         return coco.preparation(source, split, opens_files=opens_files)
     if name == 'coco_format':

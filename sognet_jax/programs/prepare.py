@@ -35,10 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.set_verbosity(logging.ERROR)  # tfds narrates every step; what fails is raised
     problems: list[Problem] = []
     records: dict[str, Iterable[Record]] = {}
-    failed, only_checks = False, options.check or options.annotations_only
+    only_checks = options.check or options.annotations_only
+    failed = False
     try:
         categories = _categories(options)
-        for split in options.splits or found_splits(options.name, options.source):
+        splits = options.splits or found_splits(options.name, options.source)
+    except (ValueError, OSError) as error:
+        failed, splits = _report_error(error, problems), []
+    for split in splits:
+        try:
             preparation = preparation_of(
                 options.name,
                 options.source,
@@ -47,12 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 relations=not options.without_relations,
                 opens_files=not options.annotations_only,
             )
-            run = _check if only_checks else _prepare
+            run = _check if only_checks or failed else _prepare  # with one broken split, no other is stored any more
             records[split] = run(preparation, options, problems)
-    except (ValueError, OSError) as error:
-        problems += error.problems if isinstance(error, InputError) else ()
-        print(error, file=sys.stderr)
-        failed = True
+        except (ValueError, OSError) as error:
+            failed = _report_error(error, problems)
     try:
         if options.report and problems:
             write_whole(options.report, f'{report(problems)}\n')
@@ -64,6 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'{error.filename} cannot be written: {error.strerror}', file=sys.stderr)
         failed = True
     return int(failed or bool(only_checks and problems))
+
+
+def _report_error(error: Exception, problems: list[Problem]) -> bool:
+    problems += error.problems if isinstance(error, InputError) else ()
+    print(error, file=sys.stderr)
+    return True
 
 
 def found_splits(name: str, source: pathlib.Path) -> list[str]:
@@ -97,7 +106,7 @@ def _check(preparation: Preparation, options: argparse.Namespace, problems: list
     problems += found.problems
     usable = [examined.record for examined in found.images() if examined.record is not None]
     if found.problems:
-        print(report(found.problems, limit=None if options.report else 20), file=sys.stderr)
+        print(report(found.problems, limit=20), file=sys.stderr)
     print(f'{preparation.split}: {len(found.problems)} problems in {found.count} images')
     _say(found.notes)
     return usable
@@ -110,6 +119,7 @@ def _prepare(preparation: Preparation, options: argparse.Namespace, problems: li
     problems += prepared.problems
     source = RecordSource(prepared.folder, preparation.split)
     left_out = f', without {source.left_out} problems' if source.left_out else ''
+    left_out += ' that were left out before: --check lists them' if left_out and not prepared.problems else ''
     print(f'{preparation.split}: {len(source)} images in {prepared.folder}{left_out}')
     _say(prepared.notes)
     return source

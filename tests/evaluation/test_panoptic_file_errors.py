@@ -239,8 +239,8 @@ def test_everything_that_is_missing_comes_at_once(tmp_path):
     assert lines == [
         '4 problems:',
         'missing file (2)',
-        f'  {files.truth_json}: cannot be read: No such file or directory',
-        f'  {files.predicted_json}: cannot be read: No such file or directory',
+        f'  {files.truth_json}: is missing',
+        f'  {files.predicted_json}: is missing',
         'missing folder (2)',
         f'  {files.truth_folder}: no such folder of PNGs',
         f'  {files.predicted_folder}: no such folder of PNGs',

@@ -121,7 +121,7 @@ def test_cityscapes_calls_its_images_by_name(records, tmp_path):
 BROKEN = {
     'no panoptic.json': (
         lambda folder: (folder / 'panoptic.json').unlink(),
-        'predictions/panoptic.json: cannot be read: No such file or directory\neval.py --save_predictions writes'),
+        'predictions/panoptic.json: is missing\neval.py --save_predictions writes'),
     'no JSON': (lambda folder: (folder / 'masks.json').write_text('[{'), 'predictions/masks.json: is not valid JSON'),
     'another JSON': (
         lambda folder: (folder / 'overlaps.json').write_text('{}'),

@@ -6,10 +6,11 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -81,17 +82,27 @@ def copy_name(split: str, made_of: Sequence[str], sources: Iterable[pathlib.Path
         sources: files, and folders with all that is in them: their names, sizes and times count.
     """
     state = []
-    for path in sources:
-        folders = os.walk(path) if path.is_dir() else [(str(path.parent), [], [path.name])]
-        for folder, _, names in folders:
-            for name in names:
-                file = os.path.join(folder, name)
-                with contextlib.suppress(OSError):
-                    found = os.stat(file)
-                    state.append(f'{file} {found.st_size} {found.st_mtime_ns}')
+    for file in itertools.chain.from_iterable(map(_files, sources)):
+        with contextlib.suppress(OSError):
+            found = os.stat(file)
+            state.append(f'{file} {found.st_size} {found.st_mtime_ns}')
     return '_'.join(
         [split, *(hashlib.sha256(os.fsencode('\n'.join(part))).hexdigest()[:8] for part in (made_of, sorted(state)))]
     )
+
+
+def _files(path: pathlib.Path) -> Iterator[str]:
+    """A file, or those in a folder and in what links in it lead to."""
+    if not path.is_dir():
+        yield str(path)
+    visited: set[str] = set()
+    for folder, below, names in os.walk(path, followlinks=True):
+        if os.path.realpath(folder) in visited:  # links can lead in circles
+            below.clear()
+            continue
+        visited.add(os.path.realpath(folder))
+        # Programs that show folders, and file systems of networks, leave files there.
+        yield from (os.path.join(folder, name) for name in names if name[0] != '.' and name != 'Thumbs.db')
 
 
 def check(
@@ -160,6 +171,7 @@ def prepare(
         same_source = f'{preparation.copy.rpartition("_")[0]}_*/{folder.name}'
         earlier = sorted(folder.parent.parent.glob(same_source), key=lambda path: path.stat().st_mtime)
         if earlier and not preparation.has_source:
+            earlier.sort(key=lambda path: -storage.RecordSource(path, preparation.split).left_out)  # whole ones last
             tqdm.write(f'{earlier[-1]} is used: its source is not there any more', file=sys.stderr)
             return Prepared(earlier[-1])
         if earlier:
@@ -171,11 +183,13 @@ def _prepare(
     preparation: Preparation, folder: pathlib.Path, data_dir: str | pathlib.Path, workers: int | None,
     leave_out_broken: bool,
 ) -> Prepared:  # fmt: skip
-    staging_folder = folder.parent.with_name(f'{preparation.copy}.examined')
+    # What another version of the program has found may be of another form.
+    version = copy_name(preparation.copy, [], pathlib.Path(__file__).parents[2].rglob('*.py'))
+    staging_folder = folder.parent.with_name(f'{version}.examined')
     found = check(preparation, workers=workers, staging_folder=staging_folder)
     blocking = [problem for problem in found.problems if not (leave_out_broken and problem.is_local)]
     if blocking:
-        raise InputError(blocking, HINT)
+        raise InputError(blocking, HINT if all(problem.is_local for problem in blocking) else 'Nothing was stored.')
     if not any(examined.record for examined in found.images()):
         raise InputError([Problem('no images', preparation.description, 'there is not one image that can be used')])
     title = f'{preparation.builder.name} {preparation.split}'
@@ -188,5 +202,6 @@ def _prepare(
         description=preparation.description,
         left_out=len(found.problems),
     )
-    staging.discard(staging_folder)
+    for staged in folder.parent.parent.glob(f'{preparation.copy}*.examined'):
+        staging.discard(staged)
     return Prepared(folder, found.problems, found.notes)

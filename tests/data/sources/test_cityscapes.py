@@ -247,7 +247,7 @@ BROKEN = {
     'an instance of an unknown label': (replace_id(7, 34000), f'{MAP}, segment 34000'),
     'missing polygons': (
         lambda root: files(root, NAME)['polygons'].unlink(),
-        f'{POLYGONS}: cannot be read: No such.*overlaps come from .*data.relations = False, or --without_relations'),
+        f'{POLYGONS}: is missing.*overlaps come from .*data.relations = False, or --without_relations'),
     'polygons that are no JSON': (truncate('polygons'), f'{POLYGONS}: is not valid JSON'),
     'polygons that are no text': (
         lambda root: files(root, NAME)['polygons'].write_bytes(b'\xff\xfe{'), f'{POLYGONS}: is not valid JSON'),

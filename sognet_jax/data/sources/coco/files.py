@@ -18,7 +18,7 @@ import pathlib
 import msgspec
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.json_files import Notes, decode_entries, read_json
+from sognet_jax.json_files import Notes, decode_entries, read_or_report
 from sognet_jax.json_schemas import (
     AnnotationFile,
     CategoryEntry,
@@ -34,6 +34,9 @@ KINDS: dict[str, type[AnnotationFile | ImageListFile]] = {
     'panoptic': AnnotationFile,
     'image_info': ImageListFile,
 }
+
+LOST = {'instances': 'boxes, masks and overlaps', 'panoptic': 'stuff, and of which instance covers which'}
+"""What training lacks where one of the two files is not there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +86,7 @@ def read_split(source: str | pathlib.Path, name: str, categories: CategorySet) -
         The split, with everything that is wrong in its `problems`.
 
     Raises:
-        InputError: the folder or all of the files are missing, or a file is no JSON of the right form.
+        InputError: the folder or all of the files are missing.
     """
     source = pathlib.Path(source)
     if not source.is_dir():
@@ -99,7 +102,9 @@ def read_split(source: str | pathlib.Path, name: str, categories: CategorySet) -
     instances: dict[int, list[tuple[int, InstanceEntry]]] = {}
     panoptic: dict[int, PanopticEntry] = {}
     for kind, path in files.items():
-        content = read_json(path, KINDS[kind])
+        content = read_or_report(path, KINDS[kind], problems)
+        if content is None:
+            continue
         listed = _images(path, content.images, problems, notes)
         _compare_images(path, images, listed, problems)
         images |= listed
@@ -108,6 +113,11 @@ def read_split(source: str | pathlib.Path, name: str, categories: CategorySet) -
             instances = _instances(path, content.annotations, set(listed), problems, notes)
         elif kind == 'panoptic':
             panoptic = _panoptic(path, content.annotations, listed, problems, notes)
+        elif content.annotations:
+            notes[f'{path.name}: its annotations are not used'] += len(content.annotations)
+    for kind, lost in LOST.items() if len(files.keys() & LOST.keys()) == 1 else ():
+        if kind not in files:
+            notes[f'there is no {kind}_{name}.json: nothing is learned of {lost}'] += 1
     _require_names_once(source / name, images, problems)
     return CocoSplit(source, name, [images[i] for i in sorted(images)], instances, panoptic, problems, notes)
 
@@ -121,7 +131,7 @@ def _images(
         if entry.id in images:
             problems.append(Problem('doubled image id', f'{path}, images[{index}]', f'id {entry.id} appears twice'))
         else:
-            images[entry.id] = entry
+            images[entry.id] = msgspec.structs.replace(entry, file_name=os.path.normpath(entry.file_name))
     return images
 
 
@@ -191,7 +201,9 @@ def _panoptic(
     path: pathlib.Path, raws: list[msgspec.Raw], images: dict[int, ImageEntry], problems: list[Problem], notes: Notes
 ) -> dict[int, PanopticEntry]:
     by_image: dict[int, PanopticEntry] = {}
+    stems = collections.Counter(os.path.splitext(entry.file_name)[0] for entry in images.values())
     image_of = {os.path.splitext(entry.file_name)[0]: image_id for image_id, entry in images.items()}
+    image_of = {stem: image_id for stem, image_id in image_of.items() if stems[stem] == 1}
     for index, entry in decode_entries(path, 'annotations', raws, PanopticEntry, problems, notes):
         place = f'{path}, annotations[{index}], image {entry.image_id}'
         name = os.path.splitext(entry.file_name)[0]
