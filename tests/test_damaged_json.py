@@ -16,6 +16,8 @@ from sognet_jax.evaluation.panoptic_files.entries import PanopticFiles
 from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files
 from sognet_jax.evaluation.saved_results import ResultsWriter, read_results
 from sognet_jax.evaluation.tally import ImageResult, Tally, image_truth
+from sognet_jax.json_files import read_json
+from sognet_jax.json_schemas import TrueFile
 from sognet_jax.problems import InputError
 from sognet_jax.scene import Scene, Segment
 from tests.support.damage import damages
@@ -113,6 +115,27 @@ def look(checkpoint, data):
     else:
         assert config.model.to_dict() == tiny_config().model.to_dict()
         assert category_set(config.categories).things == SHAPES.things
+
+
+@pytest.mark.parametrize('content', [b'[]', b'{}', b'7', b'null', b'"model"'])
+@pytest.mark.parametrize('part', ['config', 'categories'])
+def test_checkpoints_of_before_there_were_sums_are_looked_at_too(tmp_path, part, content):
+    config = tiny_config()
+    config.categories = 'mine.json'
+    save_variables(tmp_path / '3', {'params': {}}, describe(config, SHAPES))
+    assert category_set(stored_config(tmp_path / '3').categories).things == SHAPES.things
+    shutil.rmtree(tmp_path / '3' / 'checksums')
+    (tmp_path / '3' / part / 'metadata').write_bytes(content)
+    with pytest.raises(CheckpointError, match='is damaged'):
+        stored_config(tmp_path / '3')
+
+
+@pytest.mark.timeout(20)
+def test_a_text_of_quotes_that_is_cut_off_takes_no_time(tmp_path):
+    path = tmp_path / 'gt.json'
+    path.write_bytes(b'{"annotations": "' + b'\\"' * 2_000_000)
+    with pytest.raises(InputError, match='is not valid JSON'):
+        read_json(path, TrueFile)
 
 
 @QUICK

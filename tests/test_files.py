@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from sognet_jax.files import InUseError, Lock, first_line, write_whole
+from sognet_jax.files import InUseError, Lock, first_line, read_bytes, write_whole
 
 HOLD = """
 import pathlib, sys, time
@@ -75,6 +76,18 @@ def test_long_stories_become_one_line():
     assert first_line(ValueError()) == 'ValueError'
     assert first_line('x' * 1000) == 'x' * 300 + ' ...'
     assert first_line(f'{"x" * 1000}: No space left on device [28]') == 'No space left on device'
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    """Some of it has no end."""
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'link').symlink_to(tmp_path / 'pipe')
+    for path in (pathlib.Path('/dev/zero'), tmp_path / 'pipe', tmp_path / 'link'):
+        with pytest.raises(ValueError, match='is no file'):
+            read_bytes(path)
+    for path, text in ((tmp_path, 'is a folder'), (tmp_path / 'gone', 'is missing')):
+        with pytest.raises(ValueError, match=text):
+            read_bytes(path)
 
 
 def test_links_are_written_through_and_pipes_into(tmp_path):

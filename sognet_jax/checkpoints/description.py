@@ -19,6 +19,9 @@ from sognet_jax.checkpoints.folders import CheckpointError, DamagedError, step_f
 NOT_OF_THE_NETWORK = ('model.dtype', 'model.backbone.frozen_stages')
 """Fields that a trained network may be used with in another way."""
 
+REQUIRED = {'config': 'model', 'categories': 'categories'}
+"""What a part that is whole has."""
+
 CHECKSUMS = 'checksums'
 """The part with the sums of arrays and of the other parts."""
 
@@ -86,7 +89,7 @@ def _part(folder: pathlib.Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / name / 'metadata').read_bytes())
         wanted = json.loads(sums.read_bytes()) if sums.parent.is_dir() else {}
-        is_whole = wanted.get(name, _sum(content)) == _sum(content)
+        is_whole = content.get(REQUIRED[name]) is not None and wanted.get(name, _sum(content)) == _sum(content)
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DamagedError.of(folder, error) from error
     if not is_whole:

@@ -164,7 +164,7 @@ IN_PNGS = {
     'missing truth': (no_png('truth'), 'gt/20.png (image 20): is missing'),
     'a folder': (
         setting('.', 'prediction', *ANNOTATION, 'file_name'),
-        'pred (image 20): cannot be read: Is a directory',
+        'pred (image 20): is a folder',
     ),
     'empty': (png('predicted', b''), 'pred/20.png (image 20): is not a PNG'),
     'a JPEG': (png('predicted', JPEG), 'pred/20.png (image 20): is not a PNG'),

@@ -123,6 +123,32 @@ def test_problems_are_reported_and_the_rest_can_be_stored(source, capsys):
     assert [record.image_id for record in RecordSource(folder, 'summer')] == [2]
 
 
+def test_every_split_and_every_file_is_judged_before_anything_is_stored(source, capsys):
+    (source / 'summer/1.png').unlink()
+    (source / 'annotations/image_info_winter.json').write_text('{"images": [')
+    assert main(arguments(source, f'--report={source / "problems.txt"}')) == 1
+    shown, listed = capsys.readouterr().err, (source / 'problems.txt').read_text()
+    for text in ('1.png, image 1: is missing', 'image_info_winter.json: is not valid JSON'):
+        assert text in shown and text in listed
+    assert not list(source.rglob('*.array_record*'))
+    assert main(arguments(source, '--leave_out_broken', '--splits', 'summer')) == 0
+    assert main(arguments(source, '--leave_out_broken', '--splits', 'summer')) == 0
+    assert 'without 1 problems that were left out before: --check lists them' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['a b', 'all', 'train[1]', 'a/b', '../up', 'a+b', ''])
+def test_names_that_splits_cannot_have_are_refused_early(source, capsys, name):
+    assert main(arguments(source, '--splits', name)) == 1
+    assert f'a split cannot be called {name!r}' in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_named(source, capsys):
+    (source / 'data').write_text('a file')
+    assert main(arguments(source)) == 1
+    shown = capsys.readouterr().err
+    assert str(source / 'data') in shown and 'Traceback' not in shown
+
+
 def test_wrong_arguments_end_in_one_line(source, capsys):
     without = [argument for argument in arguments(source) if 'categories' not in argument]
     for wrong, message in [

@@ -29,7 +29,13 @@ MOST_OBLONG = 32
 """The longer side of an image is at most so many times the shorter: what is thinner vanishes when it is resized."""
 
 DARK = 2**14
-"""Of 16 bits: where no value reaches it, 10, 12 or 14 bits were written into 16."""
+"""Of 16 bits: where only the brightest `HOT` of the values reach it, 10, 12 or 14 bits were written into 16."""
+
+HOT = 1e-3
+"""Share of values that single pixels which are always bright may have."""
+
+ORIENTATION = 0x112
+"""The field of EXIF."""
 
 
 class ImageError(ValueError):
@@ -120,10 +126,20 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
         raise ValueError(f'is {_words(decoded.shape)}{turned}, its record says {_words(size)}')
     if decoded.dtype == np.uint8:
         return decoded
-    if decoded.dtype != np.uint16 or decoded.max() < DARK:
-        text = f'has {decoded.dtype} values up to {decoded.max():.5g}, of which 8 bits would be kept: nearly black'
-        raise ValueError(f'{text}; save it with 8 bits a channel, its range stretched to 0..255')
+    brightest = np.quantile(decoded, 1 - HOT)
+    if decoded.dtype != np.uint16 or brightest < DARK:
+        text = f'has {decoded.dtype} values up to {brightest:.5g}, of which 8 bits would be kept: nearly black'
+        raise ValueError(f'{text}; save it with 8 bits a channel, 0..{brightest:.5g} stretched to 0..255')
     return (decoded // 256).astype(np.uint8)  # as OpenCV does it where records are read
+
+
+def is_turned(content: bytes) -> bool:
+    """Whether a picture's EXIF field says that it is to be turned or mirrored, which is done where it is read."""
+    try:
+        with warnings.catch_warnings(action='ignore'), Image.open(io.BytesIO(content)) as image:
+            return image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except Exception:  # a field that cannot be read turns nothing
+        return False
 
 
 def require_usable(size: tuple[int, int]) -> None:
@@ -167,4 +183,4 @@ def _require_whole_jpeg(content: bytes) -> None:
 
 
 def _looks_like_an_image(path: pathlib.Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and not path.is_dir()

@@ -1,13 +1,23 @@
 """Image files without annotations: which are found, and what is said of broken ones."""
 
+import io
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example
-from sognet_jax.data.records.images import ImageError, bare_record, find_images, read_image, require_usable
+from sognet_jax.data.records.images import (
+    ImageError,
+    bare_record,
+    decode_image,
+    find_images,
+    is_turned,
+    read_image,
+    require_usable,
+)
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
 
@@ -36,6 +46,9 @@ def test_what_is_missing_or_empty_is_named(folder):
     (folder / 'empty').mkdir()
     with pytest.raises(ImageError, match='empty: no images in this folder'):
         find_images([folder / 'empty'])
+    (folder / 'empty' / 'gone.jpg').symlink_to('/no/such/disk/1.jpg')
+    with pytest.raises(ImageError, match='gone.jpg: cannot be read: No such file'):
+        read_image(*find_images([folder / 'empty']))
 
 
 def test_a_record_has_the_image_and_no_annotations(folder):
@@ -113,9 +126,27 @@ def test_16_bits_are_taken_as_opencv_does_and_12_in_16_are_refused(tmp_path):
     path = tmp_path / 'deep.png'
     cv2.imwrite(str(path), IMAGE[..., ::-1].astype(np.uint16) * 257)
     np.testing.assert_array_equal(read_image(path), cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
-    cv2.imwrite(str(path), IMAGE[..., ::-1].astype(np.uint16) * 16)
-    with pytest.raises(ImageError, match='deep.png: has uint16 values up to .*save it with 8 bits'):
+    dark = IMAGE[..., ::-1].astype(np.uint16) * 16
+    dark[3, 5] = 65535  # a pixel that is always bright
+    cv2.imwrite(str(path), dark)
+    with pytest.raises(
+        ImageError, match='deep.png: has uint16 values up to 40.*save it with 8 bits .* 0..40.* stretched'
+    ):
         read_image(path)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
+def test_an_orientation_that_turns_a_picture_is_known(kind):
+    for orientation in range(10):
+        picture = Image.fromarray(IMAGE)
+        exif = picture.getexif()
+        exif[0x112] = orientation
+        file = io.BytesIO()
+        picture.save(file, kind, exif=exif)
+        stored = cv2.imdecode(
+            np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+        assert is_turned(file.getvalue()) != np.array_equal(stored, decode_image(file.getvalue()))
 
 
 @pytest.mark.parametrize(('size', 'is_refused'), [((2, 3000), True), ((3000, 93), True), ((64, 2048), False)])

@@ -11,6 +11,7 @@ from sognet_jax.category_files import read_categories
 from sognet_jax.data.configured import prepare_split
 from sognet_jax.data.records.relations import rle_boxes
 from sognet_jax.data.records.storage import RecordSource
+from sognet_jax.data.sources import staging
 from sognet_jax.data.sources.coco.builder import preparation
 from sognet_jax.data.sources.preparation import check, prepare
 from sognet_jax.id_maps import decode_ids, encode_ids
@@ -85,6 +86,76 @@ def test_masks_of_other_images_are_noticed(source):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match='only 0 lie where one of the other and of their class does'):
         prepared(source, leave_out_broken=True)
+
+
+def test_what_desktops_leave_changes_nothing_and_what_links_lead_to_does(source):
+    elsewhere = source.parent / 'elsewhere'
+    shutil.move(source / SPLIT, elsewhere / 'inner')
+    (source / SPLIT).symlink_to(elsewhere, target_is_directory=True)
+    edit(
+        source, 'instances', lambda content: [e.update(file_name=f'inner/{e["file_name"]}') for e in content['images']]
+    )
+    edit(
+        source, 'panoptic', lambda content: [e.update(file_name=f'./inner/{e["file_name"]}') for e in content['images']]
+    )
+    (elsewhere / 'inner' / 'round').symlink_to(elsewhere, target_is_directory=True)
+    folder, _ = prepared(source)
+    for name in ('.DS_Store', 'Thumbs.db', '.nfs0000'):
+        (source / SPLIT / name).write_text('for the eyes of a desktop')
+    assert prepared(source)[0] == folder
+    os.utime(elsewhere / 'inner' / '001.png', ns=(1, 1))
+    assert prepared(source)[0] != folder
+
+
+def test_without_the_source_a_whole_copy_is_taken_before_a_newer_one_of_a_part(source):
+    whole, _ = prepared(source)
+    (source / SPLIT / '001.png').unlink()
+    partial, _ = prepared(source, leave_out_broken=True)
+    assert partial != whole
+    shutil.rmtree(source / SPLIT)
+    assert prepared(source)[0] == whole
+
+
+def test_findings_that_cannot_be_read_are_found_again(source, monkeypatch):
+    monkeypatch.setattr(staging, 'discard', lambda folder: None)
+    folder, _ = prepared(source)
+    findings = list(folder.parent.parent.glob('*.examined/*.pickle'))
+    assert findings
+    for path in findings:
+        path.write_bytes(b'')
+    shutil.rmtree(folder.parent)
+    assert len(prepared(source)[1]) == 2
+
+
+def test_one_file_of_two_that_is_gone_is_said(source):
+    (source / 'annotations' / f'instances_{SPLIT}.json').unlink()
+    found = check(preparation(source, SPLIT, read_categories(source / 'categories.json')), workers=0)
+    assert found.notes == {'there is no instances_train.json: nothing is learned of boxes, masks and overlaps': 1}
+
+
+@pytest.mark.parametrize('field', ['images', 'annotations', 'categories'])
+def test_a_field_that_stands_twice_in_a_file_is_refused(source, field):
+    path = source / 'annotations' / f'instances_{SPLIT}.json'
+    path.write_text(path.read_text()[:-1] + f', "{field}": []}}')
+    with pytest.raises(InputError, match=f'instances_train.json: {field} .*expected a field that is there once'):
+        prepared(source)
+
+
+def test_pictures_and_maps_of_one_name_with_two_endings_belong_together(source):
+    shutil.copy(source / SPLIT / '000.png', source / SPLIT / '001.jpg')
+    shutil.move(
+        source / 'annotations' / f'panoptic_{SPLIT}' / '000.png',
+        source / 'annotations' / f'panoptic_{SPLIT}' / '001_2.png',
+    )
+
+    def renamed(content):
+        content['images'][0]['file_name'] = '001.jpg'
+        if 'segments_info' in content['annotations'][0]:
+            content['annotations'][0]['file_name'] = '001_2.png'
+
+    edit(source, 'instances', renamed)
+    edit(source, 'panoptic', renamed)
+    assert len(prepared(source)[1]) == 2
 
 
 def edit(source, kind, change):

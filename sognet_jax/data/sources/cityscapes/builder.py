@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from sognet_jax.categories import CITYSCAPES
 from sognet_jax.data.records.storage import RecordBuilder
 from sognet_jax.data.sources.cityscapes.annotations import examine
-from sognet_jax.data.sources.cityscapes.files import WITHOUT_ANNOTATIONS, ImageTask, image_tasks, require_split
+from sognet_jax.data.sources.cityscapes.files import (
+    WITHOUT_ANNOTATIONS,
+    ImageTask,
+    annotation_folder,
+    image_tasks,
+    require_split,
+)
 from sognet_jax.data.sources.preparation import Preparation, copy_name
 from sognet_jax.json_files import Notes
 from sognet_jax.problems import Problem
@@ -34,7 +40,11 @@ def preparation(source: str | pathlib.Path, split: str, *, relations: bool = Tru
 
     def read() -> tuple[Sequence[ImageTask], list[Problem], Notes]:
         require_split(source, split, tasks)
-        return tasks, [], Notes()
+        notes = Notes()
+        annotated = annotation_folder(source, split).glob('*/*_gtFine_instanceIds.png')
+        if without := sorted({*annotated} - {task.instances_file for task in tasks}) if tasks[0].instances_file else []:
+            notes[f'annotations that have no image, first {without[0]}'] = len(without)
+        return tasks, [], notes
 
     overlaps = 'with overlap relations from the polygons of gtFine' if relations else 'without overlap relations'
     return Preparation(

@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.records.images import bare_record, decode_image, require_usable
+from sognet_jax.data.records.images import bare_record, decode_image, is_turned, require_usable
 from sognet_jax.data.records.png import MAX_SEGMENTS, encode_indices, index_ids
 from sognet_jax.data.records.relations import (
     NO_ROW,
@@ -46,6 +46,8 @@ MOST_INSTANCES = 4_096
 
 SAME_PLACE = 0.3
 """Mask IoU from which on an instance and its segment are seen as two drawings of one thing."""
+
+TURNED = 'images are turned or mirrored as their EXIF says: annotations have to be of what viewers show'
 
 WHITE = (255, 255 + 256 * 255 + 65536 * 255)
 """Ids that a PNG has where 255, not 0, was written for unlabelled pixels."""
@@ -110,7 +112,10 @@ def examine(task: ImageTask) -> Examined:
     try:
         require_usable(task.size)
         if task.opens_files:
-            decode_image(read_bytes(task.image_file), task.size)
+            content = read_bytes(task.image_file)
+            decode_image(content, task.size)
+            if is_turned(content):
+                notes[TURNED] += 1
     except ValueError as error:
         problems.append(Problem('broken or missing image', f'{task.image_file}, image {task.image.id}', str(error)))
     segments, indices = no_segments(), None
