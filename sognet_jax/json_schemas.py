@@ -191,7 +191,7 @@ class EvaluatedImage(Struct):
     """The annotation of an image in either."""
 
     image_id: ImageId
-    file_name: Name
+    file_name: FileName
     segments_info: list[Raw]
 
 
