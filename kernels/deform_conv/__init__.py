@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
+from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
 from sognet_jax.kernels.deform_conv import reference
 
 IMPLEMENTATIONS = (XLA, TRITON, INTERPRETED)
@@ -54,14 +54,11 @@ def deform_conv2d(
         raise ValueError(f'mask needs {taps * offset_groups} channels (taps x groups), not {mask.shape[-1]}')
     if x.shape[-1] != weight.shape[2] or x.shape[-1] % offset_groups:
         raise ValueError(f'x has {x.shape[-1]} channels, weight {weight.shape[2]}, in {offset_groups} offset groups')
-    refusal = triton_refusal(x=x)
-    if weight.dtype != x.dtype:
-        refusal = f'x is {x.dtype} and weight {weight.dtype}: they must have one type'
-    chosen = choose_implementation('deform_conv2d', implementation, IMPLEMENTATIONS, refusal=refusal)
+    chosen = choose_implementation('deform_conv2d', implementation, IMPLEMENTATIONS, x=x, weight=weight)
     options = {'stride': stride, 'padding': padding, 'dilation': dilation, 'offset_groups': offset_groups}
     if chosen == XLA:
         return reference.deform_conv2d(x, offset, weight, bias, mask, **options)
-    # Only here: see triton_refusal.
+    # Only here: a JAX without Triton can still import this.
     from sognet_jax.kernels.deform_conv import triton
 
     return triton.deform_conv2d(x, offset, weight, bias, mask, **options, interpret=chosen == INTERPRETED)

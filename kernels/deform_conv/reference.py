@@ -13,8 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-STRIP_VALUES = 1 << 21
-"""Values that the samples of a strip have for all taps: 8 MB in float32, which stay in the outer cache of a CPU."""
+from sognet_jax.kernels.choice import current_target
+
+STRIP_VALUES = {'cpu': 1 << 21, 'any': 1 << 23}
+"""Values that the samples of a strip have for all taps, by platform: 8 MB in float32 stay in the outer cache of a CPU."""
+
+LARGE_STRIP = 1 << 26
+"""Of accelerators, where each strip is a few launches for each tap."""
 
 
 class Samples(NamedTuple):
@@ -131,7 +136,7 @@ def _image_starts(image: jax.Array, samples: Samples) -> jax.Array:
 
 def _strips(arrays: Any, columns: int) -> Any:
     """Arrays `[P, ...]` -> `[strips, positions of a strip, ...]`; samples with factor 0 fill the last strip."""
-    length = max(STRIP_VALUES // columns, 1)
+    length = max(STRIP_VALUES.get(current_target().platform, LARGE_STRIP) // columns, 1)
 
     def split(array: jax.Array) -> jax.Array:
         strip = min(length, len(array))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
-from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
+from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
 from sognet_jax.kernels.panoptic_fusion import reference
 from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options
 
@@ -70,12 +70,12 @@ def panoptic_fusion(
     stride = height // semantic.shape[0]
     if (semantic.shape[0] * stride, semantic.shape[1] * stride) != (height, width):
         raise ValueError(f'size {(height, width)} must be one integer times that of semantic, {semantic.shape[:2]}')
-    chosen = choose_implementation('panoptic_fusion', implementation, IMPLEMENTATIONS, refusal=triton_refusal())
+    chosen = choose_implementation('panoptic_fusion', implementation, IMPLEMENTATIONS)
     inputs = Inputs(mask_logits, boxes, classes, valid, relations, semantic, partners)
     options = Options(num_stuff, head, balance, resolve, outside, void_channel)
     if chosen == XLA:
         return reference.panoptic_fusion(inputs, (height, width), options)
-    # Only here: see triton_refusal.
+    # Only here: a JAX without Triton can still import this.
     from sognet_jax.kernels.panoptic_fusion import triton
 
     return triton.panoptic_fusion(inputs, (height, width), options, interpret=chosen == INTERPRETED)

@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, triton_refusal
+from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
 from sognet_jax.kernels.roi_align import by_platform, matmul, reference, windows
 from sognet_jax.kernels.roi_align.geometry import Cells
 from sognet_jax.ops.boxes import area
 
 
 def _run_kernel(*arguments: Any, **options: Any) -> jax.Array:
-    # Only here: see triton_refusal.
+    # Only here: a JAX without Triton can still import this.
     return importlib.import_module('sognet_jax.kernels.roi_align.triton').roi_align(*arguments, **options)
 
 
@@ -96,7 +96,7 @@ def chosen_implementation(features: Sequence[jax.Array], implementation: str | N
         implementation,
         IMPLEMENTATIONS,
         default='matmul' if is_small else 'by_platform',
-        refusal=triton_refusal(features=features[0]),
+        features=features[0],
     )
 
 

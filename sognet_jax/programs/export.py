@@ -28,7 +28,7 @@ from sognet_jax.checkpoints import describe, save_variables
 from sognet_jax.data.configured import example_settings
 from sognet_jax.files import require_new_folder, write_whole
 from sognet_jax.inference.prediction import WITHOUT_PANOPTIC_HEAD, Inference, predict
-from sognet_jax.kernels.choice import reference_only
+from sognet_jax.kernels.choice import ANYWHERE, traced_for
 from sognet_jax.models.sognet import SOGNet
 from sognet_jax.predictor import restore_network
 from sognet_jax.programs import command_line
@@ -87,7 +87,7 @@ def export(
     artifacts = {}
     for size in _input_sizes(config):
         function, arguments = _function(network, variables, inference, (batch_size, *size), weights_inside)
-        with reference_only():
+        with traced_for(ANYWHERE):
             exported = jax_export.export(jax.jit(function), platforms=tuple(platforms))(*arguments)
         artifacts[output / f'inference_{size[0]}x{size[1]}.stablehlo'] = bytes(exported.serialize())
     save_variables(output, variables, describe(config, categories))
