@@ -246,9 +246,7 @@ def _loop_lengths(program: str, metadata: pathlib.Path) -> Iterator[tuple[int, i
     """The number of a loop among the thunks, and how often it is gone through, where that is known."""
     known = {
         name: int(length)
-        for name, length in re.findall(
-            r'%(while[\w.-]*) = .*? while\(.*?"known_trip_count":\{"n":"(\d+)"\}', program
-        )
+        for name, length in re.findall(r'%(while[\w.-]*) = .*? while\(.*?"known_trip_count":\{"n":"(\d+)"\}', program)
     }
     for block in metadata.read_text().split('thunk_metadata {')[1:]:
         name, number = re.search(r'profile_annotation: "([^"]*)"', block), re.search(r'thunk_id: (\d+)', block)
