@@ -66,8 +66,10 @@ class Gpu:
         threads = 2048 if self.capability in ((8, 0), (9, 0), (10, 0)) else 1536
         return f"""gpu_device_info {{ threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
             shared_memory_per_core: {self.shared_memory + 1024} threads_per_core_limit: {threads}
-            core_count: {self.multiprocessors} fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
-            block_dim_limit_z: 65535 memory_bandwidth: {int(self.bandwidth)} l2_cache_size: {self.l2} clock_rate_ghz: 1.7
+            core_count: {self.multiprocessors} fpus_per_core: 128 block_dim_limit_x: 2147483647
+            block_dim_limit_y: 65535
+            block_dim_limit_z: 65535 memory_bandwidth: {int(self.bandwidth)} l2_cache_size: {self.l2}
+            clock_rate_ghz: 1.7
             device_memory_size: {self.memory} shared_memory_per_block_optin: {self.shared_memory}
             cuda_compute_capability {{ major: {major} minor: {minor} }} registers_per_core_limit: 65536
             registers_per_block_limit: 65536 }} platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }}
@@ -180,7 +182,7 @@ class _Listening:
         os.dup2(self._file.fileno(), 2)
         return self
 
-    def __exit__(self, kind: type | None, *rest: object) -> None:
+    def __exit__(self, *raised: object) -> None:
         os.dup2(self._before, 2)
         os.close(self._before)
         self._file.seek(0)

@@ -10,28 +10,18 @@ into the TPU's 16 GB is refused by the compiler; its row has the beginning of th
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
-import cv2
 import jax
-import jax.numpy as jnp
 import ml_collections
-import numpy as np
 from absl import app, flags
 from jax.experimental import topologies
 
 from benchmarks.machine import describe
-from benchmarks.programs import inference_program, training_program
-from sognet_jax.data.configured import example_settings
-from sognet_jax.data.examples.transforms import make_example
-from sognet_jax.data.records.images import bare_record
-from sognet_jax.models.sognet import variable_shapes
-from sognet_jax.training.step import TrainState
+from benchmarks.programs import BUILDERS, config_of
 
 CONFIGS = flags.DEFINE_list('configs', ['coco_r50', 'coco_r50:published'], 'Modules of `configs/`, with their variant.')
 PROGRAMS = flags.DEFINE_list('programs', ['inference', 'training step'], 'What is compiled.')
@@ -39,8 +29,6 @@ DTYPES = flags.DEFINE_list('dtypes', ['float32', 'bfloat16'], 'Values of model.d
 JSON = flags.DEFINE_string('json', None, 'File for the results.')
 
 TOPOLOGY = 'v5e:2x2'
-Program = tuple[Callable[..., Any], tuple[Any, ...], tuple[int, ...]]
-"""A function, the shapes of its arguments, and the arguments whose memory it may reuse."""
 
 
 def main(arguments: list[str]) -> None:
@@ -72,14 +60,6 @@ def describe_row(row: dict[str, Any]) -> str:
     return f'{name} total {total:6.2f} GiB, of it temporary {temporary:6.2f} GiB'
 
 
-def config_of(name: str, dtype: str) -> ml_collections.ConfigDict:
-    """The config `module:variant` of `configs/`, computing in `dtype`."""
-    module, _, variant = name.partition(':')
-    config = importlib.import_module(f'configs.{module}').get_config(*[variant] if variant else [])
-    config.model.dtype = dtype
-    return config
-
-
 def memory(config: ml_collections.ConfigDict, program: str) -> dict[str, Any]:
     """Bytes that a program takes on one device, or `error`, the beginning of what the compiler says against it.
 
@@ -106,38 +86,6 @@ def memory(config: ml_collections.ConfigDict, program: str) -> dict[str, Any]:
     }
     total = sum(sizes.values()) - 2 * sizes['reused_bytes']
     return {'total_bytes': total, **sizes, 'compile_seconds': round(time.perf_counter() - start, 1)}
-
-
-def inference_for_one(config: ml_collections.ConfigDict) -> Program:
-    """`predict` for one image."""
-    network, function = inference_program(config)
-    batch = batch_shapes(config)
-    return function, (variable_shapes(network), batch['image'], batch['image_size']), ()
-
-
-def training_for_one(config: ml_collections.ConfigDict) -> Program:
-    """`device_step` for one image, which replaces the state."""
-    network, optimizer, step = training_program(config)
-    variables = variable_shapes(network)
-    state = TrainState(
-        step=jax.ShapeDtypeStruct((), jnp.int32),
-        params=variables['params'],
-        batch_stats=variables.get('batch_stats', {}),
-        optimizer=jax.eval_shape(optimizer.init, variables['params']),
-    )
-    return step, (state, batch_shapes(config)), (0,)
-
-
-BUILDERS = {'inference': inference_for_one, 'training step': training_for_one}
-
-
-def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of a batch with one example of the data contract."""
-    settings = example_settings(config)
-    _, content = cv2.imencode('.png', np.zeros((*settings.image_size, 3), np.uint8))
-    example = make_example(bare_record(content.tobytes(), 0, 'black.png', settings.image_size), settings)
-    example['example_index'] = np.int32(0)
-    return {name: jax.ShapeDtypeStruct((1, *np.shape(x)), np.asarray(x).dtype) for name, x in example.items()}
 
 
 if __name__ == '__main__':

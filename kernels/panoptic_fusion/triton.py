@@ -57,6 +57,7 @@ def panoptic_fusion(inputs: Inputs, size: tuple[int, int], options: Options, *, 
             grid=grid,
             out_shape=jax.ShapeDtypeStruct(size, jnp.int32),
             interpret=interpret,
+            name='panoptic_fusion',
             compiler_params=plt.CompilerParams(num_warps=4 if capacity <= CAPACITIES[-1] else 8, num_stages=1),
         )(*operands)
         channels = jnp.where(per_pixel > above, painted, channels)
