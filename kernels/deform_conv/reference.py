@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from sognet_jax.kernels.choice import current_target
 
 STRIP_VALUES = {'cpu': 1 << 21, 'any': 1 << 23}
-"""Values that the samples of a strip have for all taps, by platform: 8 MB in float32 stay in the outer cache of a CPU."""
+"""Values that a strip has for all taps, by platform: 8 MB in float32 stay in the outer cache of a CPU."""
 
 LARGE_STRIP = 1 << 26
 """Of accelerators, where each strip is a few launches for each tap."""

@@ -21,6 +21,7 @@ from jax.experimental.pallas import triton as plt
 
 from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE
+from sognet_jax.kernels.triton_products import exact_dot
 
 SIDE = 8
 """Of a tile, in pixels."""
@@ -54,7 +55,7 @@ def panoptic_fusion(inputs: Inputs, size: tuple[int, int], options: Options, *, 
     for above, capacity in zip((-1, *capacities), capacities, strict=False):
         painted = pl.pallas_call(
             functools.partial(_paint_tile, above=above, capacity=capacity, columns=grid[1], options=options),
-            grid=grid,
+            grid=(*grid, _parts(capacity)),
             out_shape=jax.ShapeDtypeStruct(size, jnp.int32),
             interpret=interpret,
             name='panoptic_fusion',
@@ -82,6 +83,11 @@ def _list_tiles(scene: OrderedInstances, size: tuple[int, int], options: Options
         jnp.where(jnp.any(outside, axis=1), jnp.argmax(outside, axis=1), count).astype(jnp.int32),
         jnp.where(jnp.any(outside, axis=1), 0.0, -jnp.inf),
     )
+
+
+def _parts(capacity: int) -> int:
+    """Programs that share a tile, so that the logits of all of its instances have room in registers."""
+    return max(capacity // CAPACITIES[-1], 1)
 
 
 class _Refs(NamedTuple):
@@ -114,13 +120,14 @@ class _Tile(NamedTuple):
 def _paint_tile(*refs: jax.Ref, above: int, capacity: int, columns: int, options: Options) -> None:
     """Writes the channel that wins each pixel, if `above` < number of instances <= `capacity`."""
     refs, out = _Refs(*refs[:-1]), refs[-1]
-    row, column = pl.program_id(0), pl.program_id(1)
+    row, column, part = pl.program_id(0), pl.program_id(1), pl.program_id(2)
     index = row * columns + column
     num_here = refs.num_here[index]
 
     @pl.when((num_here > above) & (num_here <= capacity))
     def paint() -> None:
-        pixel, slot = jnp.arange(SIDE * SIDE), jnp.arange(capacity)
+        pixels = SIDE * SIDE // _parts(capacity)
+        pixel, slot = part * pixels + jnp.arange(pixels), jnp.arange(capacity)
         y, x = row * SIDE + pixel // SIDE, column * SIDE + pixel % SIDE
         used = slot < num_here
         numbers = plt.load(refs.slots.at[index, jnp.minimum(slot, refs.slots.shape[1] - 1)], mask=used, other=0)
@@ -205,8 +212,7 @@ def _resolve_jointly(refs: _Refs, tile: _Tile, logits: jax.Array, inside: jax.Ar
     both = tile.used[:, None] & tile.used[None, :]
     relations = plt.load(refs.relations.at[tile.numbers[:, None], tile.numbers[None, :]], mask=both, other=0.0)
     outside = plt.load(refs.covering.at[tile.place, tile.numbers], mask=tile.used, other=0.0)
-    # Without TF32, which keeps ten bits of a factor.
-    covering = plt.dot(relations, present, allow_tf32=False) + outside[:, None]
+    covering = exact_dot(relations, present) + outside[:, None]
     return logits - logits * present * covering
 
 
@@ -222,8 +228,8 @@ def _resolve_pairs(refs: _Refs, tile: _Tile, logits: jax.Array, inside: jax.Arra
         strength = plt.load(refs.relations.at[tile.numbers, partner], mask=meets, other=0.0)
         position = plt.load(refs.position.at[tile.place, partner], mask=meets, other=-1)
         present = _present(logits, inside)
-        is_partner = (position[:, None] == slot[None, :]).astype(jnp.float32)
-        of_partner = plt.dot(is_partner, present, allow_tf32=False)
+        is_partner = (position[:, None] == slot[None, :]).astype(jnp.bfloat16)
+        of_partner = exact_dot(is_partner, present)
         if inside is None:
             of_partner = jnp.where((position < 0)[:, None], PRESENCE_OUTSIDE, of_partner)
         return logits - logits * present * of_partner * strength[:, None]

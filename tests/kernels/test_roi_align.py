@@ -1,14 +1,12 @@
 """ROI align: every implementation against torchvision's numbers and against each other; which one is chosen."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sognet_jax.kernels.choice import INTERPRETED, TRITON
-from sognet_jax.kernels.roi_align import chosen_implementation, pyramid_level, roi_align
+from sognet_jax.kernels.choice import INTERPRETED
+from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from tests.support import golden_files
 from tests.support.golden_files import SHIFT
 from tests.support.roi_align import RUNNABLE
@@ -94,25 +92,6 @@ def test_levels_are_the_published_ones(golden_path):
     np.testing.assert_array_equal(pyramid_level(jnp.array(golden['rois'][:, 1:] + SHIFT)), golden['level'])
 
 
-@pytest.fixture
-def choice(monkeypatch):
-    """Tells which implementation would run for pyramids of a size and type on a kind of device."""
-
-    def choose(device, side, dtype=jnp.float32, implementation=None):
-        monkeypatch.setattr(jax, 'default_backend', lambda: device)
-        return chosen_implementation([jax.ShapeDtypeStruct((1, side, side, 4), dtype)], implementation)
-
-    return choose
-
-
-def test_the_fastest_implementation_is_chosen(choice):
-    assert choice('cpu', 64) == 'matmul'
-    assert choice('cpu', 65) == choice('tpu', 65) == 'by_platform'
-    assert choice('gpu', 64) == choice('gpu', 65) == TRITON
-    assert choice('gpu', 65, jnp.int8) == 'by_platform'
-    assert choice('gpu', 65, implementation='matmul') == 'matmul'
-
-
 def test_the_choice_by_platform_has_the_values_and_gradients_of_windows():
     rng = np.random.default_rng(0)
     features = [jnp.array(rng.normal(size=(2, 20 // s, 24 // s, 3)).astype(np.float32)) for s in (1, 2)]
@@ -141,19 +120,3 @@ def test_what_is_lowered_for_a_tpu_on_a_cpu_has_no_loop_over_boxes():
     traced = jax.jit(jax.grad(loss)).trace(features)
     assert 'stablehlo.while' in traced.lower(lowering_platforms=('cpu',)).as_text()
     assert 'dynamic_slice' not in traced.lower(lowering_platforms=('tpu',)).as_text()
-
-
-def test_without_the_lowering_through_triton_all_else_runs(choice, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'jax.experimental.pallas.triton', None)
-    assert choice('gpu', 65) == 'by_platform'
-    with pytest.raises(ValueError, match='cannot run: JAX .* has no Triton'):
-        choice('cpu', 65, implementation=INTERPRETED)
-
-
-def test_what_cannot_run_is_refused(choice):
-    with pytest.raises(ValueError, match='magic'):
-        choice('cpu', 65, implementation='magic')
-    with pytest.raises(ValueError, match='needs a GPU'):
-        choice('cpu', 65, implementation=TRITON)
-    with pytest.raises(ValueError, match='features is int8'):
-        choice('gpu', 65, jnp.int8, implementation=TRITON)
