@@ -21,6 +21,7 @@ from sognet_jax.kernels.deform_conv.triton_sampling import (
     SMALLEST_BLOCK,
     Geometry,
     Tiling,
+    compiler_params,
     find_corners,
     load_factor,
     make_busy_tiling,
@@ -121,7 +122,7 @@ def _deform_conv(
         functools.partial(_forward_kernel, geometry=geometry, tiling=tiling),
         out_shape=jax.ShapeDtypeStruct((geometry.out_pixels, geometry.features), x.dtype),
         grid=(tiling.count, geometry.feature_blocks),
-        compiler_params=plt.CompilerParams(num_warps=8, num_stages=2),
+        compiler_params=compiler_params(x.dtype),
         interpret=interpret,
         name='deform_conv2d_forward',
     )(*_tables(geometry, x, offset, weight, mask), bias)

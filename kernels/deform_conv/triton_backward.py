@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,13 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from sognet_jax.kernels.choice import current_target
 from sognet_jax.kernels.deform_conv.triton_sampling import (
+    Corner,
     Geometry,
+    Pixels,
     Tiling,
+    compiler_params,
     find_corners,
     load_corner,
     load_factor,
@@ -25,7 +31,8 @@ from sognet_jax.kernels.deform_conv.triton_sampling import (
 )
 from sognet_jax.kernels.triton_atomics import add_rows
 
-_PARAMETERS = plt.CompilerParams(num_warps=8, num_stages=2)
+WINDOW = 16
+"""Side of the window of input pixels around a tile."""
 
 
 def input_gradients(
@@ -39,9 +46,12 @@ def input_gradients(
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Gradients of `x`, `offset` and `mask` (None without one), float32.
 
-    A program owns a tile of output pixels and one tap of one offset group. The gradient of its samples is a product
-    with the tap's weights; it is added into the gradient of `x` at the four corners by atomics, and its sums against
-    the values there are the gradients of offset and mask.
+    A program owns a tile of output pixels and a block of channels. For each tap, the gradient of its samples is a
+    product with the tap's weights, and its sums against the values at the four corners are the gradients of offset and
+    mask. What `x` gains is kept for a window of input pixels around the tile: with which shares each sample was read
+    from which of them is a matrix, by which the gradients are multiplied. When all taps are done, the window is added
+    to memory by atomics, a tenth of those that single corners would take. Corners outside the window, where offsets
+    lead far away, are added one by one.
 
     Args:
         geometry: sizes.
@@ -52,30 +62,66 @@ def input_gradients(
         mask: `[output pixels, G * K]` or None.
         gradient: of the output, `[output pixels, features]`, in the type of `x`.
     """
+    # By what the compiler says: with 64 channels the registers of older GPUs, and those of float32, do not suffice.
+    most_channels = 64 if x.dtype.itemsize == 2 and current_target().capability >= (9, 0) else 32
     geometry = dataclasses.replace(
         geometry,
-        # Small enough for two programs on a multiprocessor: additions wait on memory, and another one works meanwhile.
-        channel_block=min(geometry.channel_block, 32),
-        # Every further block of features adds to all corners again.
-        feature_block=256 if geometry.features % 256 == 0 else geometry.feature_block,
+        channel_block=min(geometry.channel_block, most_channels),
+        feature_block=min(geometry.feature_block, 32 if most_channels == 64 else 64),
     )
-    group_taps = geometry.groups * geometry.taps
-    tiling = make_busy_tiling(geometry, 64, group_taps)
-    outputs = [jax.ShapeDtypeStruct(x.shape, jnp.float32), jax.ShapeDtypeStruct(offset.shape, jnp.float32)]
-    outputs += [] if mask is None else [jax.ShapeDtypeStruct(mask.shape, jnp.float32)]
+    channel_blocks = geometry.groups * geometry.channel_blocks
+    # Square tiles, since a window is: 8 x 8 pixels and their taps have 3 pixels around them for offsets.
+    tiling = make_busy_tiling(geometry, 64 if geometry.stride == 1 else 16, channel_blocks, columns=8)
+    taps = geometry.groups * geometry.taps
+    sums = [(geometry.channel_blocks, geometry.out_pixels, 2 * taps)]
+    sums += [] if mask is None else [(geometry.channel_blocks, geometry.out_pixels, taps)]
     inputs = (x, offset, weight, mask, gradient, jnp.zeros(x.shape, jnp.float32))
-    of_x, of_offset, *of_mask = pl.pallas_call(
+    of_x, *of_others = pl.pallas_call(
         functools.partial(_input_kernel, geometry=geometry, tiling=tiling, interpret=interpret),
-        out_shape=outputs,
-        # Taps of a tile run at the same time: they add to the same rows, which then stay in cache.
-        grid=(group_taps, tiling.count),
+        out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x.shape, *sums)],
+        # Channels of a tile run at the same time: they read the same gradients, which then are in cache. The first axis
+        # alone has room for the tiles of any batch.
+        grid=(tiling.count * channel_blocks,),
         # Atomics add to what is there: the last input, zeros, becomes the gradient of x.
         input_output_aliases={len(jax.tree.leaves(inputs)) - 1: 0},
-        compiler_params=_PARAMETERS,
+        compiler_params=plt.CompilerParams(num_warps=16, num_stages=2),
         interpret=interpret,
         name='deform_conv2d_input_gradients',
     )(*inputs)
+    of_offset, *of_mask = (jnp.sum(partial, axis=0) for partial in of_others)
     return of_x, of_offset, of_mask[0] if of_mask else None
+
+
+class _Window(NamedTuple):
+    """The input pixels around a tile, `WINDOW` in each direction, row by row."""
+
+    top: jax.Array
+    left: jax.Array
+    table_row: jax.Array
+    """Row in a table of all input pixels; the image's first where not inside."""
+    inside: jax.Array
+
+    def place(self, corner: Corner) -> jax.Array:
+        """Where corners lie in the window, -1 where they do not."""
+        y, x = corner.y - self.top, corner.x - self.left
+        return jnp.where(corner.inside & (y >= 0) & (y < WINDOW) & (x >= 0) & (x < WINDOW), y * WINDOW + x, -1)
+
+
+def _window(geometry: Geometry, tiling: Tiling, pixels: Pixels) -> _Window:
+    """The window whose middle is that of what the taps of a tile read without offsets."""
+
+    def first(positions: jax.Array, count: int, kernel: int) -> jax.Array:
+        reach = (count - 1) * geometry.stride + (kernel - 1) * geometry.dilation + 1
+        return jnp.min(positions) * geometry.stride - geometry.padding - (WINDOW - reach) // 2
+
+    kernel_height = geometry.taps // geometry.kernel_width
+    top = first(pixels.y, tiling.rows, kernel_height)
+    left = first(pixels.x, tiling.columns, geometry.kernel_width)
+    place = jnp.arange(WINDOW**2, dtype=jnp.int32)
+    y, x = top + lax.div(place, WINDOW), left + lax.rem(place, WINDOW)
+    inside = (y >= 0) & (y < geometry.height) & (x >= 0) & (x < geometry.width)
+    row = (pixels.image * geometry.height + y) * geometry.width + x
+    return _Window(top, left, jnp.where(inside, row, 0), inside)
 
 
 def _input_kernel(
@@ -94,43 +140,70 @@ def _input_kernel(
     interpret: bool,
 ) -> None:
     del zeros_ref
-    group, tap = lax.div(pl.program_id(0), geometry.taps), lax.rem(pl.program_id(0), geometry.taps)
-    pixels = tile_pixels(geometry, tiling, pl.program_id(1))
-    corners = find_corners(geometry, pixels, offset_ref, group, tap)
-    factor = load_factor(geometry, pixels, mask_ref, group, tap)
+    channel_blocks = geometry.groups * geometry.channel_blocks
+    tile, of_channels = lax.div(pl.program_id(0), channel_blocks), lax.rem(pl.program_id(0), channel_blocks)
+    group, block = lax.div(of_channels, geometry.channel_blocks), lax.rem(of_channels, geometry.channel_blocks)
+    channel = of_channels * geometry.channel_block
+    columns = channel + jnp.arange(geometry.channel_block, dtype=jnp.int32)
+    pixels = tile_pixels(geometry, tiling, tile)
+    window = _window(geometry, tiling, pixels)
+    places = jnp.arange(WINDOW**2, dtype=jnp.int32)[None, :]
 
-    def add_features(feature_block: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        feature = feature_block * geometry.feature_block
-        gradient = load_features(geometry, gradient_ref, pixels, feature)
+    def add_far(corners: list[Corner], of_samples: jax.Array) -> None:
+        for corner in corners:
+            of_corner = of_samples * corner.weight[:, None]
+            add_rows(of_x_ref, corner.table_row, columns, of_corner, corner.inside[:, None], interpret=interpret)
 
-        def add_channels(block: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            channel = group * geometry.channels + block * geometry.channel_block
-            channels, features = pl.ds(channel, geometry.channel_block), pl.ds(feature, geometry.feature_block)
-            weight = plt.load(weight_ref.at[tap, channels, features])
-            of_samples = plt.dot(gradient, weight, trans_b=True)
-            columns = channel + jnp.arange(of_samples.shape[1], dtype=jnp.int32)
-            new_sums = []
-            for corner, total in zip(corners, sums, strict=True):
-                values = load_corner(geometry, x_ref, corner, channel)
-                new_sums.append(total + jnp.sum(of_samples * values, axis=1))
-                weights = corner.weight if factor is None else corner.weight * factor
-                of_corner = of_samples * weights[:, None]
-                add_rows(of_x_ref, corner.table_row, columns, of_corner, corner.inside[:, None], interpret=interpret)
-            return tuple(new_sums)
+    def add_tap(tap: jax.Array, total: jax.Array) -> jax.Array:
+        corners = find_corners(geometry, pixels, offset_ref, group, tap)
+        factor = load_factor(geometry, pixels, mask_ref, group, tap)
 
-        return lax.fori_loop(0, geometry.channel_blocks, add_channels, sums)
+        of_samples = _gradient_of_samples(geometry, weight_ref, gradient_ref, pixels, tap, channel)
+        sums, far, is_any_far = [], [], jnp.zeros((), jnp.int32)
+        shares = jnp.zeros((tiling.pixels, WINDOW**2), jnp.float32)
+        for corner in corners:
+            sums.append(jnp.sum(of_samples * load_corner(geometry, x_ref, corner, channel), axis=1))
+            place = window.place(corner)
+            weighted = corner.weight if factor is None else corner.weight * factor
+            shares = shares + jnp.where(place[:, None] == places, weighted[:, None], 0.0)
+            is_far = corner.inside & (place < 0)
+            far.append(corner._replace(inside=is_far, weight=weighted))
+            is_any_far = jnp.maximum(is_any_far, jnp.max(is_far.astype(jnp.int32)))
+        pl.when(is_any_far > 0)(functools.partial(add_far, far, of_samples))
+        column = group * geometry.taps + tap
+        for axis, slopes in enumerate(zip(*((corner.slope_y, corner.slope_x) for corner in corners), strict=True)):
+            of_axis = _weighted(slopes, sums) if factor is None else _weighted(slopes, sums) * factor
+            plt.store(of_offset_ref.at[block, pixels.table_row, 2 * column + axis], of_axis, mask=pixels.valid)
+        if of_mask_ref is not None:
+            of_mask = _weighted([corner.weight for corner in corners], sums)
+            plt.store(of_mask_ref.at[block, pixels.table_row, column], of_mask, mask=pixels.valid)
+        return total + plt.dot(shares.astype(x_ref.dtype), of_samples.astype(x_ref.dtype), trans_a=True)
 
-    sums = (jnp.zeros(tiling.pixels, jnp.float32),) * len(corners)
-    sums = lax.fori_loop(0, geometry.feature_blocks, add_features, sums)
+    total = jnp.zeros((WINDOW**2, geometry.channel_block), jnp.float32)
+    total = lax.fori_loop(0, geometry.taps, add_tap, total)
+    add_rows(of_x_ref, window.table_row, columns, total, window.inside[:, None], interpret=interpret)
 
-    slopes = ([corner.slope_y for corner in corners], [corner.slope_x for corner in corners])
-    for axis, axis_slopes in enumerate(slopes):
-        of_axis = sum(slope * total for slope, total in zip(axis_slopes, sums, strict=True))
-        of_axis = of_axis if factor is None else of_axis * factor
-        plt.store(of_offset_ref.at[pixels.table_row, 2 * pl.program_id(0) + axis], of_axis, mask=pixels.valid)
-    if of_mask_ref is not None:
-        of_mask = sum(corner.weight * total for corner, total in zip(corners, sums, strict=True))
-        plt.store(of_mask_ref.at[pixels.table_row, pl.program_id(0)], of_mask, mask=pixels.valid)
+
+def _gradient_of_samples(
+    geometry: Geometry, weight_ref: jax.Ref, gradient_ref: jax.Ref, pixels: Pixels, tap: jax.Array, channel: jax.Array
+) -> jax.Array:
+    """What the samples of one tap and a block of channels gain: float32 `[pixels, channel block]`."""
+
+    def add_features(index: jax.Array, total: jax.Array) -> jax.Array:
+        feature = index * geometry.feature_block
+        channels, features = pl.ds(channel, geometry.channel_block), pl.ds(feature, geometry.feature_block)
+        weight = plt.load(weight_ref.at[tap, channels, features])
+        return total + plt.dot(load_features(geometry, gradient_ref, pixels, feature), weight, trans_b=True)
+
+    zeros = jnp.zeros((len(pixels.valid), geometry.channel_block), jnp.float32)
+    return lax.fori_loop(0, geometry.feature_blocks, add_features, zeros)
+
+
+def _weighted(weights: Sequence[jax.Array], values: Sequence[jax.Array]) -> jax.Array:
+    total = jnp.zeros((), jnp.float32)
+    for weight, value in zip(weights, values, strict=True):
+        total = total + weight * value
+    return total
 
 
 def weight_gradient(
@@ -158,7 +231,7 @@ def weight_gradient(
         out_shape=jax.ShapeDtypeStruct((shares, geometry.taps, geometry.all_channels, geometry.features), jnp.float32),
         # All taps and channels of a share run at the same time: they read the same pixels, which then are in cache.
         grid=(blocks, geometry.feature_blocks * shares),
-        compiler_params=_PARAMETERS,
+        compiler_params=compiler_params(x.dtype),
         interpret=interpret,
         name='deform_conv2d_weight_gradient',
     )(x, offset, mask, gradient)

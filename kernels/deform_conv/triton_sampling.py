@@ -11,8 +11,13 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from sognet_jax.kernels.choice import current_target
+
 SMALLEST_BLOCK = 16
 """Triton's products need at least 16 rows, columns and terms."""
+
+LARGE_TILES = 163_840
+"""Bytes of shared memory that two steps of float32 fit into: 115 to 148 thousand are needed, GPUs have 101 or 166."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,28 +86,34 @@ class Tiling:
         return self.batch * self.tiles_down * self.tiles_across
 
 
-def make_tiling(geometry: Geometry, pixels: int) -> Tiling:
-    """Tiles of `pixels` output pixels, a power of two."""
-    columns = min(16, pl.next_power_of_2(geometry.out_width))
+def make_tiling(geometry: Geometry, pixels: int, columns: int = 16) -> Tiling:
+    """Tiles of `pixels` output pixels, a power of two, of at most so many columns."""
+    columns = min(columns, pl.next_power_of_2(geometry.out_width))
     rows = pixels // columns
     return Tiling(
         rows, columns, pl.cdiv(geometry.out_height, rows), pl.cdiv(geometry.out_width, columns), geometry.batch
     )
 
 
-def make_busy_tiling(geometry: Geometry, largest: int, programs_per_tile: int, wanted: int = 264) -> Tiling:
+def make_busy_tiling(geometry: Geometry, largest: int, programs_per_tile: int, columns: int = 16) -> Tiling:
     """The largest tiles with which the small levels of a pyramid still occupy the device.
 
     Args:
         geometry: sizes.
         largest: most pixels of a tile, a power of two.
-        programs_per_tile: programs that each tile starts.
-        wanted: programs at once; the default is two for each of the 132 multiprocessors of an H100.
+        programs_per_tile: programs that each tile starts; there shall be two for each multiprocessor.
+        columns: most columns of a tile.
     """
-    pixels = largest
-    while pixels > SMALLEST_BLOCK and make_tiling(geometry, pixels).count * programs_per_tile < wanted:
+    pixels, wanted = largest, 2 * current_target().multiprocessors
+    while pixels > SMALLEST_BLOCK and make_tiling(geometry, pixels, columns).count * programs_per_tile < wanted:
         pixels //= 2
-    return make_tiling(geometry, pixels)
+    return make_tiling(geometry, pixels, columns)
+
+
+def compiler_params(dtype: jnp.dtype) -> plt.CompilerParams:
+    """Loads of the next step run ahead where the shared memory has room for two: float32 on some GPUs does not."""
+    has_room = dtype.itemsize == 2 or current_target().shared_memory > LARGE_TILES
+    return plt.CompilerParams(num_warps=8, num_stages=2 if has_room else 1)
 
 
 class Pixels(NamedTuple):
@@ -123,6 +134,9 @@ class Corner(NamedTuple):
 
     table_row: jax.Array
     """Row in a table of all input pixels; the image's first where not inside."""
+    y: jax.Array
+    """Row in its image; 0 where not inside, as is the column."""
+    x: jax.Array
     inside: jax.Array
     weight: jax.Array
     """Bilinear weight; 0 where not inside, as are the slopes."""
@@ -168,7 +182,7 @@ def find_corners(
             row, column = (jnp.where(inside, corner, 0.0).astype(jnp.int32) for corner in (corner_y, corner_x))
             index = (pixels.image * geometry.height + row) * geometry.width + column
             weights = (weight_y * weight_x, sign_y * weight_x, sign_x * weight_y)
-            corners.append(Corner(index, inside, *(jnp.where(inside, weight, 0.0) for weight in weights)))
+            corners.append(Corner(index, row, column, inside, *(jnp.where(inside, weight, 0.0) for weight in weights)))
     return tuple(corners)
 
 
@@ -200,7 +214,7 @@ def load_factor(
     return values.astype(jnp.float32)
 
 
-def load_features(geometry: Geometry, table_ref: jax.Ref, pixels: Pixels, feature: jax.Array) -> jax.Array:
+def load_features(geometry: Geometry, table_ref: jax.Ref, pixels: Pixels, feature: jax.Array | int) -> jax.Array:
     """The block of features that starts at `feature`, 0 at pixels that are not valid: `[pixels, feature block]`."""
     features = feature + jnp.arange(geometry.feature_block, dtype=jnp.int32)
     return plt.load(table_ref.at[pixels.table_row[:, None], features[None, :]], mask=pixels.valid[:, None], other=0)
