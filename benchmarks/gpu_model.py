@@ -120,6 +120,24 @@ def input_gradients(layer: Layer, tile: int = 64, at_once: int = 2) -> Work:
     )
 
 
+def window_gradients(layer: Layer, tile: int = 64, channels: int = 64, window: int = 256, at_once: int = 1) -> Work:
+    """A program for each tile and block of channels: a product adds to a window of pixels, which goes to memory once.
+
+    Which pixel a corner is, is asked of each pixel of the window: three operations for each of four corners.
+    """
+    tiles, blocks = math.ceil(layer.pixels / tile), layer.channels // channels
+    gradients = layer.taps * blocks * layer.pixels * layer.features
+    return Work(
+        cache=layer.size * (layer.corners + gradients) + tiles * layer.weights,
+        memory=layer.pixels * (layer.channels * (layer.size + 8) + 2 * blocks * layer.taps * 2 * 4),
+        flop=layer.flop + 2 * window * layer.pixels * layer.taps * layer.channels,
+        operations=6 * layer.corners + 3 * 4 * window * layer.pixels * layer.taps * blocks,
+        atomics=tiles * window * layer.channels / 4,
+        programs=tiles * blocks,
+        at_once=at_once,
+    )
+
+
 def weight_gradient(layer: Layer, channels: int = 64, shares: int = 15, at_once: int = 1) -> Work:
     """A program for each tap, block of channels and share of the pixels; gradients are read by each."""
     blocks = layer.channels // channels * layer.taps
@@ -157,17 +175,22 @@ def table(device: Device, kernels: Mapping[str, Work]) -> str:
 def main() -> None:
     """Prints the figures of the first level, 200 x 336, in bfloat16 on an H100."""
     layer = Layer(200 * 336)
-    print(
-        table(
-            H100,
-            {
-                'forward': forward(layer),
-                'input gradients': input_gradients(layer),
-                'weight gradient': weight_gradient(layer),
-            },
-        )
-    )
-    print(table(H100, {'columns and a product, forward': columns_and_product(layer)}))
+    first = {
+        'forward': forward(layer),
+        'input gradients': input_gradients(layer),
+        'weight gradient': weight_gradient(layer),
+    }
+    now = {
+        'forward, 128 pixels a tile': forward(layer, tile=128),
+        'input gradients, a window': window_gradients(layer),
+        'weight gradient, 128 channels': weight_gradient(layer, channels=128, shares=14),
+    }
+    for title, kernels in (
+        ('As it was', first),
+        ('As it is', now),
+        ('Beside it', {'columns and a product, forward': columns_and_product(layer)}),
+    ):
+        print(f'{title}\n{table(H100, kernels)}\n')
 
 
 if __name__ == '__main__':

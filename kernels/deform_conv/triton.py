@@ -117,7 +117,7 @@ def _deform_conv(
     bias: jax.Array,
     mask: jax.Array | None,
 ) -> jax.Array:
-    tiling = make_busy_tiling(geometry, 64, geometry.feature_blocks)
+    tiling = make_busy_tiling(geometry, 128, geometry.feature_blocks)  # each reads all weights
     table = pl.pallas_call(
         functools.partial(_forward_kernel, geometry=geometry, tiling=tiling),
         out_shape=jax.ShapeDtypeStruct((geometry.out_pixels, geometry.features), x.dtype),

@@ -222,10 +222,13 @@ def weight_gradient(
     Args:
         geometry, interpret, x, offset, mask, gradient: as in `input_gradients`.
     """
+    if x.dtype.itemsize == 2 and geometry.channels % 128 == 0:  # half as many programs read the gradients
+        geometry = dataclasses.replace(geometry, channel_block=128)
     tiling = make_tiling(geometry, 64)
     blocks = geometry.taps * geometry.groups * geometry.channel_blocks
-    # About four programs for each multiprocessor of an H100.
-    shares = min(pl.cdiv(528, blocks * geometry.feature_blocks), tiling.count)
+    # Two programs for each multiprocessor, and not one more, which would be a round of its own.
+    shares = max(2 * current_target().multiprocessors // (blocks * geometry.feature_blocks), 1)
+    shares = min(shares, tiling.count)
     partial_sums = pl.pallas_call(
         functools.partial(_weight_kernel, geometry=geometry, tiling=tiling, tiles=pl.cdiv(tiling.count, shares)),
         out_shape=jax.ShapeDtypeStruct((shares, geometry.taps, geometry.all_channels, geometry.features), jnp.float32),

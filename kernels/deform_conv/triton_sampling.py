@@ -16,8 +16,8 @@ from sognet_jax.kernels.choice import current_target
 SMALLEST_BLOCK = 16
 """Triton's products need at least 16 rows, columns and terms."""
 
-LARGE_TILES = 163_840
-"""Bytes of shared memory that two steps of float32 fit into: 115 to 148 thousand are needed, GPUs have 101 or 166."""
+TWO_STEPS = 150_000
+"""Bytes of shared memory that two steps in 16 bits need, by the compiler; GPUs have 101, 167 or 232 thousand."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +111,8 @@ def make_busy_tiling(geometry: Geometry, largest: int, programs_per_tile: int, c
 
 
 def compiler_params(dtype: jnp.dtype) -> plt.CompilerParams:
-    """Loads of the next step run ahead where the shared memory has room for two: float32 on some GPUs does not."""
-    has_room = dtype.itemsize == 2 or current_target().shared_memory > LARGE_TILES
+    """Loads of the next step run ahead where the shared memory has room for two."""
+    has_room = dtype.itemsize == 2 and current_target().shared_memory > TWO_STEPS
     return plt.CompilerParams(num_warps=8, num_stages=2 if has_room else 1)
 
 

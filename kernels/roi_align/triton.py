@@ -127,7 +127,7 @@ def _pool_forward(plan: Plan, features: tuple[jax.Array, ...], samples: Samples)
 
 def _pool_backward(plan: Plan, samples: Samples, cotangent: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
     zeros = [jnp.zeros((height * width * batch, plan.channels)) for batch, height, width, _ in plan.shapes]
-    operands = (*samples, cotangent)
+    operands = (*samples, cotangent.astype(jnp.float32))  # here: there, threads would have to change places
     gradients = pl.pallas_call(
         functools.partial(_backward_kernel, plan),
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in zeros],
@@ -180,7 +180,7 @@ def _backward_kernel(
     block = _own_block(plan)
     level = plt.load(level_ref.at[block.box])
     at, exists = _pooled_rows(plan, block)
-    cotangent = plt.load(cotangent_ref.at[at], mask=exists, other=0).astype(jnp.float32)
+    cotangent = plt.load(cotangent_ref.at[at], mask=exists, other=0)
 
     def spread(index: int) -> None:
         def add_row(sample_row: jax.Array, carry: None) -> None:
