@@ -1,15 +1,17 @@
 # `make demo` and `make test` make their own virtual environment; nothing else has to be set up.
 PYTHON ?= python3
 VENV ?= .venv
+CUDA ?= .cuda
 RUN ?= runs/demo
 
-.PHONY: help demo tables test test-fast lint clean
+.PHONY: help demo tables test test-fast test-gpu-compile lint clean
 
 help:
 	@echo 'make demo    draw scenes, train a small SOGNet on the CPU, evaluate it, leave pictures in $(RUN)/eval'
 	@echo "make tables  train the paper's Tables 1 and 2 on the shapes: docs/results.md"
 	@echo 'make test    run the tests (make test PYTEST_ARGS="-m slow" for the long ones)'
 	@echo 'make test-fast   run those that compile no network, in two minutes'
+	@echo 'make test-gpu-compile   compile every kernel for NVIDIA GPUs, without one (GPU_FLAGS=--quick: a minute)'
 	@echo 'make lint    check style, types and the layers between the packages'
 	@echo 'make clean   remove the environment and the demo'
 
@@ -43,6 +45,19 @@ test: $(VENV)/.installed-dev
 test-fast: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -m 'not slow and not compiles' $(PYTEST_ARGS)
 
+# The CUDA plugin of JAX and its compiler, 715 MB, beside the environment: with them in it, JAX would look for a GPU.
+$(CUDA)/.installed: $(VENV)/.installed
+	rm -rf $(CUDA)
+	version=$$($(VENV)/bin/python -c 'import jax; print(jax.__version__)') && \
+	$(VENV)/bin/pip install --quiet --no-deps --target $(CUDA) jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version \
+		nvidia-nvvm nvidia-cuda-nvcc
+	touch $@
+
+test-gpu-compile: $(VENV)/.installed
+	@if $(MAKE) --no-print-directory $(CUDA)/.installed; \
+	then PYTHONPATH=$(CUDA) $(VENV)/bin/python -m benchmarks.gpu_static $(GPU_FLAGS); \
+	else echo 'skipped: the CUDA plugin of this JAX and its compiler cannot be installed here'; fi
+
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -50,4 +65,4 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) $(CUDA) runs/demo
