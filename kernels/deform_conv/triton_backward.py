@@ -63,11 +63,13 @@ def input_gradients(
         gradient: of the output, `[output pixels, features]`, in the type of `x`.
     """
     # By what the compiler says: with 64 channels the registers of older GPUs, and those of float32, do not suffice.
-    most_channels = 64 if x.dtype.itemsize == 2 and current_target().capability >= (9, 0) else 32
+    most_channels, features, stages = 32, 64, 2
+    if x.dtype.itemsize == 2 and current_target().capability >= (9, 0):
+        most_channels, features, stages = 64, 32, 1
     geometry = dataclasses.replace(
         geometry,
         channel_block=min(geometry.channel_block, most_channels),
-        feature_block=min(geometry.feature_block, 32 if most_channels == 64 else 64),
+        feature_block=min(geometry.feature_block, features),
     )
     channel_blocks = geometry.groups * geometry.channel_blocks
     # Square tiles, since a window is: 8 x 8 pixels and their taps have 3 pixels around them for offsets.
@@ -84,7 +86,7 @@ def input_gradients(
         grid=(tiling.count * channel_blocks,),
         # Atomics add to what is there: the last input, zeros, becomes the gradient of x.
         input_output_aliases={len(jax.tree.leaves(inputs)) - 1: 0},
-        compiler_params=plt.CompilerParams(num_warps=16, num_stages=2),
+        compiler_params=plt.CompilerParams(num_warps=16, num_stages=stages),
         interpret=interpret,
         name='deform_conv2d_input_gradients',
     )(*inputs)
