@@ -4,7 +4,7 @@ VENV ?= .venv
 CUDA ?= .cuda
 RUN ?= runs/demo
 
-.PHONY: help demo tables test test-fast test-gpu-compile lint clean
+.PHONY: help demo tables test test-fast test-gpu-compile gpu-bench lint clean
 
 help:
 	@echo 'make demo    draw scenes, train a small SOGNet on the CPU, evaluate it, leave pictures in $(RUN)/eval'
@@ -12,6 +12,7 @@ help:
 	@echo 'make test    run the tests (make test PYTEST_ARGS="-m slow" for the long ones)'
 	@echo 'make test-fast   run those that compile no network, in two minutes'
 	@echo 'make test-gpu-compile   compile every kernel for NVIDIA GPUs, without one (GPU_FLAGS=--quick: a minute)'
+	@echo 'make gpu-bench   on a machine with a GPU: kernels checked and timed, whole steps timed, in nine minutes'
 	@echo 'make lint    check style, types and the layers between the packages'
 	@echo 'make clean   remove the environment and the demo'
 
@@ -57,6 +58,10 @@ test-gpu-compile: $(VENV)/.installed
 	@if $(MAKE) --no-print-directory $(CUDA)/.installed; \
 	then PYTHONPATH=$(CUDA) $(VENV)/bin/python -m benchmarks.gpu_static $(GPU_FLAGS); \
 	else echo 'skipped: the CUDA plugin of this JAX and its compiler cannot be installed here'; fi
+
+# In an environment with jax[cuda13] and, as the peer, torch with CUDA: that of the caller.
+gpu-bench:
+	$(PYTHON) -m benchmarks.gpu_day --output=benchmarks/results/gpu_$$(date +%F)
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -47,14 +47,14 @@ class Case:
         return f'{self.operator}/{self.shape}/{self.dtype}'
 
 
-def all_cases() -> list[Case]:
-    """What `benchmarks.kernels` measures."""
+def all_cases(image: tuple[int, int] = IMAGE) -> list[Case]:
+    """What `benchmarks.kernels` measures, for an image of this height and width."""
     cases = []
     for dtype in ('float32', 'bfloat16'):
-        cases += [_deform_conv(IMAGE[0] // stride, IMAGE[1] // stride, dtype) for stride in STRIDES]
-        cases += [_roi_align(*boxes, dtype) for boxes in ((512, 7), (1000, 7), (100, 14))]
-    cases += [_panoptic_fusion(resolve) for resolve in ('sequential', 'joint')]
-    return [*cases, _mask_statistics()]
+        cases += [_deform_conv(image[0] // stride, image[1] // stride, dtype) for stride in STRIDES]
+        cases += [_roi_align(image, *boxes, dtype) for boxes in ((512, 7), (1000, 7), (100, 14))]
+    cases += [_panoptic_fusion(image, resolve) for resolve in ('sequential', 'joint')]
+    return [*cases, _mask_statistics(image)]
 
 
 def _deform_conv(height: int, width: int, dtype: str) -> Case:
@@ -77,12 +77,12 @@ def _deform_conv(height: int, width: int, dtype: str) -> Case:
     return Case('deform_conv', f'{height}x{width}x{CHANNELS}', dtype, passes)
 
 
-def _roi_align(num_boxes: int, output_size: int, dtype: str) -> Case:
+def _roi_align(image: tuple[int, int], num_boxes: int, output_size: int, dtype: str) -> Case:
     def passes() -> Passes:
         rng = np.random.default_rng(0)
-        features = tuple(rng.normal(size=(1, IMAGE[0] // s, IMAGE[1] // s, CHANNELS)) for s in STRIDES)
-        sides = np.exp(rng.uniform(np.log(16), np.log(700), (num_boxes, 2)))
-        corner = rng.uniform(0, np.maximum(np.array(IMAGE[::-1]) - sides, 1))
+        features = tuple(rng.normal(size=(1, image[0] // s, image[1] // s, CHANNELS)) for s in STRIDES)
+        sides = np.exp(rng.uniform(np.log(16), np.log(min(image) * 7 / 8), (num_boxes, 2)))
+        corner = rng.uniform(0, np.maximum(np.array(image[::-1]) - sides, 1))
         boxes = np.concatenate([corner, corner + sides], axis=1)[None].astype(np.float32)
 
         def ours(implementation: str) -> Callable[..., jax.Array]:
@@ -95,42 +95,42 @@ def _roi_align(num_boxes: int, output_size: int, dtype: str) -> Case:
                 implementation=implementation,
             )
 
-        peers = torch_peers.roi_align(features, boxes[0], output_size, IMAGE, dtype)
+        peers = torch_peers.roi_align(features, boxes[0], output_size, image, dtype)
         yield from _differentiated(ours, ('xla', 'windows', 'triton'), features, dtype, peers)
 
     return Case('roi_align', f'{num_boxes} boxes {output_size}x{output_size}x{CHANNELS}', dtype, passes)
 
 
-def _panoptic_fusion(resolve: str) -> Case:
+def _panoptic_fusion(image: tuple[int, int], resolve: str) -> Case:
     def passes() -> Passes:
-        scene = draw_scene(0, INSTANCES, IMAGE, NUM_STUFF, NUM_THINGS)
+        scene = draw_scene(0, INSTANCES, image, NUM_STUFF, NUM_THINGS)
 
         def ours(implementation: str) -> Callable[..., jax.Array]:
             return lambda scene: panoptic_fusion(
-                **scene, size=IMAGE, num_stuff=NUM_STUFF, resolve=resolve, implementation=implementation
+                **scene, size=image, num_stuff=NUM_STUFF, resolve=resolve, implementation=implementation
             )
 
         names = _made_for_this_device(('xla', 'triton'))
         runs = [_jax_run(name, ours(name), jax.tree.map(jnp.asarray, scene)) for name in names]
         if jax.default_backend() == 'cpu':
-            step_by_step = {'size': IMAGE, 'num_stuff': NUM_STUFF, 'resolve': resolve}
+            step_by_step = {'size': image, 'num_stuff': NUM_STUFF, 'resolve': resolve}
             runs.append(Run('step by step', lambda: fuse_stepwise(**scene, **step_by_step), lambda result: result))
         yield FORWARD, runs
 
-    return Case('panoptic_fusion', f'N={INSTANCES} {IMAGE[0]}x{IMAGE[1]} {resolve}', 'float32', passes)
+    return Case('panoptic_fusion', f'N={INSTANCES} {image[0]}x{image[1]} {resolve}', 'float32', passes)
 
 
-def _mask_statistics() -> Case:
+def _mask_statistics(image: tuple[int, int]) -> Case:
     def passes() -> Passes:
-        scene = draw_scene(0, INSTANCES, IMAGE, NUM_STUFF, NUM_THINGS)
+        scene = draw_scene(0, INSTANCES, image, NUM_STUFF, NUM_THINGS)
         inputs = [jnp.asarray(scene[name]) for name in ('mask_logits', 'boxes', 'classes', 'valid')]
 
         def ours(*inputs: jax.Array) -> Any:
-            return mask_statistics(*inputs, jnp.array(IMAGE), IMAGE, num_classes=NUM_THINGS)
+            return mask_statistics(*inputs, jnp.array(image), image, num_classes=NUM_THINGS)
 
         yield FORWARD, [_jax_run('xla', ours, *inputs)]
 
-    return Case('mask_statistics', f'N={INSTANCES} {IMAGE[0]}x{IMAGE[1]}', 'float32', passes)
+    return Case('mask_statistics', f'N={INSTANCES} {image[0]}x{image[1]}', 'float32', passes)
 
 
 def _made_for_this_device(implementations: Sequence[str]) -> list[str]:

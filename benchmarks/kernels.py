@@ -30,6 +30,7 @@ from benchmarks.timing import measure
 
 ONLY = flags.DEFINE_string('only', '', 'Only cases whose name (operator/shape/dtype) has this in it.')
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Turns that every implementation has.', lower_bound=1)
+IMAGE = flags.DEFINE_list('image', [800, 1344], 'Height and width that the shapes belong to: multiples of 32.')
 JSON = flags.DEFINE_string('json', None, 'File for the list of results.')
 
 GPU_CALLS = 20
@@ -42,9 +43,10 @@ def main(arguments: list[str]) -> None:
     """Measures as the flags say."""
     if len(arguments) > 1:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
-    cases = [case for case in all_cases() if ONLY.value in case.name]
+    everything = all_cases(tuple(map(int, IMAGE.value)))
+    cases = [case for case in everything if ONLY.value in case.name]
     if not cases:
-        raise app.UsageError(f'--only={ONLY.value}: there is no such case among {[c.name for c in all_cases()]}')
+        raise app.UsageError(f'--only={ONLY.value}: there is no such case among {[c.name for c in everything]}')
     print({**describe(), 'jax': jax.__version__, 'device': _device(), **torch_peers.versions()})
     print(LINE.format(**HEADINGS))
     results = []
