@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -181,6 +182,13 @@ def line(row: dict[str, Any]) -> str:
     return f'{text}{"  FAULT: " if row["fault"] else ""}{row["fault"]}'
 
 
+def write(result: dict[str, Any]) -> None:
+    """Writes the results so far, a row a line."""
+    head = json.dumps({name: value for name, value in result.items() if name != 'rows'}, indent=1)
+    rows = ',\n  '.join(map(json.dumps, result['rows']))
+    pathlib.Path(JSON.value).write_text(f'{head[:-2]},\n "rows": [\n  {rows}\n ]\n}}\n')
+
+
 def main(arguments: list[str]) -> None:
     """Compiles as the flags say."""
     if len(arguments) > 1:
@@ -194,8 +202,7 @@ def main(arguments: list[str]) -> None:
             print(line(row), flush=True)
             result['rows'].append(row)
             if JSON.value:
-                with open(JSON.value, 'w') as file:
-                    json.dump(result, file, indent=1)
+                write(result)
     clean()
     faults = sum(bool(row['fault']) for row in result['rows'])
     print(f'{len(result["rows"])} compiled with jax {jax.__version__}, {faults} with a fault')

@@ -1,4 +1,4 @@
-"""Memory that inference and a training step need on a TPU v5e, from its compiler alone: no TPU is used or measured.
+"""Memory that inference and a training step need on a TPU, from its compiler alone: no TPU is used or measured.
 
     pip install libtpu  # of the version that `pip show jax` wants for its extra, tpu
     JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m benchmarks.tpu_memory --json=benchmarks/results/NAME.json
@@ -22,13 +22,14 @@ from jax.experimental import topologies
 
 from benchmarks.machine import describe
 from benchmarks.programs import BUILDERS, config_of
+from sognet_jax.kernels.choice import Target, traced_for
 
 CONFIGS = flags.DEFINE_list('configs', ['coco_r50', 'coco_r50:published'], 'Modules of `configs/`, with their variant.')
 PROGRAMS = flags.DEFINE_list('programs', ['inference', 'training step'], 'What is compiled.')
 DTYPES = flags.DEFINE_list('dtypes', ['float32', 'bfloat16'], 'Values of model.dtype.')
 JSON = flags.DEFINE_string('json', None, 'File for the results.')
 
-TOPOLOGY = 'v5e:2x2'
+TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'The TPUs, of which one is compiled for: v5e:2x2, v6e:2x2.')
 
 
 def main(arguments: list[str]) -> None:
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
     result = {
         **describe(),
         'jax': jax.__version__,
-        'compiled_for': f'one device of {TOPOLOGY}',
+        'compiled_for': f'one device of {TOPOLOGY.value}',
         'note': 'Figures of the TPU compiler, ahead of time; nothing ran on a TPU.',
         'programs': [],
     }
@@ -68,13 +69,13 @@ def memory(config: ml_collections.ConfigDict, program: str) -> dict[str, Any]:
         program: a name of `BUILDERS`.
     """
     function, shapes, donated = BUILDERS[program](config)
-    device = topologies.get_topology_desc(TOPOLOGY, 'tpu').devices[0]
+    device = topologies.get_topology_desc(TOPOLOGY.value, 'tpu').devices[0]
     sharding = jax.sharding.SingleDeviceSharding(device)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
     start = time.perf_counter()
-    lowered = jax.jit(function, donate_argnums=donated).lower(*shapes)
     try:
-        analysis = lowered.compile().memory_analysis()
+        with traced_for(Target('tpu')):
+            analysis = jax.jit(function, donate_argnums=donated).lower(*shapes).compile().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
         return {'error': str(error)[:2000]}
     sizes = {

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sognet_jax.kernels.choice import Target, traced_for
 from sognet_jax.kernels.deform_conv import deform_conv2d, triton
 from tests.support.golden_files import close
 from tests.support.lowering import lower_for_cuda
@@ -158,6 +159,29 @@ def test_it_lowers_for_cuda_without_a_column_buffer(dtype, modulated):
         assert f'deform_conv2d_{kernel}' in text
     sizes = [math.prod(map(int, shape.split('x')[:-1])) for shape in re.findall(r'tensor<((?:\d+x)+)\w+>', text)]
     assert max(sizes) <= math.prod(shapes[0])
+
+
+@pytest.mark.parametrize('reach', [0.5, 4.0, 40.0])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_blocks_for_newer_gpus_have_the_same_gradients(dtype, reach):
+    """Offsets that stay in the window of a tile, that leave it now and then, and that lead anywhere."""
+    inputs = make_inputs(np.random.default_rng(7), (2, 12, 17, 80), 40, (3, 3), (12, 17), modulated=True, reach=reach)
+    exact = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
+    exact['x'], exact['weight'] = (np.asarray(jnp.asarray(exact[n], dtype), np.float32) for n in ('x', 'weight'))
+    typed = exact | {name: jnp.asarray(exact[name], dtype) for name in ('x', 'weight')}
+
+    pull = np.random.default_rng(8).normal(size=(2, 12, 17, 40)).astype(np.float32)
+
+    def gradients(function, inputs):
+        return jax.jit(jax.grad(lambda inputs: jnp.sum(pull * function(**inputs))))(inputs)
+
+    expected = gradients(functools.partial(deform_conv2d, implementation='xla'), exact)
+    with traced_for(Target('gpu', 'NVIDIA H100', (9, 0))):
+        found = gradients(interpreted, typed)
+    for name, value in expected.items():
+        # bfloat16 keeps eight bits, of samples, of their gradients and of what is summed.
+        error = np.abs(np.asarray(found[name], np.float32) - value).max() / np.abs(value).max()
+        assert error < (2e-5 if dtype == 'float32' else 1e-2), name
 
 
 @pytest.mark.parametrize('precision', ['default', 'highest'])
