@@ -68,7 +68,7 @@ _target: contextvars.ContextVar[Target | None] = contextvars.ContextVar('target'
 
 @contextlib.contextmanager
 def traced_for(target: Target) -> Iterator[None]:
-    """What is traced inside will run there, and not on this process's devices.
+    """What is traced inside will run there, not on this process's devices; what has been traced before stays as it is.
 
     For `ANYWHERE`, that is the reference wherever nobody asks for another implementation.
     """

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation
-from sognet_jax.kernels.roi_align import by_platform, matmul, reference, windows
+from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation, current_target
+from sognet_jax.kernels.roi_align import matmul, reference, windows
 from sognet_jax.kernels.roi_align.geometry import Cells
 from sognet_jax.ops.boxes import area
 
@@ -25,7 +25,6 @@ _FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
     XLA: reference.roi_align,
     'matmul': matmul.roi_align,
     'windows': windows.roi_align,
-    'by_platform': by_platform.roi_align,
     TRITON: functools.partial(_run_kernel, interpret=False),
     INTERPRETED: functools.partial(_run_kernel, interpret=True),
 }
@@ -67,8 +66,8 @@ def roi_align(
             to the border of a level. None: all.
         implementation: one of `IMPLEMENTATIONS`, or None for the fastest here: `xla` (gathers), `matmul` (products with
             interpolation weights; its work grows with the size of the pyramid), `windows` (for CPUs: box by box, tile
-            by tile; its work grows with the boxes' area on their levels), `by_platform` (`windows` where the program is
-            lowered for a CPU, else `xla`), `triton` (the kernel for GPUs), `triton_interpreted` (the same for tests).
+            by tile; its work grows with the boxes' area on their levels), `triton` (the kernel for GPUs),
+            `triton_interpreted` (the same for tests).
 
     Returns:
         `[B, R, S, S, C]`.
@@ -95,7 +94,7 @@ def chosen_implementation(features: Sequence[jax.Array], implementation: str | N
         'roi_align',
         implementation,
         IMPLEMENTATIONS,
-        default='matmul' if is_small else 'by_platform',
+        default='matmul' if is_small else 'windows' if current_target().platform == 'cpu' else XLA,
         features=features[0],
     )
 
