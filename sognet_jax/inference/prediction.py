@@ -19,7 +19,7 @@ from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.proposals import propose_boxes
-from sognet_jax.ops.resize import resize_bilinear
+from sognet_jax.ops.strips import cut_rows_with_neighbours, enlarge_strip, strip_height
 
 OVERLAP_THRESHOLD = 0.1
 """Kept instances whose intersection over the smaller one is larger than this take part in overlap resolving."""
@@ -195,8 +195,16 @@ def _with_masks(
 
 
 def semantic_labels(semantic: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """`[B, h, w, S + T]` semantic logits -> `[B, H, W]` int32, the train id with the highest one."""
-    return jnp.argmax(resize_bilinear(semantic, size), axis=-1).astype(jnp.int32)
+    """`[B, h, w, S + T]` semantic logits -> `[B, H, W]` int32, the train id with the highest one.
+
+    H, W are one multiple of h, w; the enlarged logits are there by strips of rows alone.
+    """
+    batch, height, width, classes = semantic.shape
+    factor = size[0] // height
+    strip = strip_height(height, factor**2 * batch * width * classes)
+    strips = cut_rows_with_neighbours(semantic, strip)
+    labels = jax.lax.map(lambda rows: jnp.argmax(enlarge_strip(rows, factor), axis=-1).astype(jnp.int32), strips)
+    return jnp.moveaxis(labels, 0, 1).reshape(batch, -1, size[1])[:, : size[0]]
 
 
 def fuse(

@@ -18,16 +18,38 @@ def interpolation_matrix(out_size: int, in_size: int) -> np.ndarray:
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """`[..., H, W, C]` -> `[..., h, w, C]`, as two products with `interpolation_matrix`."""
-    height, width = x.shape[-3:-1]
-    # 'highest': GPUs would round the weights to ten bits.
-    if height != size[0]:
-        rows = interpolation_matrix(size[0], height).astype(x.dtype)
-        x = jnp.einsum('yh,...hwc->...ywc', rows, x, precision='highest')
-    if width != size[1]:
-        columns = interpolation_matrix(size[1], width).astype(x.dtype)
-        x = jnp.einsum('xw,...ywc->...yxc', columns, x, precision='highest')
+    """`[..., H, W, C]` -> `[..., h, w, C]`, with the weights of `interpolation_matrix`."""
+    for axis, length in zip((x.ndim - 3, x.ndim - 2), size, strict=True):
+        if length % x.shape[axis] == 0:
+            x = enlarge_axis(with_edges(x, axis), length // x.shape[axis], axis)
+        else:
+            weights = interpolation_matrix(length, x.shape[axis]).astype(x.dtype)
+            # 'highest': GPUs would round the weights to ten bits.
+            x = jnp.moveaxis(jnp.tensordot(weights, x, (1, axis), precision='highest'), 0, axis)
     return x
+
+
+def enlarge_axis(x: jax.Array, factor: int, axis: int) -> jax.Array:
+    """An axis of 1 + n + 1 values becomes one of `factor` n: `resize_bilinear` of the inner ones.
+
+    What lies between two samples depends on its place between them alone: a sum of two neighbours for each of `factor`
+    places, where products with the whole matrix would multiply zeros.
+    """
+    if factor == 1:
+        return jax.lax.slice_in_dim(x, 1, -1, axis=axis)
+    count = x.shape[axis] - 2
+    before, here, after = (jax.lax.slice_in_dim(x, first, first + count, axis=axis) for first in range(3))
+    places = []
+    for left, middle, right in interpolation_matrix(3 * factor, 3)[factor:-factor].tolist():
+        neighbour, share = (before, left) if left else (after, right)
+        places.append(here * middle + neighbour * share)
+    return jnp.stack(places, axis + 1).reshape(*x.shape[:axis], factor * count, *x.shape[axis + 1 :])
+
+
+def with_edges(x: jax.Array, axis: int) -> jax.Array:
+    """An axis of n values becomes one of 1 + n + 1, whose first and last are there twice."""
+    first, last = jax.lax.slice_in_dim(x, 0, 1, axis=axis), jax.lax.slice_in_dim(x, -1, None, axis=axis)
+    return jnp.concatenate([first, x, last], axis)
 
 
 def resize_inside(x: jax.Array, size: tuple[int, int], extent: jax.Array) -> jax.Array:

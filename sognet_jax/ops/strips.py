@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.ops.resize import interpolation_matrix, resize_bilinear
+from sognet_jax.ops.resize import enlarge_axis, with_edges
 
 STRIP_ELEMENTS = 1 << 24
 """Values of a strip that are held at once: 64 MB in float32."""
@@ -56,10 +56,8 @@ def cut_rows_with_neighbours(x: jax.Array, strip: int) -> jax.Array:
 
 def enlarge_strip(x: jax.Array, factor: int) -> jax.Array:
     """`[..., 1 + h + 1, w, C]` -> `[..., factor h, factor w, C]`: those rows of the image's `resize_bilinear`."""
-    count, width = x.shape[-3:-1]
-    rows = interpolation_matrix(factor * count, count)[factor:-factor].astype(x.dtype)
-    x = jnp.einsum('yh,...hwc->...ywc', rows, x, precision='highest')
-    return resize_bilinear(x, (x.shape[-3], factor * width))
+    x = enlarge_axis(x, factor, x.ndim - 3)
+    return enlarge_axis(with_edges(x, x.ndim - 2), factor, x.ndim - 2)
 
 
 def sum_over_strips(function: Callable[[Any], jax.Array], strips: Any) -> jax.Array:
