@@ -191,7 +191,7 @@ def _with_masks(
     network: SOGNet, features: Pyramid, detections: tuple[jax.Array, ...], image_size: jax.Array
 ) -> Instances[jax.Array]:
     boxes, classes, scores, valid = detections
-    return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes, image_size))
+    return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes, image_size, valid))
 
 
 def semantic_labels(semantic: jax.Array, size: tuple[int, int]) -> jax.Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.contract import MASK_LOGITS_SIDE
+from sognet_jax.kernels.choice import current_target
 from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.models.fpn import STRIDES, FeaturePyramid
 from sognet_jax.models.instance_heads import BoxHead, MaskHead
@@ -26,6 +27,9 @@ from sognet_jax.ops.overlap import overlap_relations
 
 RELATION_HEAD = 'relation_head'
 """Name of the relation head among the parts of the network that have parameters."""
+
+GROUPS = (16, 32, 64)
+"""Where groups of boxes end that the mask head runs for or skips; the last one goes to the end."""
 
 Pyramid = Sequence[jax.Array]
 
@@ -88,10 +92,44 @@ class SOGNet(nn.Module):
         return self.box_head(self._pool(features, boxes, image_size, 7))
 
     def segment_boxes(
-        self, features: Pyramid, boxes: jax.Array, classes: jax.Array, image_size: jax.Array
+        self,
+        features: Pyramid,
+        boxes: jax.Array,
+        classes: jax.Array,
+        image_size: jax.Array,
+        wanted: jax.Array,
+        always: int = 0,
     ) -> jax.Array:
-        """`[B, R, 4]` boxes and their `[B, R]` classes -> `[B, R, 28, 28]` mask logits."""
-        return self.mask_head(self._pool(features, boxes, image_size, 14), classes)
+        """Boxes -> mask logits.
+
+        On CPUs the head skips groups of boxes (`GROUPS`) of which none is wanted; elsewhere a choice at run time costs
+        more than it saves.
+
+        Args:
+            features, image_size: as elsewhere.
+            boxes, classes: `[B, R, 4]` and `[B, R]`.
+            wanted: `[B, R]` bool, the boxes whose masks are used.
+            always: so many of the first boxes are never skipped.
+
+        Returns:
+            `[B, R, 28, 28]` float32; 0 where a group was skipped.
+        """
+
+        def segment(self: SOGNet, features: Pyramid, boxes: jax.Array, classes: jax.Array) -> jax.Array:
+            return self.mask_head(self._pool(features, boxes, image_size, 14), classes)
+
+        def skip(self: SOGNet, features: Pyramid, boxes: jax.Array, classes: jax.Array) -> jax.Array:
+            return jnp.zeros((*classes.shape, MASK_LOGITS_SIDE, MASK_LOGITS_SIDE))
+
+        if self.is_initializing() or current_target().platform != 'cpu':
+            return segment(self, features, boxes, classes)
+        first, *rest = (always + end for end in GROUPS)
+        parts = [segment(self, features, boxes[:, :first], classes[:, :first])]
+        for start, end in zip((first, *rest), (*rest, boxes.shape[1]), strict=True):
+            if start < boxes.shape[1]:
+                group = boxes[:, start:end], classes[:, start:end]
+                parts.append(nn.cond(jnp.any(wanted[:, start:end]), segment, skip, self, features, *group))
+        return jnp.concatenate(parts, axis=1)
 
     def segment_semantics(self, features: Pyramid, image_size: jax.Array) -> jax.Array:
         """`[B, H / 4, W / 4, S + T]` semantic logits."""
@@ -123,7 +161,7 @@ class SOGNet(nn.Module):
         features = self.extract_features(image, size)
         self.score_anchors(features)
         self.classify_boxes(features, boxes, size)
-        masks = nn.sigmoid(self.segment_boxes(features, boxes, classes, size))
+        masks = nn.sigmoid(self.segment_boxes(features, boxes, classes, size, jnp.ones(classes.shape, bool)))
         self.segment_semantics(features, size)
         self.relate(classes, boxes, masks, jnp.ones(classes.shape, bool))
 

@@ -250,8 +250,9 @@ def _instance_losses(
     own_class = jnp.maximum(foreground.labels - 1, 0)
     boxes = jnp.concatenate([foreground.boxes, truth.boxes], axis=1)
     classes = jnp.concatenate([own_class, truth.classes], axis=1)
-    logits = network.segment_boxes(features, boxes, classes, image_size)
     is_foreground = foreground.valid & (foreground.labels > 0)
+    wanted = jnp.concatenate([is_foreground, truth.valid], axis=1)
+    logits = network.segment_boxes(features, boxes, classes, image_size, wanted, always=num_foreground)
     return {
         'box_class': jax.vmap(losses.box_class_loss)(class_logits, sampled.labels, sampled.valid),
         'box_delta': jax.vmap(losses.box_delta_loss)(deltas, sampled.targets, sampled.labels, sampled.valid),
