@@ -34,7 +34,7 @@ from sognet_jax.kernels.roi_align import roi_align
 ON = flags.DEFINE_list('gpus', ['T4', 'A100', 'L4', 'H100', 'B200', 'RTX PRO 6000'], 'What is compiled for.')
 QUICK = flags.DEFINE_bool('quick', False, 'L4 and H100, and of the shapes of a kind the largest.')
 STACK = flags.DEFINE_integer(
-    'stack', 128, 'Bytes of a thread, of its 1,020 in registers, that a kernel may keep in memory.'
+    'stack', 160, 'Bytes of a thread, of its 1,020 in registers, that a kernel may keep in memory.'
 )
 PROGRAMS = flags.DEFINE_list(
     'programs', [], 'Configs whose whole inference and training step are compiled, for example coco_r50.'

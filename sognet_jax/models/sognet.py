@@ -97,7 +97,7 @@ class SOGNet(nn.Module):
         boxes: jax.Array,
         classes: jax.Array,
         image_size: jax.Array,
-        wanted: jax.Array,
+        wanted: jax.Array | None = None,
         always: int = 0,
     ) -> jax.Array:
         """Boxes -> mask logits.
@@ -108,7 +108,7 @@ class SOGNet(nn.Module):
         Args:
             features, image_size: as elsewhere.
             boxes, classes: `[B, R, 4]` and `[B, R]`.
-            wanted: `[B, R]` bool, the boxes whose masks are used.
+            wanted: `[B, R]` bool, the boxes whose masks are used; None for all.
             always: so many of the first boxes are never skipped.
 
         Returns:
@@ -121,7 +121,7 @@ class SOGNet(nn.Module):
         def skip(self: SOGNet, features: Pyramid, boxes: jax.Array, classes: jax.Array) -> jax.Array:
             return jnp.zeros((*classes.shape, MASK_LOGITS_SIDE, MASK_LOGITS_SIDE))
 
-        if self.is_initializing() or current_target().platform != 'cpu':
+        if wanted is None or current_target().platform != 'cpu':
             return segment(self, features, boxes, classes)
         first, *rest = (always + end for end in GROUPS)
         parts = [segment(self, features, boxes[:, :first], classes[:, :first])]
@@ -161,7 +161,7 @@ class SOGNet(nn.Module):
         features = self.extract_features(image, size)
         self.score_anchors(features)
         self.classify_boxes(features, boxes, size)
-        masks = nn.sigmoid(self.segment_boxes(features, boxes, classes, size, jnp.ones(classes.shape, bool)))
+        masks = nn.sigmoid(self.segment_boxes(features, boxes, classes, size))
         self.segment_semantics(features, size)
         self.relate(classes, boxes, masks, jnp.ones(classes.shape, bool))
 
