@@ -27,8 +27,13 @@ def runs(program: str, batch: Mapping[str, Any], dtype: str) -> list[Run]:
     device = torch_peers.device()
     images = [torch.tensor(np.moveaxis(np.asarray(x), -1, 0) / np.float32(255), device=device) for x in batch['image']]
     size = images[0].shape[1:]  # as which images are taken: the network would resize them
-    network = torchvision.models.detection.maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, box_score_thresh=0.0, min_size=min(size), max_size=max(size)
+    # As ours is trained, and as it is trained from published weights: stem, res2 and normalisation stay as they are.
+    detection = torchvision.models.detection
+    backbone = detection.backbone_utils.resnet_fpn_backbone(
+        backbone_name='resnet50', weights=None, norm_layer=torchvision.ops.FrozenBatchNorm2d, trainable_layers=3
+    )
+    network = detection.MaskRCNN(
+        backbone, num_classes=91, box_score_thresh=0.0, min_size=min(size), max_size=max(size)
     ).to(device)
     reduced = torch.autocast(device, torch.bfloat16, enabled=dtype == 'bfloat16' and device == 'cuda')
     if program == 'inference':
