@@ -46,6 +46,9 @@ IMAGE = (800, 1344)
 STRIDES = (4, 8, 16, 32)
 Shape = jax.ShapeDtypeStruct
 
+MOST_LAUNCHES, MOST_OF_PROGRAMS = 1_000, 4_000
+"""Of an operator and of a whole program: a loop that goes on for longer than a kernel takes is found by them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -137,6 +140,8 @@ def check(gpu: Gpu, case: Case, compiled: Compiled, stack: int) -> str:
     wanted = set(case.kernels) if gpu.capability >= FIRST_CAPABILITY else set()
     if found != wanted:
         return f'has the kernels {sorted(found)}, not {sorted(wanted)}'
+    if compiled.launches > MOST_LAUNCHES:
+        return f'is {compiled.launches} launches, at most {MOST_LAUNCHES} are of no note'
     worst = max((kernel.stack for kernel in compiled.kernels), default=0)
     return f'keeps {worst} bytes of a thread in memory, at most {stack} are of no note' if worst > stack else ''
 
@@ -164,6 +169,8 @@ def program_rows(configs: Sequence[str], gpus: Sequence[str]) -> Iterator[dict[s
             compiled = compile_for(GPUS[gpu], *BUILDERS[program](config_of(config, 'bfloat16')))
             row |= dataclasses.asdict(compiled)
             row['fault'] = '' if compiled.kernels else 'none of our kernels is in it'
+            if compiled.launches > MOST_OF_PROGRAMS:
+                row['fault'] = f'is {compiled.launches} launches, at most {MOST_OF_PROGRAMS} are of no note'
         except jax.errors.JaxRuntimeError as error:
             row['fault'] = f'does not compile: {str(error).splitlines()[0][:200]}'
         yield {**row, 'seconds': round(time.perf_counter() - start, 1)}
