@@ -36,16 +36,16 @@ def nms(
     """
     count = boxes.shape[0]
     order = jnp.argsort(jnp.where(valid, scores, -jnp.inf), stable=True, descending=True)
-    boxes, alive = boxes[order], valid[order]
+    boxes, real = boxes[order], valid[order]
     is_better = jnp.arange(count)[:, None] < jnp.arange(count)
     suppresses = (iou(boxes, boxes) > iou_threshold) & is_better
-    real = alive
 
-    def settle(rounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        alive, _ = rounds
-        return real & ~jnp.any(suppresses & alive[:, None], axis=0), alive
+    def settle(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        before, _ = state
+        after = real & ~jnp.any(suppresses & before[:, None], axis=0)
+        return after, jnp.any(after != before)
 
-    alive, _ = jax.lax.while_loop(lambda rounds: jnp.any(rounds[0] != rounds[1]), settle, (alive, ~alive))
+    alive, _ = jax.lax.while_loop(lambda state: state[1], settle, (real, jnp.array(True)))
     (kept,) = jnp.nonzero(alive, size=max_outputs, fill_value=0)
     is_kept = jnp.arange(max_outputs) < jnp.sum(alive)
     return jnp.where(is_kept, order[kept], 0).astype(jnp.int32), is_kept
