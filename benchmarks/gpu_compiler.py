@@ -48,7 +48,6 @@ class Gpu:
         bandwidth: of its memory, bytes a second.
         l2: bytes of its second-level cache.
         memory: bytes.
-        tensor: products of its tensor cores in bfloat16, additions counted too, a second.
     """
 
     kind: str
@@ -58,7 +57,6 @@ class Gpu:
     bandwidth: float
     l2: int
     memory: int
-    tensor: float
 
     def target_config(self) -> str:
         """XLA's `GpuTargetConfigProto` as text."""
@@ -83,13 +81,13 @@ class Gpu:
 
 MIB, GIB = 2**20, 2**30
 GPUS = {
-    'T4': Gpu('Tesla T4', (7, 5), 40, 65_536, 0.32e12, 4 * MIB, 16 * GIB, 65e12),
-    'A100': Gpu('NVIDIA A100-SXM4-80GB', (8, 0), 108, 166_912, 2.04e12, 40 * MIB, 80 * GIB, 312e12),
-    'L4': Gpu('NVIDIA L4', (8, 9), 58, 101_376, 0.30e12, 48 * MIB, 24 * GIB, 121e12),
-    'H100': Gpu('NVIDIA H100 80GB HBM3', (9, 0), 132, 232_448, 3.35e12, 50 * MIB, 80 * GIB, 989e12),
-    'B200': Gpu('NVIDIA B200', (10, 0), 148, 232_448, 7.9e12, 126 * MIB, 180 * GIB, 2250e12),
+    'T4': Gpu('Tesla T4', (7, 5), 40, 65_536, 0.32e12, 4 * MIB, 16 * GIB),
+    'A100': Gpu('NVIDIA A100-SXM4-80GB', (8, 0), 108, 166_912, 2.04e12, 40 * MIB, 80 * GIB),
+    'L4': Gpu('NVIDIA L4', (8, 9), 58, 101_376, 0.30e12, 48 * MIB, 24 * GIB),
+    'H100': Gpu('NVIDIA H100 80GB HBM3', (9, 0), 132, 232_448, 3.35e12, 50 * MIB, 80 * GIB),
+    'B200': Gpu('NVIDIA B200', (10, 0), 148, 232_448, 7.9e12, 126 * MIB, 180 * GIB),
     'RTX PRO 6000': Gpu(
-        'NVIDIA RTX PRO 6000 Blackwell Server Edition', (12, 0), 188, 101_376, 1.79e12, 128 * MIB, 96 * GIB, 503e12
+        'NVIDIA RTX PRO 6000 Blackwell Server Edition', (12, 0), 188, 101_376, 1.79e12, 128 * MIB, 96 * GIB
     ),
 }
 
@@ -172,7 +170,7 @@ def clean() -> None:
 
 
 class _Listening:
-    """Keeps what libraries write to the standard error, and writes it there where something fails."""
+    """Keeps what libraries write to the standard error."""
 
     heard = ''
 

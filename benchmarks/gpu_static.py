@@ -25,7 +25,7 @@ import jax
 from absl import app, flags
 
 from benchmarks.machine import describe
-from benchmarks.programs import BUILDERS, config_of
+from benchmarks.programs import BUILDERS, config_of, with_gradients
 from sognet_jax.kernels.choice import FIRST_CAPABILITY
 from sognet_jax.kernels.deform_conv import deform_conv2d
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
@@ -85,14 +85,6 @@ LAYERS = (
 """Height, width, channels, features and stride."""
 
 
-def _with_gradients(function: Callable[..., jax.Array]) -> Callable[..., Any]:
-    def both(*inputs: jax.Array) -> Any:
-        output, pull_back = jax.vjp(function, *inputs)
-        return output, pull_back(output)
-
-    return both
-
-
 def _deform_conv(height: int, width: int, channels: int, features: int, stride: int, dtype: str) -> Case:
     out = (1, -(-height // stride), -(-width // stride), 18)
     shapes = (
@@ -100,7 +92,7 @@ def _deform_conv(height: int, width: int, channels: int, features: int, stride: 
         Shape(out, 'float32'),
         Shape((3, 3, channels, features), dtype),
     )
-    function = _with_gradients(lambda x, offset, weight: deform_conv2d(x, offset, weight, stride=stride))
+    function = with_gradients(lambda x, offset, weight: deform_conv2d(x, offset, weight, stride=stride))
     name = f'deform_conv {height}x{width} {channels}->{features}{f" /{stride}" if stride > 1 else ""} {dtype}'
     kernels = ('deform_conv2d_forward', 'deform_conv2d_input_gradients', 'deform_conv2d_weight_gradient')
     return Case(name, function, shapes, kernels)
@@ -113,7 +105,7 @@ def _roi_align(boxes: int, side: int, dtype: str) -> Case:
         def pool(*features: jax.Array) -> jax.Array:
             return roi_align(features, boxes, level, strides=STRIDES, output_size=side)
 
-        return _with_gradients(pool)(*features)
+        return with_gradients(pool)(*features)
 
     shapes = (Shape((1, boxes, 4), 'float32'), Shape((1, boxes), 'int32'), *levels)
     name = f'roi_align {boxes} boxes {side}x{side}x256 {dtype}'

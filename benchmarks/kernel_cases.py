@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import torch_peers
+from benchmarks.programs import with_gradients
 from benchmarks.stepwise_fusion import draw_scene, fuse_stepwise
 from benchmarks.timing import Run
 from sognet_jax.kernels.deform_conv import deform_conv2d
@@ -148,13 +149,6 @@ def _differentiated(
     """Forward, and forward with the gradients of all inputs; offsets stay in float32."""
     names = _made_for_this_device(implementations)
     inputs = [jnp.asarray(array, 'float32' if array.shape[-1] == 18 else dtype) for array in inputs]
-
-    def with_gradients(function: Callable[..., jax.Array]) -> Callable[..., Any]:
-        def both(*inputs: jax.Array) -> Any:
-            output, pull_back = jax.vjp(function, *inputs)
-            return output, pull_back(output)
-
-        return both
 
     yield FORWARD, [_jax_run(name, ours(name), *inputs) for name in names] + peers[FORWARD]
     yield BOTH, [_jax_run(name, with_gradients(ours(name)), *inputs) for name in names] + peers[BOTH]

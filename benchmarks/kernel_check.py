@@ -23,6 +23,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.machine import describe
+from benchmarks.programs import with_gradients
 from benchmarks.stepwise_fusion import draw_scene
 from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA
 from sognet_jax.kernels.deform_conv import deform_conv2d
@@ -131,12 +132,8 @@ def _compare(
 
 def _run(function: Function, inputs: list[jax.Array]) -> list[jax.Array]:
     """Output and gradients."""
-
-    def both(*inputs: jax.Array) -> list[jax.Array]:
-        output, pull_back = jax.vjp(function, *inputs)
-        return [output, *pull_back(output)]
-
-    return jax.jit(both)(*inputs)
+    output, gradients = jax.jit(with_gradients(function))(*inputs)
+    return [output, *gradients]
 
 
 def _fusion(kernel: str, image: tuple[int, int]) -> Iterator[dict[str, Any]]:

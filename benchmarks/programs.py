@@ -29,6 +29,16 @@ Program = tuple[Callable[..., Any], tuple[Any, ...], tuple[int, ...]]
 """A function, the shapes of its arguments, and the arguments whose memory it may reuse."""
 
 
+def with_gradients(function: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """`(*inputs) -> (output, gradients of all inputs)`; what is pulled back is the output."""
+
+    def both(*inputs: jax.Array) -> Any:
+        output, pull_back = jax.vjp(function, *inputs)
+        return output, pull_back(output)
+
+    return both
+
+
 def inference_program(config: ml_collections.ConfigDict, **changes: Any) -> tuple[SOGNet, Callable[..., Any]]:
     """The network of a config, and `(variables, image, image_size) -> prediction`.
 

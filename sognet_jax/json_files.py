@@ -42,6 +42,12 @@ SHOWN = 1_000_000
 """Bytes of what is read a second time to show what is in a field."""
 
 
+def said(notes: Notes) -> Iterator[str]:
+    """One line for each note."""
+    for text, count in notes.items():
+        yield f'taken as it is: {text} ({count})'
+
+
 def read_json(path: str | pathlib.Path, kind: type[T]) -> T:
     """A whole file as a type.
 

@@ -214,7 +214,7 @@ def load_factor(
     return values.astype(jnp.float32)
 
 
-def load_features(geometry: Geometry, table_ref: jax.Ref, pixels: Pixels, feature: jax.Array | int) -> jax.Array:
+def load_features(geometry: Geometry, table_ref: jax.Ref, pixels: Pixels, feature: jax.Array) -> jax.Array:
     """The block of features that starts at `feature`, 0 at pixels that are not valid: `[pixels, feature block]`."""
     features = feature + jnp.arange(geometry.feature_block, dtype=jnp.int32)
     return plt.load(table_ref.at[pixels.table_row[:, None], features[None, :]], mask=pixels.valid[:, None], other=0)

@@ -22,6 +22,7 @@ from sognet_jax.data.sources.coco.files import annotation_files
 from sognet_jax.data.sources.preparation import Preparation, prepare
 from sognet_jax.data.sources.shapes import builder as shapes
 from sognet_jax.data.sources.shapes.composition import SceneSettings
+from sognet_jax.json_files import said
 
 NAMES = ('shapes', 'coco', 'coco_format', 'cityscapes')
 
@@ -46,8 +47,8 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
     else:
         preparation = preparation_of(data.name, source or data.source, split, categories, relations=data.relations)
         made = prepare(preparation, data.dir)
-        for text, count in made.notes.items():
-            tqdm.write(f'{split}: taken as it is: {text} ({count})', file=sys.stderr)
+        for line in said(made.notes):
+            tqdm.write(f'{split}: {line}', file=sys.stderr)
         prepared = RecordSource(made.folder, split)
         if prepared.left_out:
             text = f'{prepared.folder} is not the whole of its source: {prepared.left_out} problems were left out'

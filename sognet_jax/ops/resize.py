@@ -20,6 +20,8 @@ def interpolation_matrix(out_size: int, in_size: int) -> np.ndarray:
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """`[..., H, W, C]` -> `[..., h, w, C]`, with the weights of `interpolation_matrix`."""
     for axis, length in zip((x.ndim - 3, x.ndim - 2), size, strict=True):
+        if length == x.shape[axis]:
+            continue
         if length % x.shape[axis] == 0:
             x = enlarge_axis(with_edges(x, axis), length // x.shape[axis], axis)
         else:

@@ -23,7 +23,7 @@ from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.preparation import Preparation, check, prepare
 from sognet_jax.files import write_whole
-from sognet_jax.json_files import Notes
+from sognet_jax.json_files import Notes, said
 from sognet_jax.problems import InputError, Problem, report
 
 USUAL_SPLITS = {'coco': ('train2017', 'val2017', 'test-dev2017'), 'cityscapes': ('train', 'val', 'test')}
@@ -126,8 +126,8 @@ def _prepare(preparation: Preparation, options: argparse.Namespace, problems: li
 
 
 def _say(notes: Notes) -> None:
-    for text, count in notes.items():
-        print(f'  taken as it is: {text} ({count})')
+    for line in said(notes):
+        print(f'  {line}')
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -201,9 +201,9 @@ def _panoptic(
     path: pathlib.Path, raws: list[msgspec.Raw], images: dict[int, ImageEntry], problems: list[Problem], notes: Notes
 ) -> dict[int, PanopticEntry]:
     by_image: dict[int, PanopticEntry] = {}
-    stems = collections.Counter(os.path.splitext(entry.file_name)[0] for entry in images.values())
-    image_of = {os.path.splitext(entry.file_name)[0]: image_id for image_id, entry in images.items()}
-    image_of = {stem: image_id for stem, image_id in image_of.items() if stems[stem] == 1}
+    stem_of = {image_id: os.path.splitext(entry.file_name)[0] for image_id, entry in images.items()}
+    counts = collections.Counter(stem_of.values())
+    image_of = {stem: image_id for image_id, stem in stem_of.items() if counts[stem] == 1}
     for index, entry in decode_entries(path, 'annotations', raws, PanopticEntry, problems, notes):
         place = f'{path}, annotations[{index}], image {entry.image_id}'
         name = os.path.splitext(entry.file_name)[0]
