@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.models.layers import conv1x1, conv3x3
+from sognet_jax.models.layers import conv, conv1x1
 from sognet_jax.ops.extent import mean_inside, reduced, zero_outside
 from sognet_jax.ops.resize import upsample_nearest
 
@@ -46,6 +46,6 @@ class FeaturePyramid(nn.Module):
             elif self.global_average:
                 lateral += conv1x1(self.features, self.dtype, name='global_average')(mean_inside(x, inside))
             merged = zero_outside(lateral, inside)
-            output = conv3x3(self.features, self.dtype, name=f'output{level}')(merged)
+            output = conv(self.features, self.dtype, name=f'output{level}')(merged)
             outputs.insert(0, zero_outside(output, inside))
         return [*outputs, outputs[-1][:, ::2, ::2]]

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.models.layers import Upsample2x, conv3x3, interleave, stack
+from sognet_jax.models.layers import Upsample2x, conv, interleave, stack
 
 
 class BoxHead(nn.Module):
@@ -48,7 +48,7 @@ class MaskHead(nn.Module):
         """
         batch, count = classes.shape
         x = pooled.reshape(batch * count, *pooled.shape[2:])
-        x = stack([conv3x3(self.features, self.dtype, name=f'conv{i}') for i in range(1, self.num_convs + 1)], x)
+        x = stack([conv(self.features, self.dtype, name=f'conv{i}') for i in range(1, self.num_convs + 1)], x)
         x = nn.relu(Upsample2x(self.features, self.dtype, name='deconv')(x)).astype(jnp.float32)
         kernel = self.param('kernel', nn.initializers.normal(0.02), (self.num_things, self.features))
         bias = self.param('bias', nn.initializers.zeros, (self.num_things,))

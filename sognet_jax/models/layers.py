@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sognet_jax.kernels.choice import current_target
 from sognet_jax.kernels.deform_conv import deform_conv2d
+from sognet_jax.ops.convolution import convolve
 
 Array = jax.Array
 NORMS = ('frozen_batch', 'group')
@@ -50,11 +53,21 @@ def make_norm(kind: str, features: int, dtype: jnp.dtype, **options) -> nn.Modul
     raise ValueError(f'norm must be one of {NORMS}, not {kind!r}')
 
 
-def conv3x3(features: int, dtype: jnp.dtype, *, stride: int = 1, use_bias: bool = True, **options) -> nn.Conv:
-    """A 3x3 convolution that pads one pixel on every side."""
+def conv(
+    features: int, dtype: jnp.dtype, *, size: int = 3, stride: int = 1, use_bias: bool = True, **options
+) -> nn.Conv:
+    """A convolution of `size` by `size` pixels, an odd number, half of which it pads on every side."""
+    options = {'kernel_init': he_normal} | options
     return nn.Conv(
-        features, (3, 3), strides=stride, padding=1, use_bias=use_bias, kernel_init=he_normal, dtype=dtype, **options
-    )
+        features, (size, size), strides=stride, padding=size // 2, use_bias=use_bias, dtype=dtype,
+        conv_general_dilated=_convolve, **options,
+    )  # fmt: skip
+
+
+def _convolve(x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[Any], **options: Any) -> Array:
+    if current_target().platform == 'cpu':
+        return convolve(x, kernel, tuple(strides), tuple(padding))
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
 
 def conv1x1(features: int, dtype: jnp.dtype, *, use_bias: bool = True, **options) -> nn.Dense:
@@ -81,9 +94,7 @@ class DeformableConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """`[B, H, W, C]` -> `[B, H / stride, W / stride, features]`."""
         zeros = nn.initializers.zeros
-        offset = nn.Conv(
-            18, (3, 3), strides=self.stride, padding=1, kernel_init=zeros, dtype=self.dtype, name='offset'
-        )(x)
+        offset = conv(18, self.dtype, stride=self.stride, kernel_init=zeros, name='offset')(x)
         kernel = self.param('kernel', he_normal, (3, 3, x.shape[-1], self.features)).astype(self.dtype)
         bias = self.param('bias', zeros, (self.features,)).astype(self.dtype) if self.use_bias else None
         return deform_conv2d(x, offset, kernel, bias, stride=self.stride, padding=1)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sognet_jax.choices import require_choice
-from sognet_jax.models.layers import DeformableConv, conv1x1, conv3x3, he_normal, make_norm
+from sognet_jax.models.layers import DeformableConv, conv, conv1x1, make_norm
 from sognet_jax.ops.extent import reduced, zero_outside
 
 BLOCKS = ('basic', 'bottleneck')
@@ -51,7 +51,7 @@ class BottleneckBlock(nn.Module):
         if self.deformable:
             convolve = DeformableConv(self.width, stride, use_bias=False, dtype=self.dtype, name='conv2')
         else:
-            convolve = conv3x3(self.width, self.dtype, stride=stride, use_bias=False, name='conv2')
+            convolve = conv(self.width, self.dtype, stride=stride, use_bias=False, name='conv2')
         y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm2')(convolve(y)))
         y = conv1x1(features, self.dtype, use_bias=False, name='conv3')(y)
         y = make_norm(self.norm, features, self.dtype, name='norm3')(y)
@@ -73,10 +73,10 @@ class BasicBlock(nn.Module):
     def __call__(self, x: jax.Array, extent: jax.Array | None = None) -> jax.Array:
         """`[B, H, W, C]` -> `[B, H / stride, W / stride, width]`; the extent is that of x, see `ops.extent`."""
         x = zero_outside(x, extent)
-        y = conv3x3(self.width, self.dtype, stride=self.stride, use_bias=False, name='conv1')(x)
+        y = conv(self.width, self.dtype, stride=self.stride, use_bias=False, name='conv1')(x)
         y = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(y))
         y = zero_outside(y, reduced(extent, self.stride))
-        y = conv3x3(self.width, self.dtype, use_bias=False, name='conv2')(y)
+        y = conv(self.width, self.dtype, use_bias=False, name='conv2')(y)
         y = make_norm(self.norm, self.width, self.dtype, name='norm2')(y)
         if y.shape != x.shape:
             x = x[:, :: self.stride, :: self.stride]
@@ -118,10 +118,7 @@ class ResNet(nn.Module):
             ValueError: a field has a value that is not one of its choices.
         """
         self._check()
-        x = nn.Conv(
-            self.width, (7, 7), strides=2, padding=3, use_bias=False, kernel_init=he_normal, dtype=self.dtype,
-            name='conv1',
-        )(image)  # fmt: skip
+        x = conv(self.width, self.dtype, size=7, stride=2, use_bias=False, name='conv1')(image)
         x = nn.relu(make_norm(self.norm, self.width, self.dtype, name='norm1')(x))
         x = zero_outside(x, reduced(extent, 2))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sognet_jax.models.layers import conv1x1, conv3x3
+from sognet_jax.models.layers import conv, conv1x1
 
 
 class RegionProposalNetwork(nn.Module):
@@ -27,7 +27,7 @@ class RegionProposalNetwork(nn.Module):
     def __call__(self, pyramid: Sequence[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
         """P2 .. P6 -> per level, in the order (row, column, anchor): scores `[B, n]` and deltas `[B, n, 4]`."""
         small = nn.initializers.normal(0.01)
-        shared = conv3x3(self.features, self.dtype, name='conv')
+        shared = conv(self.features, self.dtype, name='conv')
         classify = conv1x1(self.num_anchors, self.dtype, name='score', kernel_init=small)
         regress = conv1x1(4 * self.num_anchors, self.dtype, name='box', kernel_init=small)
         scores, deltas = [], []
