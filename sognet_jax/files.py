@@ -97,7 +97,7 @@ def read_bytes(path: pathlib.Path) -> bytes:
             ever.
     """
     try:
-        if path.exists() and not path.is_file():
+        if not path.is_file() and path.exists():
             raise ValueError('is no file' if not path.is_dir() else 'is a folder')
         return path.read_bytes()
     except FileNotFoundError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cv2
+import kornia_rs
 import numpy as np
 
 NUM_IDS = 256**3
@@ -42,7 +43,10 @@ def decode_ids(content: bytes, size: tuple[int, int] | None = None) -> np.ndarra
 
 
 def decode_colors(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """`[h, w, 3]` uint8, B, G, R of a PNG; raises as `decode_ids`."""
+    """`[h, w, 3]` uint8, R, G, B of a PNG; raises as `decode_ids`.
+
+    The checksums of its parts have to be right; that of the compressed stream in them is not looked at.
+    """
     height, width = png_size(content)
     bits, kind = content[24:26]
     if (bits, kind) != (8, 2):
@@ -50,18 +54,16 @@ def decode_colors(content: bytes, size: tuple[int, int] | None = None) -> np.nda
     if size is not None and (height, width) != size:
         raise ValueError(f'is {height} x {width} (height x width), the image {size[0]} x {size[1]}')
     try:
-        colors = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ValueError(f'cannot be decoded: {error.err}') from error
-    if colors is None:
-        raise ValueError('cannot be decoded')
-    return colors
+        # It takes two fifths of OpenCV's time, and says what is wrong.
+        return kornia_rs.io.decode_image_png_u8(content, (height, width), 'rgb')
+    except Exception as error:  # it has no narrower type
+        raise ValueError(f'cannot be decoded: {error}') from error
 
 
 def png_size(content: bytes) -> tuple[int, int]:
     """Height and width of a PNG whose parts are all there.
 
-    The decoder complains of others on the console, and takes as much memory as a damaged part asks for.
+    Decoders take as much memory as a damaged part asks for, and some complain of others on the console.
 
     Raises:
         ValueError: the bytes are no PNG, or too large a one, or parts are missing or damaged.
@@ -82,8 +84,8 @@ def png_size(content: bytes) -> tuple[int, int]:
 
 
 def color_ids(colors: np.ndarray) -> np.ndarray:
-    """`[h, w]` int32 ids of `[h, w, 3]` uint8 B, G, R."""
+    """`[h, w]` int32 ids of `[h, w, 3]` uint8 R, G, B."""
     # Four bytes a pixel, with R first, are the id as a little-endian number, but for the fourth byte.
-    ids = cv2.cvtColor(colors, cv2.COLOR_BGR2RGBA).view('<i4')[..., 0]
+    ids = cv2.cvtColor(colors, cv2.COLOR_RGB2RGBA).view('<i4')[..., 0]
     ids &= NUM_IDS - 1
     return ids

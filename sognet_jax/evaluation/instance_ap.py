@@ -138,7 +138,8 @@ class InstanceTally:
         dataset = COCO()
         dataset.dataset = {
             'images': list(self._images.values()),
-            'categories': [{'id': category} for category in range(self._num_things)],
+            # pycocotools needs no names; what stands in for it may.
+            'categories': [{'id': category, 'name': str(category)} for category in range(self._num_things)],
             # Copies, because the evaluation writes into them.
             'annotations': [row | {'id': index} for index, row in enumerate(rows, start=1)],
         }

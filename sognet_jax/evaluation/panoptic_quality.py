@@ -215,12 +215,12 @@ def _common_pixels(truth: np.ndarray, true_ids: np.ndarray, prediction: np.ndarr
     """
     truth, prediction = truth.ravel(), prediction.ravel()
     # Neighbours mostly have the same pair of ids. So runs are counted, of which there are far fewer than pixels.
-    starts = np.ones(truth.size, bool)
-    np.not_equal(truth[1:], truth[:-1], out=starts[1:])
-    starts[1:] |= prediction[1:] != prediction[:-1]
+    starts = np.ones(truth.size + 1, bool)  # and, last, the end
+    np.not_equal(truth[1:], truth[:-1], out=starts[1:-1])
+    starts[1:-1] |= prediction[1:] != prediction[:-1]
     runs = np.flatnonzero(starts)
-    lengths = np.diff(runs, append=truth.size)
-    truth, prediction = truth[runs], prediction[runs]
+    lengths = np.diff(runs)
+    truth, prediction = truth[runs[:-1]], prediction[runs[:-1]]
     rows = _places('ground truth', truth, true_ids)
     rows[(rows == 0) & (truth != VOID)] = len(true_ids) + 1
     columns = _places('prediction', prediction, ids)

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from sognet_jax.evaluation import instance_ap
 from sognet_jax.evaluation.instance_ap import SUMMARY_NAMES, Detections, InstanceTally
 from sognet_jax.inference.pasting import encode_masks
 from tests.support import golden_files
@@ -68,6 +69,43 @@ def test_matches_pycocotools(golden_path, capfd):
         expected = np.nan_to_num(golden[f'ap_per_cat_{suffix}'], nan=-1)
         np.testing.assert_allclose(by_category, expected, rtol=1e-6)
     assert capfd.readouterr() == ('', '')
+
+
+def random_tally(seed, num_images=12):
+    """Rectangles that are found more or less, with crowd, equal scores, images and classes without any, all sizes."""
+    rng = np.random.default_rng(seed)
+    tally = InstanceTally(4)
+    for image_id in range(num_images):
+        corners = rng.integers(0, (60, 80), (rng.integers(0, 6), 2))
+        boxes = np.concatenate([corners, corners + rng.lognormal(3, 1, corners.shape).astype(int) + 1], axis=1)
+        drawn = rng.integers(0, max(len(boxes), 1), rng.integers(0, 20) if len(boxes) else 0)
+        moved = boxes[drawn] + rng.integers(-3, 4, (len(drawn), 4))
+        moved[:, :2] = np.clip(moved[:, :2], 0, (119, 149))
+        moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
+        category = rng.integers(0, 3, len(boxes))
+        seen = np.where(rng.random(len(drawn)) < 0.8, category[drawn], rng.integers(0, 4, len(drawn)))
+        tally.add(
+            image_id,
+            annotations(rectangles(*boxes, size=(200, 230)), category, rng.random(len(boxes)) < 0.2),
+            detections(rectangles(*moved, size=(200, 230)), seen, np.round(rng.random(len(drawn)), seed % 3 + 1)),
+        )
+    return tally
+
+
+@pytest.mark.parametrize('kind', ['mask', 'box'])
+@pytest.mark.parametrize('peer', ['hotcoco', 'vernier'])
+def test_peers_say_the_same_to_the_last_digit(peer, kind, monkeypatch):
+    """Two other implementations in the place of pycocotools."""
+    module = pytest.importorskip(peer, reason=f'needs {peer} (pip install -r requirements-peers.txt)')
+    tallies = [random_tally(seed) for seed in range(6)]
+    expected = [tally.average_precision(kind) for tally in tallies]
+    monkeypatch.setattr(instance_ap, 'COCOeval', module.COCOeval)
+    monkeypatch.setattr(instance_ap, 'COCO', getattr(module, 'COCO', instance_ap.COCO))
+    for tally, ours in zip(tallies, expected, strict=True):
+        found = tally.average_precision(kind)
+        np.testing.assert_array_equal([*found.summary.values()], [*ours.summary.values()])
+        np.testing.assert_array_equal(found.by_category, ours.by_category)
+        assert 0 < ours.summary['AP'] < 1 and np.isnan(ours.by_category).any()
 
 
 def test_the_truth_itself_is_perfect_and_missing_sizes_are_nan():

@@ -1,11 +1,13 @@
 """Panoptic quality from files: the official numbers, in any number of processes."""
 
+import dataclasses
 import json
 import zlib
 
 import numpy as np
 import pytest
 
+from benchmarks import panoptic_peers
 from sognet_jax.categories import COCO
 from sognet_jax.evaluation.panoptic_files.entries import read_pairs
 from sognet_jax.evaluation.panoptic_files.scoring import evaluate_files, match_pair, read_ids
@@ -89,6 +91,24 @@ def test_numbers_are_those_of_panopticapi_to_the_last_digit(tmp_path):
         assert [row[key] for key in ('iou', 'tp', 'fp', 'fn')] == [expected.iou, expected.tp, expected.fp, expected.fn]
 
 
+@pytest.mark.parametrize(('peer', 'order'), [('hotcoco', 1), ('vernier', -1)])
+def test_numbers_are_those_of_peers_to_the_last_digit(peer, order, tmp_path):
+    """They add up the IoU of each image first, hotcoco in the order of the file, vernier in that of the image ids."""
+    pytest.importorskip(peer, reason=f'needs {peer} (pip install -r requirements-peers.txt)')
+    folder, images = random_folder(tmp_path, 60)
+    files = folder.save()
+    evaluation = evaluate_files(files)
+    counts = dataclasses.replace(evaluation.counts, matches=evaluation.counts.matches[::order])
+    expected = {
+        'hotcoco': lambda: panoptic_peers.hotcoco(files),
+        'vernier': lambda: panoptic_peers.vernier(panoptic_peers.vernier_inputs(files, len(images))),
+    }[peer]()
+    metrics = panoptic_file_metrics(dataclasses.replace(evaluation, counts=AddedInParts(counts, len(images))))
+    for row in metrics['per_class'].values():
+        del row['name'], row['isthing']
+    assert metrics == expected
+
+
 def test_areas_of_the_json_are_those_of_the_map_and_ids_without_a_segment_are_no_void(tmp_path):
     folder = Folder(tmp_path)
     truth = np.array([[5, 5, 5, 9]])
@@ -152,8 +172,8 @@ def test_string_ids_and_segments_of_cityscapes(tmp_path):
 
 def test_ids_of_colours():
     ids = np.random.default_rng(0).integers(0, 2**24, (5, 7))
-    bgr = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=-1).astype(np.uint8)
-    assert np.array_equal(color_ids(bgr), ids)
+    rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
+    assert np.array_equal(color_ids(rgb), ids)
 
 
 def test_table_and_json(tmp_path, capsys):

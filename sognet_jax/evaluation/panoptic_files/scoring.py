@@ -120,7 +120,7 @@ def read_ids(path: pathlib.Path) -> np.ndarray:
 
 
 def read_colors(path: pathlib.Path) -> np.ndarray:
-    """`[h, w, 3]` uint8, B, G, R of a PNG; raises as `read_ids`."""
+    """`[h, w, 3]` uint8, R, G, B of a PNG; raises as `read_ids`."""
     return decode_colors(read_bytes(path))
 
 
