@@ -28,8 +28,8 @@ from sognet_jax.ops.overlap import overlap_relations
 RELATION_HEAD = 'relation_head'
 """Name of the relation head among the parts of the network that have parameters."""
 
-GROUPS = (16, 32, 64)
-"""Where groups of boxes end that the mask head runs for or skips; the last one goes to the end."""
+GROUP = 32
+"""Boxes of an image that the mask head runs for together, or skips."""
 
 Pyramid = Sequence[jax.Array]
 
@@ -98,18 +98,16 @@ class SOGNet(nn.Module):
         classes: jax.Array,
         image_size: jax.Array,
         wanted: jax.Array | None = None,
-        always: int = 0,
     ) -> jax.Array:
         """Boxes -> mask logits.
 
-        On CPUs the head skips groups of boxes (`GROUPS`) of which none is wanted; elsewhere a choice at run time costs
+        On CPUs the head skips groups of `GROUP` boxes of which none is wanted; elsewhere a choice at run time costs
         more than it saves.
 
         Args:
             features, image_size: as elsewhere.
             boxes, classes: `[B, R, 4]` and `[B, R]`.
             wanted: `[B, R]` bool, the boxes whose masks are used; None for all.
-            always: so many of the first boxes are never skipped.
 
         Returns:
             `[B, R, 28, 28]` float32; 0 where a group was skipped.
@@ -123,12 +121,11 @@ class SOGNet(nn.Module):
 
         if wanted is None or current_target().platform != 'cpu':
             return segment(self, features, boxes, classes)
-        first, *rest = (always + end for end in GROUPS)
-        parts = [segment(self, features, boxes[:, :first], classes[:, :first])]
-        for start, end in zip((first, *rest), (*rest, boxes.shape[1]), strict=True):
-            if start < boxes.shape[1]:
-                group = boxes[:, start:end], classes[:, start:end]
-                parts.append(nn.cond(jnp.any(wanted[:, start:end]), segment, skip, self, features, *group))
+        parts = []
+        for start in range(0, boxes.shape[1], GROUP):
+            group = slice(start, start + GROUP)
+            run = jnp.any(wanted[:, group])
+            parts.append(nn.cond(run, segment, skip, self, features, boxes[:, group], classes[:, group]))
         return jnp.concatenate(parts, axis=1)
 
     def segment_semantics(self, features: Pyramid, image_size: jax.Array) -> jax.Array:

@@ -252,7 +252,7 @@ def _instance_losses(
     classes = jnp.concatenate([own_class, truth.classes], axis=1)
     is_foreground = foreground.valid & (foreground.labels > 0)
     wanted = jnp.concatenate([is_foreground, truth.valid], axis=1)
-    logits = network.segment_boxes(features, boxes, classes, image_size, wanted, always=num_foreground)
+    logits = network.segment_boxes(features, boxes, classes, image_size, wanted)
     return {
         'box_class': jax.vmap(losses.box_class_loss)(class_logits, sampled.labels, sampled.valid),
         'box_delta': jax.vmap(losses.box_delta_loss)(deltas, sampled.targets, sampled.labels, sampled.valid),
