@@ -29,7 +29,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks.drawn_coco import draw_folder
-from benchmarks.machine import describe, in_process
+from benchmarks.machine import OtherWork, describe, in_process, ratio
 from benchmarks.usual_loader import Stopwatch, UsualLoader
 from sognet_jax.categories import COCO, SHAPES, CategorySet
 from sognet_jax.data.examples import transforms
@@ -95,9 +95,11 @@ def compare(
     landscape = np.flatnonzero(records.sizes[:, 0] <= records.sizes[:, 1])
     indices = landscape[np.linspace(0, len(landscape) - 1, min(count, len(landscape))).astype(int)].tolist()
     seconds: dict[str, list[dict[str, float]]] = {'sognet_jax': [], 'usual': []}
+    others = OtherWork()
     for _ in range(1 + PASSES):
         seconds['sognet_jax'].append(_our_pass(records, settings, indices))
         seconds['usual'].append(_usual_pass(usual, indices))
+    cores = others.cores()
     best = {}
     for name, passes in seconds.items():
         fastest = min(passes[1:], key=lambda parts: parts['whole'])
@@ -114,7 +116,9 @@ def compare(
             'usual': best['usual'] | _transfer(theirs),
         },
         'bytes_per_image': {'sognet_jax': _bytes(ours), 'usual': _bytes(theirs)},
-        'images_per_second_per_core': rates | {'ratio': rates['sognet_jax'] / rates['usual']},
+        'images_per_second_per_core': rates,
+        'ratio': ratio(rates['sognet_jax'], rates['usual'], cores),
+        'others_cores': cores,
     }
 
 
@@ -231,7 +235,7 @@ def _print(result: dict[str, Any]) -> None:
         print(f'{part:<24}' + ''.join(cells))
     print(f'{"MiB per image":<24}' + ''.join(f'{size / 2**20:14.1f}' for size in result['bytes_per_image'].values()))
     rates = result['images_per_second_per_core']
-    print(f'{"images/s per core":<24}{rates["sognet_jax"]:14.1f}{rates["usual"]:14.1f}   ratio {rates["ratio"]:.1f}')
+    print(f'{"images/s per core":<24}{rates["sognet_jax"]:14.1f}{rates["usual"]:14.1f}   {result["ratio"]}')
     for workers, rate in result['grain_images_per_second'].items():
         print(f'{f"grain, {workers}, images/s":<24}{rate:14.1f}')
 

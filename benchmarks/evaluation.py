@@ -14,8 +14,8 @@ From files, every program (ours, hotcoco, and panopticapi, the official one) has
 and then all; it has as many processes or threads as cores. Without decoding, panopticapi and ours are given decoded
 colours in place of PNGs, in one process on one core; everything else is as in the first comparison, so that reading
 JSON and finding ids are part of the time. From ids to numbers, ours and vernier, which reads no PNGs, have maps of ids.
-Programs take turns, and times are those of the fastest pass. Seconds of a clock and of the processors are both given,
-because other programs on the computer change the former.
+Programs take turns, and times are those of the fastest pass, by the clock and of the processors. Where other programs
+were at work meanwhile, `busy` stands in place of ratios.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import panoptic_peers as peers
-from benchmarks.machine import describe, in_process
+from benchmarks.machine import OtherWork, describe, in_process, ratio
 from benchmarks.panoptic_pairs import SIZE, write_pairs
 from benchmarks.panoptic_peers import GROUPS, SUMS, Results
 from sognet_jax.evaluation.panoptic_files import scoring as panoptic_files
@@ -86,6 +86,7 @@ def from_files(folder: str, cores: int) -> Results:
     """
     names = ['ours', *filter(_installed, ('hotcoco', 'panopticapi'))]
     runs: dict[str, list[Results]] = {name: [] for name in names}
+    others = OtherWork()
     for _ in range(PASSES.value):
         for name in names:
             runs[name].append(_program(name, folder, cores))
@@ -94,7 +95,7 @@ def from_files(folder: str, cores: int) -> Results:
     peak = {'parent': runs['ours'][0]['own_peak'], 'largest_worker': runs['ours'][0]['child_peak']}
     return {
         'cores': cores,
-        **_times(runs, IMAGES.value),
+        **_times(runs, IMAGES.value, others.cores()),
         'our_peak_mebibytes': peak | {'at_most': peak['parent'] + cores * peak['largest_worker'] * (cores > 1)},
         'PQ': runs['ours'][0]['numbers'][0],
     }
@@ -179,22 +180,23 @@ def _in_turns(runs: Mapping[str, Callable[[], Results]], passes: int, pairs: int
     """The times of calls in this process, and what each returned."""
     measured: dict[str, list[Results]] = {name: [] for name in runs}
     metrics: dict[str, Results] = {}
+    others = OtherWork()
     for _ in range(passes):
         for name, evaluate in runs.items():
             clock, processor = time.perf_counter(), time.process_time()
             metrics[name] = evaluate()
             seconds = time.perf_counter() - clock
             measured[name].append({'seconds': seconds, 'processor_seconds': time.process_time() - processor})
-    return _times(measured, pairs), metrics
+    return _times(measured, pairs, others.cores()), metrics
 
 
-def _times(runs: Mapping[str, list[Results]], images: int) -> Results:
-    """By the clock and by the processors: the best milliseconds a pair, and how much longer others take than ours."""
-    times = {}
+def _times(runs: Mapping[str, list[Results]], images: int, others_cores: float) -> Results:
+    """By the clock and by the processors: the best milliseconds a pair, and what ours are of those of others."""
+    times: Results = {'others_cores': others_cores}
     for measure, field in (('clock', 'seconds'), ('processor', 'processor_seconds')):
         best = {name: 1000 * min(run[field] for run in passes) / images for name, passes in runs.items()}
-        ratio = {name: value / best['ours'] for name, value in best.items() if name != 'ours'}
-        times[measure] = {'milliseconds_per_pair': best, 'ratio': ratio}
+        ratios = {name: ratio(best['ours'], value, others_cores) for name, value in best.items() if name != 'ours'}
+        times[measure] = {'milliseconds_per_pair': best, 'ours_to': ratios}
     return times
 
 
@@ -242,12 +244,12 @@ def _print(result: Results) -> None:
     print({name: value for name, value in result.items() if not isinstance(value, dict | list)}, result['peers'])
     titled = [(f'from files, {times["cores"]} core(s)', times) for times in result['from_files']]
     titled += [('without decoding', result['without_decoding']), ('from ids to numbers', result['from_ids'])]
-    print(f'{"ms per pair (and how many times ours)":<40}{"ours":>8}')
+    print(f'{"ms per pair (and ours in relation to it)":<41}{"ours":>8}')
     for title, times in titled:
         for measure in ('clock', 'processor') if times else ():
-            best, ratio = times[measure]['milliseconds_per_pair'], times[measure]['ratio']
-            others = ''.join(f'   {name} {best[name]:.2f} ({ratio[name]:.2f})' for name in ratio)
-            print(f'{f"{title}, {measure}":<40}{best["ours"]:8.2f}{others}')
+            best, ratios = times[measure]['milliseconds_per_pair'], times[measure]['ours_to']
+            others = ''.join(f'   {name} {best[name]:.2f} ({ratios[name]})' for name in ratios)
+            print(f'{f"{title}, {measure}":<41}{best["ours"]:8.2f}{others}')
     peak = result['from_files'][-1]['our_peak_mebibytes']
     print(f'peak memory, MiB: parent {peak["parent"]:.0f}, largest worker {peak["largest_worker"]:.0f}')
     print('all numbers are the same, but for the order of sums')

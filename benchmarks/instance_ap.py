@@ -25,7 +25,7 @@ import numpy as np
 from absl import app, flags
 from pycocotools import mask as coco_mask
 
-from benchmarks.machine import describe, in_process
+from benchmarks.machine import OtherWork, describe, in_process, ratio
 from sognet_jax.data.records.schema import InstanceAnnotations
 from sognet_jax.evaluation import instance_ap
 from sognet_jax.evaluation.instance_ap import Detections, InstanceTally
@@ -48,17 +48,23 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f'unexpected arguments: {arguments[1:]}')
     names = ['pycocotools', *(name for name in ('hotcoco', 'vernier') if importlib.util.find_spec(name))]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    others = OtherWork()
     for _ in range(PASSES.value):
         for name in names:
             runs[name].append(in_process(evaluate, name, IMAGES.value, one_core=True))
     versions = {name: importlib.metadata.version(name) for name in names}
-    result = describe() | {'images': IMAGES.value, 'versions': versions, 'seconds': {}}
+    cores = others.cores()
+    result = describe() | {'images': IMAGES.value, 'versions': versions, 'others_cores': cores, 'seconds': {}}
     for kind in KINDS:
+        reference = min(run[kind]['clock'] for run in runs[names[0]])
         for name in names:
             np.testing.assert_array_equal(runs[name][0][kind]['numbers'], runs[names[0]][0][kind]['numbers'], name)
             best = {field: min(run[kind][field] for run in runs[name]) for field in ('clock', 'processor')}
             result['seconds'][f'{kind}, {name}'] = best
-            print(f'{f"{kind}, {name}":<20}{best["clock"]:8.2f} s by the clock, {best["processor"]:.2f} s of the core')
+            print(
+                f'{f"{kind}, {name}":<20}{best["clock"]:8.2f} s by the clock, {best["processor"]:.2f} s of the core   '
+                f'{names[0]} / {name}: {ratio(reference, best["clock"], cores)}'
+            )
     print('all numbers are identical')
     if JSON.value:
         pathlib.Path(JSON.value).write_text(f'{json.dumps(result, indent=1)}\n')

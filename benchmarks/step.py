@@ -4,10 +4,12 @@
     python -m benchmarks.step --config=configs/coco_r50.py --config.batch_size=2 --json=step.json
 
 The peer, where torchvision is installed (`pip install -r requirements-peers.txt`), is maskrcnn_resnet50_fpn on the same
-device, taking turns with ours. It does less: it has no semantic head, no relations and no panoptic map. On a GPU it
-runs under autocast in the type of `model.dtype`. Both have random weights, images of `data.image_size`, and no score
-threshold, so that inference has as many instances as it may have. Peak memory is what the work takes beside weights,
-optimizer and inputs, measured as by benchmarks.kernels. Seconds are the best of several rounds.
+device, taking turns with ours, with the same parts frozen. It does less: it has no semantic head, no relations and no
+panoptic map, and its mask head is not trained on the annotated boxes. On a GPU it runs under autocast in the type of
+`model.dtype`. Both have random weights, images of `data.image_size`, `data.max_instances` annotated boxes, and no score
+threshold, so that inference has as many instances as `inference.max_detections` lets through. Peak memory is what the
+work takes beside weights, optimizer and inputs, measured as by benchmarks.kernels. Seconds are the best of several
+rounds; where other programs were at work meanwhile, `busy` stands in place of their ratio.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import torch_mask_rcnn, torch_peers
-from benchmarks.machine import describe
+from benchmarks.machine import OtherWork, describe, ratio
 from benchmarks.made_up_batch import random_batch
 from benchmarks.programs import inference_program, training_program
 from benchmarks.timing import Run, measure
@@ -64,18 +66,24 @@ def main(arguments: list[str]) -> None:
 def _measure(program: str, config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
     batch = jax.tree.map(jnp.asarray, random_batch(config))
     ours, compile_seconds = BUILDERS[program](config, batch)
-    peers = torch_mask_rcnn.runs(program, batch, config.model.dtype)
+    peers = torch_mask_rcnn.runs(program, batch, config.model.dtype, config.inference.max_detections)
     calls = 1 if jax.default_backend() == 'cpu' else 10
+    others = OtherWork()
+    measured = measure([ours, *peers], ROUNDS.value, calls)
+    cores = others.cores()
     rows = []
-    for run, (seconds, peak) in zip([ours, *peers], measure([ours, *peers], ROUNDS.value, calls), strict=True):
-        row = {'program': program, 'network': run.implementation, 'seconds': seconds, 'peak_bytes': peak}
-        row |= {'images_per_second': config.batch_size / seconds}
+    for run, (seconds, processor, peak) in zip([ours, *peers], measured, strict=True):
+        row = {'program': program, 'network': run.implementation, 'seconds': seconds, 'processor_seconds': processor}
+        row |= {'images_per_second': config.batch_size / seconds, 'peak_bytes': peak, 'others_cores': cores}
         row |= {'compile_seconds': compile_seconds} if run is ours else {}
         rows.append(row)
         print(
-            f'{program:<15}{run.implementation:<26}{row["images_per_second"]:9.3f} images/s{peak / 2**20:9.0f} MiB'
+            f'{program:<15}{run.implementation:<26}{row["images_per_second"]:9.3f} images/s{seconds:9.3f} s'
+            f'{processor:9.3f} s of processors{peak / 2**20:9.0f} MiB'
             + (f'   compiled in {compile_seconds:.0f} s' if run is ours else '')
         )
+    for run, (seconds, _, _) in zip(peers, measured[1:], strict=True):
+        print(f'{program:<15}SOGNet / {run.implementation}: {ratio(measured[0].seconds, seconds, cores)}')
     return rows
 
 

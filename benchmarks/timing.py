@@ -7,7 +7,9 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+from benchmarks.machine import processor_seconds
 
 STATUS, REFERENCES = pathlib.Path('/proc/self/status'), pathlib.Path('/proc/self/clear_refs')
 
@@ -30,8 +32,22 @@ class Run:
     device_bytes: Callable[[], int] | None = None
 
 
-def measure(runs: Sequence[Run], rounds: int, calls: int) -> list[tuple[float, int]]:
-    """Seconds a call, the best of the rounds, and peak bytes (outputs among them) of every run.
+class Measured(NamedTuple):
+    """What a call takes.
+
+    Attributes:
+        seconds: by the clock, in the best of the rounds.
+        processor_seconds: of this process in that round.
+        peak_bytes: outputs among them.
+    """
+
+    seconds: float
+    processor_seconds: float
+    peak_bytes: int
+
+
+def measure(runs: Sequence[Run], rounds: int, calls: int) -> list[Measured]:
+    """What a call of every run takes.
 
     Args:
         runs: what is compared. Each has a call first that does not count, for compilation.
@@ -41,15 +57,16 @@ def measure(runs: Sequence[Run], rounds: int, calls: int) -> list[tuple[float, i
     for run in runs:
         run.wait(run.start())
     peaks = [run.device_bytes() if run.device_bytes else process_growth(run) for run in runs]
-    seconds = [float('inf')] * len(runs)
+    best = [(float('inf'), 0.0)] * len(runs)
     for _ in range(rounds):
         for number, run in enumerate(runs):
-            begin = time.perf_counter()
+            begin, used = time.perf_counter(), processor_seconds()
             for _ in range(calls):
                 pending = run.start()
             run.wait(pending)
-            seconds[number] = min(seconds[number], (time.perf_counter() - begin) / calls)
-    return list(zip(seconds, peaks, strict=True))
+            taken = (time.perf_counter() - begin) / calls, (processor_seconds() - used) / calls
+            best[number] = min(best[number], taken)
+    return [Measured(*taken, peak) for taken, peak in zip(best, peaks, strict=True)]
 
 
 def process_growth(run: Run) -> int:

@@ -13,13 +13,14 @@ from benchmarks.timing import Run
 NAME = 'torchvision Mask R-CNN'
 
 
-def runs(program: str, batch: Mapping[str, Any], dtype: str) -> list[Run]:
+def runs(program: str, batch: Mapping[str, Any], dtype: str, max_instances: int) -> list[Run]:
     """One run of the program; none where torchvision is not installed.
 
     Args:
         program: `inference` or `training step`.
         batch: examples of the data contract; their boxes are also the masks.
         dtype: of our network; on a GPU bfloat16 means autocast to it.
+        max_instances: that inference may find in an image.
     """
     if torch_peers.torch is None:
         return []
@@ -33,8 +34,9 @@ def runs(program: str, batch: Mapping[str, Any], dtype: str) -> list[Run]:
         backbone_name='resnet50', weights=None, norm_layer=torchvision.ops.FrozenBatchNorm2d, trainable_layers=3
     )
     network = detection.MaskRCNN(
-        backbone, num_classes=91, box_score_thresh=0.0, min_size=min(size), max_size=max(size)
-    ).to(device)
+        backbone, num_classes=91, box_score_thresh=0.0, box_detections_per_img=max_instances, min_size=min(size),
+        max_size=max(size),
+    ).to(device)  # fmt: skip
     reduced = torch.autocast(device, torch.bfloat16, enabled=dtype == 'bfloat16' and device == 'cuda')
     if program == 'inference':
         function = _inference(network, images)
