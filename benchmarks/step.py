@@ -37,6 +37,7 @@ from sognet_jax.training.step import create_state
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment; batch_size images are worked on at a time.')
 PROGRAMS = flags.DEFINE_list('programs', ['inference', 'training step'], 'What is measured.')
+PEERS = flags.DEFINE_bool('peers', True, "Whether torchvision's network takes part.")
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns that each network has.', lower_bound=1)
 JSON = flags.DEFINE_string('json', None, 'File for the results.')
 
@@ -66,7 +67,9 @@ def main(arguments: list[str]) -> None:
 def _measure(program: str, config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
     batch = jax.tree.map(jnp.asarray, random_batch(config))
     ours, compile_seconds = BUILDERS[program](config, batch)
-    peers = torch_mask_rcnn.runs(program, batch, config.model.dtype, config.inference.max_detections)
+    peers = []
+    if PEERS.value:
+        peers = torch_mask_rcnn.runs(program, batch, config.model.dtype, config.inference.max_detections)
     calls = 1 if jax.default_backend() == 'cpu' else 10
     others = OtherWork()
     measured = measure([ours, *peers], ROUNDS.value, calls)

@@ -1,4 +1,4 @@
-"""Convolutions leave YNNPACK, whatever the user has set stays, and no jaxlib gets a flag that it may not know."""
+"""Convolutions and products leave YNNPACK, whatever the user has set stays, and no jaxlib gets a flag that it may not know."""
 
 import importlib.metadata
 import os
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sognet_jax.cpu_convolutions import FLAG, WITHOUT_CONVOLUTIONS, choose_eigen
+from sognet_jax.cpu_convolutions import FLAG, TO_EIGEN, choose_eigen
 from tests.support.paths import ROOT
 
 CONVOLUTION_AND_PRODUCT = """
@@ -34,13 +34,13 @@ def flags_after(monkeypatch, flags, version='0.10.2'):
 
 @pytest.mark.parametrize('flags', [None, '', ' '])
 def test_flag_is_set(monkeypatch, flags):
-    assert flags_after(monkeypatch, flags) == WITHOUT_CONVOLUTIONS
+    assert flags_after(monkeypatch, flags) == TO_EIGEN
 
 
 def test_flag_is_appended_to_others_once(monkeypatch):
     others = '--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=2'
     once = flags_after(monkeypatch, others)
-    assert once == f'{others} {WITHOUT_CONVOLUTIONS}'
+    assert once == f'{others} {TO_EIGEN}'
     assert flags_after(monkeypatch, once) == once
 
 
@@ -51,7 +51,7 @@ def test_what_the_user_has_set_stays(monkeypatch, flags):
 
 @pytest.mark.parametrize('version', ['0.10.0', '0.10.2', '0.11.2', '0.12.0.1', '0.12.1.dev20261126'])
 def test_versions_with_the_flag(monkeypatch, version):
-    assert flags_after(monkeypatch, None, version) == WITHOUT_CONVOLUTIONS
+    assert flags_after(monkeypatch, None, version) == TO_EIGEN
 
 
 @pytest.mark.parametrize('version', ['0.4.38', '0.9.2', '0.13.0', '1.0', 'unknown'])
@@ -69,10 +69,10 @@ def test_without_jaxlib_nothing_is_set(monkeypatch):
     assert os.environ['XLA_FLAGS'] == ''
 
 
-def test_compiled_convolution_is_not_ynnpacks():
+def test_compiled_convolution_and_product_are_not_ynnpacks():
     environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
     command = [sys.executable, '-c', CONVOLUTION_AND_PRODUCT]
     program = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     entry = program[program.index('ENTRY') :]
     # What YNNPACK takes is called from the entry computation as a fusion.
-    assert ' convolution(' in entry
+    assert ' convolution(' in entry and ' dot(' in entry
