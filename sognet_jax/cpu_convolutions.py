@@ -18,7 +18,7 @@ VERSIONS = (0, 10), (0, 13)
 
 
 def choose_eigen() -> None:
-    """Has XLA compute convolutions and products on a CPU with Eigen: this network is faster than with YNNPACK, the default.
+    """Has XLA compute convolutions and products on a CPU with Eigen, with which this network is faster than by default.
 
     It takes effect through the environment variable `XLA_FLAGS`, so it has to be called before JAX compiles anything or
     asks for its devices. Nothing changes where the user has set this flag, where `XLA_FLAGS` names a file of flags, and

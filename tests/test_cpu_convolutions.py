@@ -1,4 +1,4 @@
-"""Convolutions and products leave YNNPACK, whatever the user has set stays, and no jaxlib gets a flag that it may not know."""
+"""Convolutions and products leave YNNPACK; what the user has set stays; no jaxlib gets a flag it may not know."""
 
 import importlib.metadata
 import os
