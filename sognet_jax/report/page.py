@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html
 import math
+import numbers
 import pathlib
-import string
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
+import jinja2
+import markupsafe
 import numpy as np
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts
 from sognet_jax.files import write_whole
 from sognet_jax.pictures import errors as error_pictures
-from sognet_jax.report.numbers import count, percent, quality_tiles, relation_blocks, track
 
-PAGE = pathlib.Path(__file__).with_name('page.html')
-"""The page around what is filled in; its `${names}` are places for that."""
+MISSING = '–'
+
+COLORS = ('MISSED', 'WRONG', 'MISNAMED', 'RIGHT', 'IGNORED', 'RIGHT_ORDER', 'UNKNOWN_ORDER')
+"""Of the pictures: their legends have the same."""
 
 PANEL_HEIGHT = 320
 """A good height for pictures of a report, in pixels."""
@@ -152,105 +155,46 @@ def write_report(report: Report, path: str | pathlib.Path) -> None:
 
 
 def report_html(report: Report) -> str:
-    """The page as text.
-
-    Raises:
-        ValueError: a picture is not `[h, w, 3]` uint8.
-    """
-    facts = ''.join(
-        f'<div><dt>{_text(label)}</dt><dd>{_text(value)}</dd></div>' for label, value in report.facts.items()
-    )
-    page = string.Template(PAGE.read_text(encoding='utf-8'))
-    return page.substitute(
-        title=_text(report.title),
-        colors=_colors(),
-        facts=facts,
-        tiles=quality_tiles(report.metrics),
-        relations=relation_blocks(report.metrics),
-        classes=''.join(map(_class_row, report.classes)),
-        num_classes=str(len(report.classes)),
-        cards=_cards(report),
-        num_worst=str(len(report.worst)),
-        num_best=str(len(report.best)),
-    )
-
-
-def _colors() -> str:
-    """The colours of the pictures as CSS variables, for the legends."""
-    names = ('MISSED', 'WRONG', 'MISNAMED', 'RIGHT', 'IGNORED', 'RIGHT_ORDER', 'UNKNOWN_ORDER')
-    colors = ((name.lower().replace('_', '-'), getattr(error_pictures, f'{name}_COLOR')) for name in names)
-    return ' '.join(f'--{name}: {_rgb(color)};' for name, color in colors)
-
-
-def _class_row(row: ClassRow) -> str:
-    kind = 'thing' if row.is_thing else 'stuff'
-    swatch = f'<i class="swatch" style="background:{_rgb(row.color)}"></i>'
-    name = f'<th scope="row" data-value="{_text(row.name)}">{swatch}{_text(row.name)}</th>'
-    quality = f'<td class="pq"{_value(row.pq)}><span>{track(row.pq)}<b>{percent(row.pq)}</b></span></td>'
-    numbers = (row.true_positives, row.false_positives, row.false_negatives)
-    counts = ''.join(f'<td data-value="{number}">{count(number)}</td>' for number in numbers)
-    sq, rq, iou, ap = (f'<td{_value(value)}>{percent(value)}</td>' for value in (row.sq, row.rq, row.iou, row.ap))
-    kind_cell = f'<td class="kind" data-value="{kind}">{kind}</td>'
-    return f'<tr data-kind="{kind}">{name}{kind_cell}{quality}{sq}{rq}{counts}{iou}{ap}</tr>\n'
-
-
-def _cards(report: Report) -> str:
-    """The cards, each once, with its places in the two lists; without the script the worst come first."""
-    contents = {card: _card(card) for card in {*report.worst, *report.best}}
-    places: dict[str, dict[str, int]] = {}
+    """The page as text; raises ValueError as `write_report`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        'percent': lambda value: f'{value:.1f}' if _is_known(value) else MISSING,
+        'whole': lambda value: f'{int(value):,}' if _is_known(value) else MISSING,
+        'length_of_bar': lambda value: f'{min(max(value, 0), 100) if _is_known(value) else 0:.2f}',
+        'sorted_by': lambda value: markupsafe.Markup(f' data-value="{value:.4f}"' if _is_known(value) else ''),
+        'rgb': lambda color: f'rgb({", ".join(map(str, color))})',
+        'embedded': _embedded,
+    }
+    places: dict[ImageCard, dict[str, int]] = {}  # without the script the worst come first
     for which, cards in (('worst', report.worst), ('best', report.best)):
         for place, card in enumerate(cards, start=1):
-            places.setdefault(contents[card], {}).setdefault(which, place)
-    articles = []
-    for content, ranks in places.items():
-        data = ''.join(f' data-{which}="{place}"' for which, place in ranks.items())
-        articles.append(f'<article class="card"{data}>{content}</article>\n')
-    return ''.join(articles)
+            places.setdefault(card, {})[which] = place
+    return environment.get_template('page.html').render(
+        {field.name: getattr(report, field.name) for field in dataclasses.fields(report)},
+        metrics={name: value if _is_known(value) else None for name, value in report.metrics.items()},
+        colors={name.lower().replace('_', '-'): getattr(error_pictures, f'{name}_COLOR') for name in COLORS},
+        cards=places,
+        panels=PANELS,
+    )
 
 
-def _card(card: ImageCard) -> str:
-    quality = f'<span class="pq">PQ {track(card.pq)}<b>{percent(card.pq)}</b></span>'
-    counts = (('TP', card.true_positives), ('FP', card.false_positives), ('FN', card.false_negatives))
-    facts = ''.join(f'<span>{kind} <b>{count(number)}</b></span>' for kind, number in counts)
-    if card.wrong_orders is not None:
-        orders = f'<b>{card.wrong_orders}</b> of {card.known_orders} orders wrong'
-        facts += f'<span>{orders if card.known_orders else "no known order"}</span>'
-    pictures = ((field, getattr(card, field)) for field in PANELS)
-    figures = ''.join(_figure(card.name, field, picture) for field, picture in pictures if picture is not None)
-    return f'<header><h3>{_text(card.name)}</h3><p>{quality}{facts}</p></header><div class="panels">{figures}</div>'
+def _is_known(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not math.isnan(value)
 
 
-def _figure(name: str, field: str, picture: np.ndarray) -> str:
-    title = PANELS[field]
+def _embedded(picture: np.ndarray, title: str) -> tuple[str, int, int]:
+    """A picture as its own address, PNG where that is smaller, as for flat colours, else JPEG; and width and height."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-        raise ValueError(f'{title} of {name}: expected [h, w, 3] uint8, got {picture.shape} {picture.dtype}')
+        raise ValueError(f'{title}: expected [h, w, 3] uint8, got {picture.shape} {picture.dtype}')
     factor = min(math.sqrt(PICTURE_PIXELS / (picture.shape[0] * picture.shape[1])), 1.0)
     if factor < 1:
         picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    height, width = picture.shape[:2]
-    alt = _text(f'{title} of {name}')
-    image = f'<img src="{_embedded(picture)}" width="{width}" height="{height}" loading="lazy" alt="{alt}">'
-    button = f'<button type="button" aria-label="enlarge {alt}">{image}</button>'
-    return f'<figure data-panel="{field}">{button}<figcaption>{title}</figcaption></figure>'
-
-
-def _embedded(picture: np.ndarray) -> str:
-    """A picture as its own address: PNG where that is smaller, as for flat colours, otherwise JPEG."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, png = cv2.imencode('.png', bgr)
     _, jpeg = cv2.imencode('.jpg', bgr, JPEG_SETTINGS)
     kind, content = ('png', png) if len(png) <= len(jpeg) else ('jpeg', jpeg)
-    return f'data:image/{kind};base64,{base64.b64encode(content.tobytes()).decode()}'
-
-
-def _text(value: str) -> str:
-    return html.escape(str(value))
-
-
-def _value(value: float) -> str:
-    """What a cell is sorted by; nothing where there is no value."""
-    return '' if math.isnan(value) else f' data-value="{value:.4f}"'
-
-
-def _rgb(color: Sequence[int]) -> str:
-    return f'rgb({", ".join(str(int(part)) for part in color)})'
+    address = f'data:image/{kind};base64,{base64.b64encode(content.tobytes()).decode()}'
+    return address, picture.shape[1], picture.shape[0]
