@@ -18,7 +18,7 @@ import optax
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import make_example
-from sognet_jax.data.records.images import bare_record
+from sognet_jax.data.records.schema import Record
 from sognet_jax.inference.prediction import Inference, predict
 from sognet_jax.models.sognet import SOGNet, build_network, variable_shapes
 from sognet_jax.training.objective import build_objective
@@ -99,6 +99,6 @@ def batch_shapes(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeS
     """Shapes of a batch with one example of the data contract."""
     settings = example_settings(config)
     _, content = cv2.imencode('.png', np.zeros((*settings.image_size, 3), np.uint8))
-    example = make_example(bare_record(content.tobytes(), 0, 'black.png', settings.image_size), settings)
+    example = make_example(Record(content.tobytes(), 0, 'black.png', settings.image_size), settings)
     example['example_index'] = np.int32(0)
     return {name: jax.ShapeDtypeStruct((1, *np.shape(x)), np.asarray(x).dtype) for name, x in example.items()}

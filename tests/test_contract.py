@@ -10,8 +10,8 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.contract import Example
 from sognet_jax.data.examples.pipeline import evaluation_batches
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example
-from sognet_jax.data.records.images import bare_record
 from sognet_jax.data.records.png import encode_image
+from sognet_jax.data.records.schema import Record
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.training.batches import TrainBatches
 from tests.support.examples import tiny_config
@@ -35,7 +35,7 @@ def check(example, sizes=SIZES, batch=()):
 def test_an_example_has_every_array(annotated, pixels):
     record = draw(ShapesSettings(), 0, 3)
     if not annotated:
-        record = bare_record(encode_image(record.image()), 3, 'bare.png', record.size)
+        record = Record(encode_image(record.image()), 3, 'bare.png', record.size)
     example = make_example(record, SETTINGS, flip=True, pixels=pixels)
     assert example.keys() == LAYOUTS.keys() - OF_BATCHES - (set() if pixels else PIXELS)
     assert example['mirrored']

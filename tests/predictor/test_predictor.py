@@ -12,8 +12,8 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.checkpoints import CheckpointError
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import make_example
-from sognet_jax.data.records.images import bare_record
 from sognet_jax.data.records.png import encode_image
+from sognet_jax.data.records.schema import Record
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from tests.support.paths import ROOT
 from tests.support.runs import save_tiny_network
@@ -54,7 +54,7 @@ def test_several_images_are_what_each_is_and_orientation_is_free(model, image):
 
 
 def test_the_network_gets_the_example_that_it_is_trained_with(model, image):
-    record = bare_record(encode_image(image), 0, 'image.png', image.shape[:2])
+    record = Record(encode_image(image), 0, 'image.png', image.shape[:2])
     example = make_example(record, example_settings(model.config), either_orientation=True)
     arrays = model.prepare(image)
     for name in ('image', 'image_size', 'scale', 'original_size'):

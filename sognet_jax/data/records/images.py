@@ -1,4 +1,4 @@
-"""Image files without annotations: finding them, and reading each as a record that has nothing but its image."""
+"""Image files: finding them, and judging whether each is whole and can be used."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from sognet_jax.data.records.png import encode_indices
-from sognet_jax.data.records.schema import Record, no_instances, no_pairs, no_segments
 from sognet_jax.id_maps import MAX_PIXELS, PNG_START, png_size
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -80,23 +78,6 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         raise ImageError(f'{path}: cannot be read: {error.strerror}') from error
     except ValueError as error:
         raise ImageError(f'{path}: {error}') from error
-
-
-def bare_record(image_bytes: bytes, image_id: int, file_name: str, size: tuple[int, int]) -> Record:
-    """A record without annotations."""
-    return Record(
-        image_bytes=image_bytes,
-        image_id=image_id,
-        file_name=file_name,
-        size=size,
-        panoptic_bytes=encode_indices(np.zeros((1, 1))),
-        has_instances=False,
-        has_panoptic=False,
-        has_relations=False,
-        segments=no_segments(),
-        instances=no_instances(),
-        pairs=no_pairs(),
-    )
 
 
 def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:

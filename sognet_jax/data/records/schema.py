@@ -6,65 +6,39 @@ Everything is kept at the image's own resolution; `transforms` makes the static 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from sognet_jax.data.records.png import encode_indices
 from sognet_jax.data.records.relations import RLE
+
+T = TypeVar('T')
 
 NO_SEGMENT = 0
 """Segment id of unlabelled pixels in a panoptic map, and of instances that have no segment."""
 
+DECODERS = {'image': tfds.decode.SkipDecoding(), 'panoptic': tfds.decode.SkipDecoding()}
+"""Decoders for `as_data_source`: pictures stay encoded, so that records travel small."""
 
-def features() -> tfds.features.FeaturesDict:
-    """The features of every builder of this package."""
-    return tfds.features.FeaturesDict(
-        {
-            'image': tfds.features.Image(shape=(None, None, 3)),
-            'image_id': np.int64,
-            'file_name': tfds.features.Text(),
-            'size': tfds.features.Tensor(shape=(2,), dtype=np.int32),
-            'panoptic': tfds.features.Image(shape=(None, None, 1), dtype=np.uint16, encoding_format='png'),
-            'has_instances': np.bool_,
-            'has_panoptic': np.bool_,
-            'has_relations': np.bool_,
-            'segments': tfds.features.Sequence({'id': np.int64, 'category': np.int32, 'crowd': np.bool_}),
-            'instances': tfds.features.Sequence(
-                {
-                    'id': np.int64,
-                    'category': np.int32,
-                    'crowd': np.bool_,
-                    'box': tfds.features.Tensor(shape=(4,), dtype=np.float32),
-                    'counts': tfds.features.Text(),
-                    'segment': np.int64,
-                    'box_segment': np.int64,
-                }
-            ),
-            'pairs': tfds.features.Sequence(
-                {
-                    'first': np.int32,
-                    'second': np.int32,
-                    'covered': np.int8,
-                    'truly_covered': np.int8,
-                    'intersection': np.int32,
-                    'first_pixels': np.int32,
-                    'second_pixels': np.int32,
-                }
-            ),
-        }
-    )
+
+def _column(dtype: type, *shape: int) -> Any:
+    """A field with a row for each entry of a table, stored under its own name; without any entry by default."""
+    empty, feature = np.zeros((0, *shape), dtype), tfds.features.Tensor(shape=shape, dtype=dtype) if shape else dtype
+    metadata = {'dtype': dtype, 'shape': shape, 'feature': feature}
+    return dataclasses.field(default_factory=lambda: empty, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Segments:
     """Panoptic segments: id in the map, semantic train id, crowd. `[s]` each."""
 
-    id: np.ndarray
-    category: np.ndarray
-    crowd: np.ndarray
+    id: np.ndarray = _column(np.int64)
+    category: np.ndarray = _column(np.int32)
+    crowd: np.ndarray = _column(np.bool_)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +50,13 @@ class InstanceAnnotations:
     (`relations.match_segments_by_box`).
     """
 
-    id: np.ndarray
-    category: np.ndarray
-    crowd: np.ndarray
-    box: np.ndarray
-    rles: list[RLE]
-    segment: np.ndarray
-    box_segment: np.ndarray
+    id: np.ndarray = _column(np.int64)
+    category: np.ndarray = _column(np.int32)
+    crowd: np.ndarray = _column(np.bool_)
+    box: np.ndarray = _column(np.float32, 4)
+    rles: list[RLE] = dataclasses.field(default_factory=list)  # stored as `counts`
+    segment: np.ndarray = _column(np.int64)
+    box_segment: np.ndarray = _column(np.int64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,18 +68,18 @@ class Pairs:
     masks share; `first_pixels` and `second_pixels` those of them that the panoptic map gives to either.
     """
 
-    first: np.ndarray
-    second: np.ndarray
-    covered: np.ndarray
-    truly_covered: np.ndarray
-    intersection: np.ndarray
-    first_pixels: np.ndarray
-    second_pixels: np.ndarray
+    first: np.ndarray = _column(np.int32)
+    second: np.ndarray = _column(np.int32)
+    covered: np.ndarray = _column(np.int8)
+    truly_covered: np.ndarray = _column(np.int8)
+    intersection: np.ndarray = _column(np.int32)
+    first_pixels: np.ndarray = _column(np.int32)
+    second_pixels: np.ndarray = _column(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One stored image with its annotations; image and panoptic map stay encoded until they are asked for.
+    """One stored image with its annotations, none by default; image and panoptic map stay encoded until asked for.
 
     Attributes:
         image_bytes: the image file.
@@ -123,13 +97,13 @@ class Record:
     image_id: int
     file_name: str
     size: tuple[int, int]
-    panoptic_bytes: bytes
-    has_instances: bool
-    has_panoptic: bool
-    has_relations: bool
-    segments: Segments
-    instances: InstanceAnnotations
-    pairs: Pairs
+    panoptic_bytes: bytes = encode_indices(np.zeros((1, 1)))
+    has_instances: bool = False
+    has_panoptic: bool = False
+    has_relations: bool = False
+    segments: Segments = Segments()
+    instances: InstanceAnnotations = InstanceAnnotations()
+    pairs: Pairs = Pairs()
 
     def image(self) -> np.ndarray:
         """`[h, w, 3]` uint8 RGB."""
@@ -144,25 +118,31 @@ class Record:
         return np.concatenate([[NO_SEGMENT], self.segments.id])[self.segment_indices()]
 
 
-def no_segments() -> Segments:
-    """The segments of an image that has none."""
-    return Segments(*_empty(np.int64, np.int32, bool))
-
-
-def no_instances() -> InstanceAnnotations:
-    """The instances of an image that has none."""
-    ids, classes, crowd = _empty(np.int64, np.int32, bool)
-    return InstanceAnnotations(ids, classes, crowd, np.zeros((0, 4), np.float32), [], segment=ids, box_segment=ids)
-
-
-def no_pairs() -> Pairs:
-    """The pairs of an image where nothing overlaps."""
-    return Pairs(*_empty(np.int32, np.int32, np.int8, np.int8, np.int32, np.int32, np.int32))
+def features() -> tfds.features.FeaturesDict:
+    """The features of every builder of this package."""
+    text = tfds.features.Text()
+    tables = {'segments': Segments, 'instances': InstanceAnnotations, 'pairs': Pairs}
+    columns = {
+        name: {field.name: field.metadata['feature'] for field in _columns(table)} for name, table in tables.items()
+    }
+    columns['instances']['counts'] = text
+    return tfds.features.FeaturesDict(
+        {
+            'image': tfds.features.Image(shape=(None, None, 3)),
+            'image_id': np.int64,
+            'file_name': text,
+            'size': tfds.features.Tensor(shape=(2,), dtype=np.int32),
+            'panoptic': tfds.features.Image(shape=(None, None, 1), dtype=np.uint16, encoding_format='png'),
+            'has_instances': np.bool_,
+            'has_panoptic': np.bool_,
+            'has_relations': np.bool_,
+            **{name: tfds.features.Sequence(of_table) for name, of_table in columns.items()},
+        }
+    )
 
 
 def encode_record(record: Record) -> dict[str, Any]:
     """A record as the example that `features()` stores."""
-    segments, instances, pairs = record.segments, record.instances, record.pairs
     return {
         'image': record.image_bytes,
         'image_id': record.image_id,
@@ -172,26 +152,16 @@ def encode_record(record: Record) -> dict[str, Any]:
         'has_instances': record.has_instances,
         'has_panoptic': record.has_panoptic,
         'has_relations': record.has_relations,
-        'segments': _rows(dataclasses.asdict(segments)),
-        'instances': _rows(
-            {
-                'id': instances.id,
-                'category': instances.category,
-                'crowd': instances.crowd,
-                'box': instances.box,
-                'counts': [rle['counts'] for rle in instances.rles],
-                'segment': instances.segment,
-                'box_segment': instances.box_segment,
-            }
-        ),
-        'pairs': _rows(dataclasses.asdict(pairs)),
+        'segments': _rows(record.segments),
+        'instances': _rows(record.instances, counts=[rle['counts'] for rle in record.instances.rles]),
+        'pairs': _rows(record.pairs),
     }
 
 
 def decode_record(raw: Mapping[str, Any]) -> Record:
     """A stored example, read with `DECODERS`, as a record."""
-    instances, (height, width) = raw['instances'], map(int, raw['size'])
-    rles = [{'size': [height, width], 'counts': bytes(counts)} for counts in instances['counts']]
+    height, width = map(int, raw['size'])
+    rles = [{'size': [height, width], 'counts': bytes(counts)} for counts in raw['instances']['counts']]
     return Record(
         image_bytes=bytes(raw['image']),
         image_id=int(raw['image_id']),
@@ -201,29 +171,10 @@ def decode_record(raw: Mapping[str, Any]) -> Record:
         has_instances=bool(raw['has_instances']),
         has_panoptic=bool(raw['has_panoptic']),
         has_relations=bool(raw['has_relations']),
-        segments=Segments(**_columns(raw['segments'], id=np.int64, category=np.int32, crowd=bool)),
-        instances=InstanceAnnotations(
-            **_columns(instances, id=np.int64, category=np.int32, crowd=bool, segment=np.int64, box_segment=np.int64),
-            box=np.asarray(instances['box'], np.float32).reshape(-1, 4),
-            rles=rles,
-        ),
-        pairs=Pairs(
-            **_columns(
-                raw['pairs'],
-                first=np.int32,
-                second=np.int32,
-                covered=np.int8,
-                truly_covered=np.int8,
-                intersection=np.int32,
-                first_pixels=np.int32,
-                second_pixels=np.int32,
-            )
-        ),
+        segments=_table(Segments, raw['segments']),
+        instances=_table(InstanceAnnotations, raw['instances'], rles=rles),
+        pairs=_table(Pairs, raw['pairs']),
     )
-
-
-DECODERS = {'image': tfds.decode.SkipDecoding(), 'panoptic': tfds.decode.SkipDecoding()}
-"""Decoders for `as_data_source`: pictures stay encoded, so that records travel small."""
 
 
 def _decode(content: bytes, flags: int) -> np.ndarray:
@@ -233,13 +184,19 @@ def _decode(content: bytes, flags: int) -> np.ndarray:
     return decoded
 
 
-def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _columns(table: Any) -> list[dataclasses.Field]:
+    """The fields of a table, or of its class, that are stored as they are."""
+    return [field for field in dataclasses.fields(table) if field.metadata]
+
+
+def _rows(table: Any, **more: Sequence[Any]) -> list[dict[str, Any]]:
+    columns = {field.name: getattr(table, field.name) for field in _columns(table)} | more
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _columns(raw: Mapping[str, Any], **dtypes: Any) -> dict[str, np.ndarray]:
-    return {name: np.asarray(raw[name], dtype).reshape(-1) for name, dtype in dtypes.items()}
-
-
-def _empty(*dtypes: type) -> list[np.ndarray]:
-    return [np.zeros(0, dtype) for dtype in dtypes]
+def _table(kind: type[T], raw: Mapping[str, Any], **more: Any) -> T:
+    columns = {
+        field.name: np.asarray(raw[field.name], field.metadata['dtype']).reshape(-1, *field.metadata['shape'])
+        for field in _columns(kind)
+    }
+    return kind(**columns, **more)

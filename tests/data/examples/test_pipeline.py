@@ -17,8 +17,8 @@ from sognet_jax.data.examples.pipeline import (
     train_dataset,
 )
 from sognet_jax.data.examples.transforms import ExampleSettings
-from sognet_jax.data.records.images import bare_record
 from sognet_jax.data.records.png import encode_image
+from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import MixedSource, RecordSource
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, prepare
 
@@ -44,7 +44,7 @@ class Images(list):
 def images():
     """Grey images of `SIZES`."""
     return Images(
-        bare_record(encode_image(np.full((*size, 3), 30 * index, np.uint8)), index, f'{index}.png', size)
+        Record(encode_image(np.full((*size, 3), 30 * index, np.uint8)), index, f'{index}.png', size)
         for index, size in enumerate(SIZES)
     )
 

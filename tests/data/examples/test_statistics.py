@@ -11,7 +11,7 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.data.examples.statistics import resize_factors, statistics, summary, table
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example
 from sognet_jax.data.records.overlap_file import STATES
-from sognet_jax.data.records.schema import no_instances, no_pairs, no_segments
+from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Segments
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.pictures.statistics import statistics_figure
 
@@ -34,7 +34,7 @@ def without_panoptic(record):
         first_pixels=np.zeros_like(record.pairs.first_pixels),
         second_pixels=np.zeros_like(record.pairs.second_pixels),
     )
-    return dataclasses.replace(record, has_panoptic=False, segments=no_segments(), pairs=pairs)
+    return dataclasses.replace(record, has_panoptic=False, segments=Segments(), pairs=pairs)
 
 
 def plain(record, size):
@@ -44,9 +44,9 @@ def plain(record, size):
         size=size,
         has_instances=False,
         has_panoptic=False,
-        segments=no_segments(),
-        instances=no_instances(),
-        pairs=no_pairs(),
+        segments=Segments(),
+        instances=InstanceAnnotations(),
+        pairs=Pairs(),
     )
 
 

@@ -11,13 +11,13 @@ from PIL import Image
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example
 from sognet_jax.data.records.images import (
     ImageError,
-    bare_record,
     decode_image,
     find_images,
     is_turned,
     read_image,
     require_usable,
 )
+from sognet_jax.data.records.schema import Record
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
 
@@ -53,7 +53,7 @@ def test_what_is_missing_or_empty_is_named(folder):
 
 def test_a_record_has_the_image_and_no_annotations(folder):
     np.testing.assert_array_equal(read_image(folder / 'b.png'), IMAGE)
-    record = bare_record((folder / 'b.png').read_bytes(), 5, 'b.png', IMAGE.shape[:2])
+    record = Record((folder / 'b.png').read_bytes(), 5, 'b.png', IMAGE.shape[:2])
     np.testing.assert_array_equal(record.image(), IMAGE)
     example = make_example(record, ExampleSettings((64, 64), 48, 64, max_instances=3, num_stuff=4))
     assert example['original_size'].tolist() == [30, 40] and example['image_size'].tolist() == [48, 64]
@@ -157,5 +157,5 @@ def test_images_that_vanish_when_they_are_resized_are_refused(size, is_refused):
             require_usable(size)
         return
     require_usable(size)
-    record = bare_record(encoded('.png', np.zeros((*size, 3), np.uint8)), 5, 'b.png', size)
+    record = Record(encoded('.png', np.zeros((*size, 3), np.uint8)), 5, 'b.png', size)
     assert make_example(record, settings)['image_size'].min() >= 2

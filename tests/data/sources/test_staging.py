@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from sognet_jax.data.records.images import bare_record
+from sognet_jax.data.records.schema import Record
 from sognet_jax.data.sources.staging import CHUNK, TOO_SMALL, Examined, discard, examine_all
 from sognet_jax.json_files import Notes
 from sognet_jax.problems import InputError, Problem, report
@@ -29,7 +29,7 @@ def examine(task):
     (task.log / f'{task.number}').touch()
     problems = (Problem('broken', f'image {task.number}', 'is broken'),) if task.number == task.broken_at else ()
     notes = Notes({TOO_SMALL: task.number % 2})
-    record = bare_record(b'', task.number, f'{task.number}.png', (task.number + 1, 7))
+    record = Record(b'', task.number, f'{task.number}.png', (task.number + 1, 7))
     return Examined(None if problems else record, task.log / f'{task.number}', problems, notes)
 
 

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 
 from sognet_jax.categories import CITYSCAPES
-from sognet_jax.data.records.images import bare_record, decode_image, require_usable
+from sognet_jax.data.records.images import decode_image, require_usable
 from sognet_jax.data.records.png import encode_indices
 from sognet_jax.data.records.relations import RLE, UNDECIDED, decide_pairs, find_pairs, map_rles, rle_boxes
-from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments, no_pairs
+from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments
 from sognet_jax.data.sources.cityscapes.files import ImageTask
 from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABELS
 from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
@@ -88,7 +88,7 @@ def _read_image(task: ImageTask, problems: list[Problem]) -> Record | None:
     except ValueError as error:
         problems.append(Problem('broken or missing image', str(task.image_file), str(error)))
         return None
-    return bare_record(b'', task.image_id, task.image_file.name, size)
+    return Record(b'', task.image_id, task.image_file.name, size)
 
 
 def _read_instance_ids(path: pathlib.Path, size: tuple[int, int] | None, problems: list[Problem]) -> np.ndarray | None:
@@ -185,7 +185,7 @@ def _pairs(record: Record, segment_rles: list[RLE], polygons: dict[int, Polygon]
     instances = record.instances
     single = np.flatnonzero(~instances.crowd)
     if not len(single):
-        return no_pairs()
+        return Pairs()
     own = [polygons[instance_id] for instance_id in instances.id[single].tolist()]
     rles = [draw_polygon(polygon.points, record.size) for polygon in own]
     ends, intersections = find_pairs(rles, np.zeros(len(own), bool))

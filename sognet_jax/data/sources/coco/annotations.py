@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import CategorySet
-from sognet_jax.data.records.images import bare_record, decode_image, is_turned, require_usable
+from sognet_jax.data.records.images import decode_image, is_turned, require_usable
 from sognet_jax.data.records.png import MAX_SEGMENTS, encode_indices, index_ids
 from sognet_jax.data.records.relations import (
     NO_ROW,
@@ -29,8 +29,6 @@ from sognet_jax.data.records.schema import (
     Pairs,
     Record,
     Segments,
-    no_pairs,
-    no_segments,
 )
 from sognet_jax.data.sources.coco.files import CocoSplit, annotation_files, image_folder
 from sognet_jax.data.sources.coco.masks import DISAGREE, Mask, agreed_box, is_normalised, read_mask
@@ -118,7 +116,7 @@ def examine(task: ImageTask) -> Examined:
                 notes[TURNED] += 1
     except ValueError as error:
         problems.append(Problem('broken or missing image', f'{task.image_file}, image {task.image.id}', str(error)))
-    segments, indices = no_segments(), None
+    segments, indices = Segments(), None
     if task.panoptic is not None:
         segments, indices = _read_panoptic(task, task.panoptic, problems, notes)
     is_usable = not problems and task.opens_files
@@ -134,7 +132,7 @@ def examine(task: ImageTask) -> Examined:
     comparison = Comparison(boxes=boxes, doubts=tuple(doubts))
     if not is_usable:
         return Examined(None, task.image_file, tuple(problems), notes, comparison)
-    record = bare_record(b'', task.image.id, task.image.file_name, task.size)
+    record = Record(b'', task.image.id, task.image.file_name, task.size)
     if indices is not None:
         record = dataclasses.replace(
             record, has_panoptic=True, segments=segments, panoptic_bytes=encode_indices(indices)
@@ -162,7 +160,7 @@ def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet)
     by_box = np.full(len(instances.id), NO_ROW, np.int64)
     real = np.flatnonzero(~instances.crowd)
     by_box[real] = _through(match_segments_by_box(instances.box[real], rle_boxes(thing_rles)), things)
-    pairs = no_pairs()
+    pairs = Pairs()
     if len(instances.rles):
         ends, intersections = find_pairs(instances.rles, instances.crowd)
         covered, pixels = decide_pairs(instances.rles, ends, segment_rles, matched)
