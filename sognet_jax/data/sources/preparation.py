@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -117,8 +118,8 @@ def check(
     title = f'{preparation.builder.name} {preparation.split}'
     found = staging.examine_all(tasks, preparation.examine, title=title, workers=workers, staging=staging_folder)
     found.notes.update(notes)
-    problems += _disagreements(found.comparison, preparation.description, found.notes)
-    return dataclasses.replace(found, problems=problems + found.problems)
+    found.problems = problems + _disagreements(found.comparison, preparation.description, found.notes) + found.problems
+    return found
 
 
 def _disagreements(comparison: Comparison, place: str, notes: Notes) -> list[Problem]:
@@ -203,5 +204,5 @@ def _prepare(
         left_out=len(found.problems),
     )
     for staged in folder.parent.parent.glob(f'{preparation.copy}*.examined'):
-        staging.discard(staged)
+        shutil.rmtree(staged, ignore_errors=True)
     return Prepared(folder, found.problems, found.notes)

@@ -7,14 +7,12 @@ only copied, at the end, when all is known to be well.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
-import multiprocessing
+import functools
 import os
 import pathlib
 import pickle
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +22,7 @@ from sognet_jax.data.records.schema import Record
 from sognet_jax.files import write_whole
 from sognet_jax.json_files import Notes
 from sognet_jax.problems import Problem
+from sognet_jax.processes import in_order
 
 TOO_SMALL = 'instances cover no pixel, and are left out'
 """A note on those whose box is no wider or no higher than a pixel, and on thin outlines."""
@@ -77,7 +76,7 @@ class Examined:
     comparison: Comparison = Comparison()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Findings:
     """What is known of all images of a split.
 
@@ -90,23 +89,21 @@ class Findings:
     """
 
     count: int
-    chunks: list[list[Examined] | pathlib.Path]
-    problems: list[Problem]
-    notes: Notes
+    chunks: list[list[Examined] | pathlib.Path] = dataclasses.field(default_factory=list)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+    notes: Notes = dataclasses.field(default_factory=Notes)
     comparison: Comparison = Comparison()
 
     def images(self) -> Iterator[Examined]:
         """Every image, in order."""
         for chunk in self.chunks:
-            yield from _load(chunk) if isinstance(chunk, pathlib.Path) else chunk
+            yield from pickle.loads(chunk.read_bytes()) if isinstance(chunk, pathlib.Path) else chunk
 
     def records(self, title: str) -> Iterator[Record]:
         """The complete records of the images that can be used, with a progress bar."""
-        with tqdm(total=self.count, desc=f'store {title}', unit='image') as progress:
-            for examined in self.images():
-                progress.update()
-                if examined.record is not None:
-                    yield dataclasses.replace(examined.record, image_bytes=examined.image_file.read_bytes())
+        for examined in tqdm(self.images(), total=self.count, desc=f'store {title}', unit='image'):
+            if examined.record is not None:
+                yield dataclasses.replace(examined.record, image_bytes=examined.image_file.read_bytes())
 
 
 def examine_all(
@@ -125,79 +122,37 @@ def examine_all(
         title: for the progress bar.
         workers: processes; 0 or 1 do it in this one. None: as many as there are cores.
         staging: folder for the findings so far; without one, an interruption loses them.
-
-    Returns:
-        What was found.
     """
-    chunks = {start: list(tasks[start : start + CHUNK]) for start in range(0, len(tasks), CHUNK)}
-    files = {start: staging / f'{start:08d}.pickle' for start in chunks} if staging is not None else {}
-    if staging is not None:
-        staging.mkdir(parents=True, exist_ok=True)
-    tally = Findings(len(tasks), [], [], Notes())
-    done: dict[int, list[Examined] | pathlib.Path] = {}
-    for start, file in files.items():
-        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):  # not there, or not whole
-            tally = _add(tally, _load(file))
-            done[start] = file
-    problems: dict[int, list[Problem]] = {}
-    todo = {start: chunk for start, chunk in chunks.items() if start not in done}
-    workers = min(os.cpu_count() or 1 if workers is None else workers, len(todo))
-    finished = len(tasks) - sum(map(len, todo.values()))
-    with tqdm(total=len(tasks), initial=finished, desc=f'examine {title}', unit='image') as progress:
-        for start, found in _results(todo, examine, workers):
-            done[start] = found
-            problems[start] = [problem for examined in found for problem in examined.problems]
-            tally = _add(tally, found)
-            # What has a fault is examined again after the files have been mended.
-            if start in files and not problems[start]:
-                write_whole(files[start], pickle.dumps(found))
-                done[start] = files[start]
+    starts = range(0, len(tasks), CHUNK)
+    chunks = [
+        (list(tasks[start : start + CHUNK]), None if staging is None else staging / f'{start:08d}.pickle')
+        for start in starts
+    ]
+    workers = min(os.cpu_count() or 1 if workers is None else workers, len(chunks))
+    all_found = Findings(len(tasks))
+    with (
+        contextlib.closing(in_order(functools.partial(_examine_chunk, examine), chunks, workers)) as results,
+        tqdm(total=len(tasks), desc=f'examine {title}', unit='image') as progress,
+    ):
+        for (_, file), found in zip(chunks, results, strict=True):
+            problems = [problem for examined in found for problem in examined.problems]
+            all_found.problems += problems
+            all_found.chunks.append(found if file is None or problems else file)
+            for examined in found:
+                all_found.notes.update(examined.notes)
+                all_found.comparison += examined.comparison
             progress.update(len(found))
-    in_order = [problem for start in sorted(problems) for problem in problems[start]]
-    return dataclasses.replace(tally, chunks=[done[start] for start in chunks], problems=in_order)
+    return all_found
 
 
-def discard(staging: pathlib.Path) -> None:
-    """Removes the findings of a split that has been stored."""
-    shutil.rmtree(staging, ignore_errors=True)
-
-
-def _results(
-    chunks: dict[int, list[Any]], examine: Callable[[Any], Examined], workers: int
-) -> Iterator[tuple[int, list[Examined]]]:
-    """Findings as they come. Few chunks are on their way at any time: their tasks are copies of annotations."""
-    if workers <= 1:
-        for start, chunk in chunks.items():
-            yield start, _examine_chunk(examine, chunk)
-        return
-    context = multiprocessing.get_context('spawn')  # a fork of a process with threads can hang
-    waiting = iter(chunks.items())
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-        running: dict[concurrent.futures.Future, int] = {}
-        try:
-            while True:
-                while len(running) < 2 * workers and (item := next(waiting, None)) is not None:
-                    running[pool.submit(_examine_chunk, examine, item[1])] = item[0]
-                if not running:
-                    return
-                finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-                for future in finished:
-                    yield running.pop(future), future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _add(tally: Findings, found: list[Examined]) -> Findings:
-    """Notes and comparisons with those of some more images."""
-    for examined in found:
-        tally.notes.update(examined.notes)
-    comparison = sum((examined.comparison for examined in found), tally.comparison)
-    return dataclasses.replace(tally, comparison=comparison)
-
-
-def _examine_chunk(examine: Callable[[Any], Examined], tasks: list[Any]) -> list[Examined]:
-    return [examine(task) for task in tasks]
-
-
-def _load(path: pathlib.Path) -> list[Examined]:
-    return pickle.loads(path.read_bytes())
+def _examine_chunk(examine: Callable[[Any], Examined], chunk: tuple[list[Any], pathlib.Path | None]) -> list[Examined]:
+    """What an earlier run has found, or what is found now, which is kept but for that with a fault."""
+    tasks, file = chunk
+    if file is None:
+        return [examine(task) for task in tasks]
+    with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):  # not there, or not whole
+        return pickle.loads(file.read_bytes())
+    found = [examine(task) for task in tasks]
+    if not any(examined.problems for examined in found):
+        write_whole(file, pickle.dumps(found))
+    return found

@@ -9,15 +9,11 @@ The numbers do not depend on how many.
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import multiprocessing
 import pathlib
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -34,6 +30,7 @@ from sognet_jax.evaluation.panoptic_quality import WRONG_AREA, Matching, Panopti
 from sognet_jax.files import read_bytes
 from sognet_jax.id_maps import color_ids, decode_colors
 from sognet_jax.problems import Fault, InputError, Problem, raise_if_any
+from sognet_jax.processes import in_order
 
 CHUNK = 16
 """Pairs that a process is given at a time."""
@@ -77,7 +74,7 @@ def evaluate_files(files: PanopticFiles, *, workers: int = 0) -> FileEvaluation:
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     count = functools.partial(_count_pairs, num_categories=len(categories))
     with (
-        contextlib.closing(_in_order(count, chunks, min(workers, len(chunks)))) as results,
+        contextlib.closing(in_order(count, chunks, min(workers, len(chunks)), _prepare_process)) as results,
         tqdm(total=len(pairs), desc='panoptic quality', unit='image', delay=1) as progress,
     ):
         for chunk, (found, found_problems) in zip(chunks, results, strict=True):
@@ -133,25 +130,6 @@ def _count_pairs(pairs: Sequence[PanopticPair], num_categories: int) -> tuple[Pa
         except InputError as error:
             problems += error.problems
     return counts, problems
-
-
-def _in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Generator[Any, None, None]:
-    """The function's results, in order. Few items are on their way at any time, and processes end with the iterator."""
-    if workers <= 1:
-        yield from map(function, items)
-        return
-    context = multiprocessing.get_context('spawn')  # a fork of a process with threads can hang
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _prepare_process) as pool:
-        running: collections.deque[concurrent.futures.Future] = collections.deque()
-        try:
-            for item in items:
-                running.append(pool.submit(function, item))
-                if len(running) > 2 * workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_process() -> None:

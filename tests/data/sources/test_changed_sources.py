@@ -11,7 +11,6 @@ from sognet_jax.category_files import read_categories
 from sognet_jax.data.configured import prepare_split
 from sognet_jax.data.records.relations import rle_boxes
 from sognet_jax.data.records.storage import RecordSource
-from sognet_jax.data.sources import staging
 from sognet_jax.data.sources.coco.builder import preparation
 from sognet_jax.data.sources.preparation import check, prepare
 from sognet_jax.id_maps import decode_ids, encode_ids
@@ -117,8 +116,9 @@ def test_without_the_source_a_whole_copy_is_taken_before_a_newer_one_of_a_part(s
 
 
 def test_findings_that_cannot_be_read_are_found_again(source, monkeypatch):
-    monkeypatch.setattr(staging, 'discard', lambda folder: None)
-    folder, _ = prepared(source)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, 'rmtree', lambda *_, **__: None)
+        folder, _ = prepared(source)
     findings = list(folder.parent.parent.glob('*.examined/*.pickle'))
     assert findings
     for path in findings:

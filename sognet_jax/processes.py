@@ -1,0 +1,40 @@
+"""A function of many items, in several processes."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import multiprocessing
+from collections.abc import Callable, Generator, Iterable
+from typing import TypeVar
+
+Item = TypeVar('Item')
+Result = TypeVar('Result')
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, prepare: Callable[[], None] | None = None
+) -> Generator[Result, None, None]:
+    """The function's results, in order. Few items are on their way at any time, and processes end with the iterator.
+
+    Args:
+        function: of a module, as the items and results are what `pickle` takes.
+        items: what it is called with.
+        workers: processes; 0 or 1 do it in this one.
+        prepare: what each process does first.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context('spawn')  # a fork of a process with threads can hang
+    with concurrent.futures.ProcessPoolExecutor(workers, context, prepare) as pool:
+        running: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+        try:
+            for item in items:
+                running.append(pool.submit(function, item))
+                if len(running) > 2 * workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
