@@ -30,6 +30,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     orientations are known without reading a record.
 
     Args:
+        name: of the data set.
         make_splits: gives the splits to write; only called when they have to be written.
         categories: the classes that train ids stand for.
         description: what the data are, for the stored `dataset_info.json`.
@@ -38,10 +39,10 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version('2.0.0')
-    name = 'records'
 
     def __init__(
         self,
+        name: str,
         *,
         make_splits: Callable[[], Splits],
         categories: CategorySet,
@@ -49,6 +50,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         left_out: int = 0,
         **options: Any,
     ) -> None:
+        self.name = name
         self._make_splits = make_splits
         self._description = description
         self._metadata = tfds.core.MetadataDict(categories=categories_to_json(categories), sizes={}, left_out=left_out)
@@ -73,33 +75,25 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
             yield index, encode_record(record)
 
 
-def write_records(
-    builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str, **arguments: Any
-) -> pathlib.Path:
-    """Writes a data set unless it is there already; a failed run leaves no half of one behind. To be done `alone`.
+def write_records(name: str, data_dir: str | pathlib.Path, copy: str, **arguments: Any) -> pathlib.Path:
+    """Writes a data set into its folder; a failed run leaves no half of one behind. To be done `alone`.
 
     Args:
-        builder: a builder class.
-        data_dir: where data sets live.
-        config: tells differently made copies apart; becomes a folder name.
-        **arguments: the builder's own arguments.
-
-    Returns:
-        The folder of the prepared data.
+        name, data_dir, copy: see `prepared_folder`.
+        **arguments: of `RecordBuilder`.
 
     Raises:
         OSError: it cannot be written.
     """
-    folder = prepared_folder(builder, data_dir, config)
-    if not folder.is_dir():
-        instance = builder(data_dir=str(data_dir), config=tfds.core.BuilderConfig(name=config), **arguments)
-        tfds.disable_progress_bar()
-        options = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
-        with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download of unknown size
-            try:
-                instance.download_and_prepare(file_format='array_record', download_config=options)
-            except RuntimeError as error:  # array_record's
-                raise OSError(f'{folder} cannot be written: {first_line(error)}') from error
+    folder = prepared_folder(name, data_dir, copy)
+    builder = RecordBuilder(name, data_dir=str(data_dir), config=tfds.core.BuilderConfig(name=copy), **arguments)
+    tfds.disable_progress_bar()
+    options = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+    with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download of unknown size
+        try:
+            builder.download_and_prepare(file_format='array_record', download_config=options)
+        except RuntimeError as error:  # array_record's
+            raise OSError(f'{folder} cannot be written: {first_line(error)}') from error
     return folder
 
 
@@ -128,9 +122,9 @@ def alone(folder: pathlib.Path) -> Iterator[bool]:
         yield folder.is_dir()  # by now: another program may have prepared it
 
 
-def prepared_folder(builder: type[RecordBuilder], data_dir: str | pathlib.Path, config: str) -> pathlib.Path:
-    """Where `write_records` puts a data set."""
-    return pathlib.Path(data_dir) / builder.name / config / str(builder.VERSION)
+def prepared_folder(name: str, data_dir: str | pathlib.Path, copy: str) -> pathlib.Path:
+    """Where a data set is, in a folder of all: by its name and by what tells differently made copies apart."""
+    return pathlib.Path(data_dir) / name / copy / str(RecordBuilder.VERSION)
 
 
 class CorruptRecordError(ValueError):

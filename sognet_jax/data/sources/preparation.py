@@ -38,7 +38,7 @@ class Preparation:
     """How one split becomes a prepared data set.
 
     Attributes:
-        builder: the tfds builder.
+        name: of the data set.
         copy: of `copy_name`; becomes a folder name.
         split: name of the split in the prepared data set.
         categories: the classes.
@@ -49,7 +49,7 @@ class Preparation:
         examine: checks one task, see `staging`.
     """
 
-    builder: type[storage.RecordBuilder]
+    name: str
     copy: str
     split: str
     categories: CategorySet
@@ -115,7 +115,7 @@ def check(
         InputError: an annotation file is missing or no JSON of the right form.
     """
     tasks, problems, notes = preparation.read()
-    title = f'{preparation.builder.name} {preparation.split}'
+    title = f'{preparation.name} {preparation.split}'
     found = staging.examine_all(tasks, preparation.examine, title=title, workers=workers, staging=staging_folder)
     found.notes.update(notes)
     found.problems = problems + _disagreements(found.comparison, preparation.description, found.notes) + found.problems
@@ -165,7 +165,7 @@ def prepare(
     Raises:
         InputError: the annotations or images are broken; nothing is stored.
     """
-    folder = storage.prepared_folder(preparation.builder, data_dir, preparation.copy)
+    folder = storage.prepared_folder(preparation.name, data_dir, preparation.copy)
     with storage.alone(folder) as is_there:
         if is_there:
             return Prepared(folder)
@@ -193,9 +193,9 @@ def _prepare(
         raise InputError(blocking, HINT if all(problem.is_local for problem in blocking) else 'Nothing was stored.')
     if not any(examined.record for examined in found.images()):
         raise InputError([Problem('no images', preparation.description, 'there is not one image that can be used')])
-    title = f'{preparation.builder.name} {preparation.split}'
+    title = f'{preparation.name} {preparation.split}'
     storage.write_records(
-        preparation.builder,
+        preparation.name,
         data_dir,
         preparation.copy,
         make_splits=lambda: {preparation.split: found.records(title)},

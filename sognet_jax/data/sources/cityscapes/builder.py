@@ -1,4 +1,4 @@
-"""Cityscapes as a tfds builder over local files."""
+"""How Cityscapes is prepared from local files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Sequence
 
 from sognet_jax.categories import CITYSCAPES
-from sognet_jax.data.records.storage import RecordBuilder
 from sognet_jax.data.sources.cityscapes.annotations import examine
 from sognet_jax.data.sources.cityscapes.files import (
     WITHOUT_ANNOTATIONS,
@@ -18,12 +17,6 @@ from sognet_jax.data.sources.cityscapes.files import (
 from sognet_jax.data.sources.preparation import Preparation, copy_name
 from sognet_jax.json_files import Notes
 from sognet_jax.problems import Problem
-
-
-class Cityscapes(RecordBuilder):
-    """Builder of one split of Cityscapes."""
-
-    name = 'cityscapes'
 
 
 def preparation(source: str | pathlib.Path, split: str, *, relations: bool = True) -> Preparation:
@@ -48,7 +41,7 @@ def preparation(source: str | pathlib.Path, split: str, *, relations: bool = Tru
 
     overlaps = 'with overlap relations from the polygons of gtFine' if relations else 'without overlap relations'
     return Preparation(
-        builder=Cityscapes,
+        name=CITYSCAPES.name,
         copy=copy_name(
             split, [str(source.resolve()), f'relations {relations}'], [file for task in tasks for file in task.files()]
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 
 import msgspec
 import numpy as np
@@ -30,13 +29,13 @@ from sognet_jax.data.records.schema import (
     Record,
     Segments,
 )
-from sognet_jax.data.sources.coco.files import CocoSplit, annotation_files, image_folder
+from sognet_jax.data.sources.coco.files import ImageTask
 from sognet_jax.data.sources.coco.masks import DISAGREE, Mask, agreed_box, is_normalised, read_mask
 from sognet_jax.data.sources.staging import DISAGREEMENT, FEWEST, TOO_SMALL, Comparison, Examined
 from sognet_jax.files import read_bytes
 from sognet_jax.id_maps import decode_ids
 from sognet_jax.json_files import Notes, decode_entries
-from sognet_jax.json_schemas import ImageEntry, InstanceEntry, PanopticEntry, SegmentEntry
+from sognet_jax.json_schemas import InstanceEntry, PanopticEntry, SegmentEntry
 from sognet_jax.problems import Fault, Problem
 
 MOST_INSTANCES = 4_096
@@ -49,53 +48,6 @@ TURNED = 'images are turned or mirrored as their EXIF says: annotations have to 
 
 WHITE = (255, 255 + 256 * 255 + 65536 * 255)
 """Ids that a PNG has where 255, not 0, was written for unlabelled pixels."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageTask:
-    """The entries of one image, and where its files are.
-
-    Attributes:
-        image: its entry in `images`.
-        image_file: the file.
-        instances: its instances, each with its number in the file; None where it has no annotation of the kind.
-        panoptic: its panoptic annotation; None where it has none.
-        instances_file, panoptic_file: the JSON files, for messages; the second names the folder of PNGs too.
-        categories: the classes.
-        opens_files: look into the image and the PNG as well.
-    """
-
-    image: ImageEntry
-    image_file: pathlib.Path
-    instances: list[tuple[int, InstanceEntry]] | None
-    panoptic: PanopticEntry | None
-    instances_file: pathlib.Path
-    panoptic_file: pathlib.Path
-    categories: CategorySet
-    opens_files: bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the image."""
-        return self.image.height, self.image.width
-
-
-def image_tasks(split: CocoSplit, categories: CategorySet, *, opens_files: bool) -> list[ImageTask]:
-    """One task for each image of a split, in order."""
-    files, folder = annotation_files(split.source, split.name), image_folder(split.source, split.name)
-    return [
-        ImageTask(
-            image,
-            folder / image.file_name,
-            split.instances.get(image.id),
-            split.panoptic.get(image.id),
-            files['instances'],
-            files['panoptic'],
-            categories,
-            opens_files,
-        )
-        for image in split.images
-    ]
 
 
 def examine(task: ImageTask) -> Examined:

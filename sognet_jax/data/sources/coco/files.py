@@ -40,27 +40,32 @@ LOST = {'instances': 'boxes, masks and overlaps', 'panoptic': 'stuff, and of whi
 
 
 @dataclasses.dataclass(frozen=True)
-class CocoSplit:
-    """The annotations of one split, indexed by image.
+class ImageTask:
+    """The entries of one image, and where its files are.
 
     Attributes:
-        source: the folder in the official layout.
-        name: the split, for example `val2017`.
-        images: image entries of all files, in order of their ids.
-        instances: instance annotations by image id, each with its number in the file, empty lists included; without
-            the images that the file lacks.
-        panoptic: panoptic annotation by image id.
-        problems: what is wrong with the files.
-        notes: what was taken although it is unusual.
+        image: its entry in `images`.
+        image_file: the file.
+        instances: its instances, each with its number in the file; None where it has no annotation of the kind.
+        panoptic: its panoptic annotation; None where it has none.
+        instances_file, panoptic_file: the JSON files, for messages; the second names the folder of PNGs too.
+        categories: the classes.
+        opens_files: look into the image and the PNG as well.
     """
 
-    source: pathlib.Path
-    name: str
-    images: list[ImageEntry]
-    instances: dict[int, list[tuple[int, InstanceEntry]]]
-    panoptic: dict[int, PanopticEntry]
-    problems: list[Problem]
-    notes: Notes
+    image: ImageEntry
+    image_file: pathlib.Path
+    instances: list[tuple[int, InstanceEntry]] | None
+    panoptic: PanopticEntry | None
+    instances_file: pathlib.Path
+    panoptic_file: pathlib.Path
+    categories: CategorySet
+    opens_files: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.height, self.image.width
 
 
 def image_folder(source: pathlib.Path, name: str) -> pathlib.Path:
@@ -74,27 +79,31 @@ def annotation_files(source: pathlib.Path, name: str) -> dict[str, pathlib.Path]
     return {kind: source / 'annotations' / f'{kind}_{name}.json' for kind in KINDS}
 
 
-def read_split(source: str | pathlib.Path, name: str, categories: CategorySet) -> CocoSplit:
+def read_split(
+    source: pathlib.Path, name: str, categories: CategorySet, *, opens_files: bool
+) -> tuple[list[ImageTask], list[Problem], Notes]:
     """Reads the annotation files of a split.
 
     Args:
         source: the folder in the official layout.
         name: the split.
         categories: what the files' own categories are compared with.
+        opens_files: of `ImageTask`.
 
     Returns:
-        The split, with everything that is wrong in its `problems`.
+        One task for each image of any of the files, in order of their ids; what is wrong with the files; and what was
+        taken although it is unusual.
 
     Raises:
         InputError: the folder or all of the files are missing.
     """
-    source = pathlib.Path(source)
     if not source.is_dir():
         text = f'data.source = {str(source)!r} is no folder; expected the official COCO layout there'
         raise InputError([Problem('missing source', str(source), text, False)])
-    files = {kind: path for kind, path in annotation_files(source, name).items() if os.path.lexists(path)}
+    every_file, folder = annotation_files(source, name), image_folder(source, name)
+    files = {kind: path for kind, path in every_file.items() if os.path.lexists(path)}
     if not files:
-        expected = ', '.join(path.name for path in annotation_files(source, name).values())
+        expected = ', '.join(path.name for path in every_file.values())
         raise InputError([Problem('missing file', str(source / 'annotations'), f'has none of {expected}')])
     problems: list[Problem] = []
     notes = Notes()
@@ -119,7 +128,14 @@ def read_split(source: str | pathlib.Path, name: str, categories: CategorySet) -
         if kind not in files:
             notes[f'there is no {kind}_{name}.json: nothing is learned of {lost}'] += 1
     _require_names_once(source / name, images, problems)
-    return CocoSplit(source, name, [images[i] for i in sorted(images)], instances, panoptic, problems, notes)
+    tasks = [
+        ImageTask(
+            image, folder / image.file_name, instances.get(image_id), panoptic.get(image_id), every_file['instances'],
+            every_file['panoptic'], categories, opens_files,
+        )
+        for image_id, image in sorted(images.items())
+    ]  # fmt: skip
+    return tasks, problems, notes
 
 
 def _images(

@@ -32,25 +32,17 @@ class ShapesSettings:
     seed: int = 0
 
 
-class Shapes(storage.RecordBuilder):
-    """Builder of the `shapes` data set with the splits `train` and `validation`."""
-
-    name = 'shapes'
-
-
 def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.Path:
     """Draws and stores the data set unless a copy with these settings is there already; returns its folder."""
     fingerprint = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
     height, width = settings.scene.size
     counts = {'train': settings.num_train, 'validation': settings.num_validation}
     copy = f'{height}x{width}_{settings.num_train}_{fingerprint}'
-    folder = storage.prepared_folder(Shapes, data_dir, copy)
+    folder = storage.prepared_folder(SHAPES.name, data_dir, copy)
     with storage.alone(folder) as is_there:
-        return (
-            folder
-            if is_there
-            else storage.write_records(
-                Shapes,
+        if not is_there:
+            storage.write_records(
+                SHAPES.name,
                 data_dir,
                 copy,
                 make_splits=lambda: {
@@ -59,7 +51,7 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
                 categories=SHAPES,
                 description=f'Drawn scenes of overlapping things: {settings}',
             )
-        )
+    return folder
 
 
 def _scenes(settings: ShapesSettings, split: int, name: str, count: int) -> Iterator[Record]:
