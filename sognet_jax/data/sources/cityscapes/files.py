@@ -58,15 +58,10 @@ def image_tasks(source: pathlib.Path, split: str, *, relations: bool) -> list[Im
 
 
 def require_split(source: pathlib.Path, split: str, tasks: Sequence[ImageTask]) -> None:
-    """Checks that there is something to read.
-
-    Args:
-        source: the folder in the official layout.
-        split: one of its splits.
-        tasks: the images that were found.
+    """Refuses a split, of which these images were found, that has none, or no annotations.
 
     Raises:
-        InputError: there is no such split, it has no images, or it has no annotations.
+        InputError: naming the folder.
     """
     images, annotations = image_folder(source, split), annotation_folder(source, split)
     if not images.is_dir():

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 LABELS = (
-    'unlabeled',
-    'ego vehicle',
-    'rectification border',
-    'out of roi',
-    'static',
-    'dynamic',
-    'ground',
-    'road',
-    'sidewalk',
-    'parking',
-    'rail track',
-    'building',
-    'wall',
-    'fence',
-    'guard rail',
-    'bridge',
-    'tunnel',
-    'pole',
-    'polegroup',
-    'traffic light',
-    'traffic sign',
-    'vegetation',
-    'terrain',
+    'unlabeled', 'ego vehicle', 'rectification border', 'out of roi', 'static', 'dynamic', 'ground',
+    'road', 'sidewalk', 'parking', 'rail track',
+    'building', 'wall', 'fence', 'guard rail', 'bridge', 'tunnel',
+    'pole', 'polegroup', 'traffic light', 'traffic sign',
+    'vegetation', 'terrain',
     'sky',
-    'person',
-    'rider',
-    'car',
-    'truck',
-    'bus',
-    'caravan',
-    'trailer',
-    'train',
-    'motorcycle',
-    'bicycle',
-)
-"""Names by label id. `license plate` is annotated too, but never drawn: its id is -1."""
+    'person', 'rider',
+    'car', 'truck', 'bus', 'caravan', 'trailer', 'train', 'motorcycle', 'bicycle',
+)  # fmt: skip
+"""Names by label id, a line for each group: void, flat, construction, object, nature, sky, human, vehicle.
+
+`license plate` is annotated too, but never drawn: its id is -1.
+"""
 
 LABEL_IDS = {name: label_id for label_id, name in enumerate(LABELS)} | {'license plate': -1}
 
