@@ -22,7 +22,6 @@ def category_set(name: str | Sequence[Any], field: str = 'config field categorie
 
     Args:
         name: a name, or the path of a `.json` file, see `read_categories`; or a list of categories.
-        field: where the name was given, for messages.
 
     Raises:
         ValueError: there are none of this name, or the file is missing or broken.

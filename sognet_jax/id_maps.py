@@ -33,7 +33,6 @@ def decode_ids(content: bytes, size: tuple[int, int] | None = None) -> np.ndarra
     """The inverse of `encode_ids`, `[h, w]` int32.
 
     Args:
-        content: of the file.
         size: height and width that it should have.
 
     Raises:

@@ -86,9 +86,6 @@ def decode_entry(raw: msgspec.Raw | bytes, kind: type[T], notes: Notes, path: st
     """One entry of a file as a type.
 
     Args:
-        raw: its text.
-        kind: the type.
-        notes: gets what is unusual.
         path: where in an entry `raw` is, for the message.
 
     Raises:
@@ -119,10 +116,7 @@ def decode_entries(
     """The entries of a list that fit a type, each with its number in the list.
 
     Args:
-        path: of the file.
         field: of the list in it.
-        raws: the entries.
-        kind: what each is to be.
         problems: gets those that do not fit.
         notes: gets what is unusual.
     """

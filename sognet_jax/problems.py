@@ -31,12 +31,7 @@ class Problem:
 
 
 class Fault(ValueError):
-    """One thing that is wrong, for a caller that knows the file.
-
-    Args:
-        kind: a few words that are the same for all faults of the kind.
-        text: what is there, and what was expected.
-    """
+    """One thing that is wrong, for a caller that knows the file."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -47,7 +42,6 @@ class InputError(ValueError):
     """Files cannot be used; the message names the file and the place in it of each fault.
 
     Args:
-        problems: at least one.
         hint: what can be done about them.
     """
 

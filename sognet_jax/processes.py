@@ -19,7 +19,6 @@ def in_order(
 
     Args:
         function: of a module, as the items and results are what `pickle` takes.
-        items: what it is called with.
         workers: processes; 0 or 1 do it in this one.
         prepare: what each process does first.
     """

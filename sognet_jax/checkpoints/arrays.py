@@ -37,12 +37,7 @@ def on_the_host(tree: Tree) -> Tree:
 
 
 def saved_parts(tree: Any, description: Description) -> dict[str, Any]:
-    """All that a checkpoint consists of, by name, as Orbax takes it.
-
-    Args:
-        tree: arrays of NumPy.
-        description: of `describe`.
-    """
+    """All that a checkpoint consists of, by name, as Orbax takes it."""
     sums = ocp.args.JsonSave(checksums(tree) | description_sums(description))
     # The arrays come last: without them, nobody takes the folder for a checkpoint.
     return {**description, CHECKSUMS: sums, STATE: ocp.args.StandardSave(tree)}
@@ -71,7 +66,6 @@ def restore_state(folder: pathlib.Path, state: Tree) -> Tree:
     """All arrays of a checkpoint.
 
     Args:
-        folder: of one step.
         state: what is expected, as arrays or shapes.
 
     Returns:
@@ -89,9 +83,6 @@ def restore_state(folder: pathlib.Path, state: Tree) -> Tree:
 
 def trained_parts(path: str | pathlib.Path) -> set[str]:
     """The parts of the network (`resnet`, `relation_head`, ...) whose parameters a checkpoint holds.
-
-    Args:
-        path: see `restore_variables`.
 
     Raises:
         CheckpointError: there is no checkpoint, or it cannot be read.
@@ -129,10 +120,6 @@ def restore_variables(
 
 def newest_whole(path: str | pathlib.Path, say: Callable[[str], None]) -> pathlib.Path:
     """The newest checkpoint of a run that can be read and is what was written; of all of them, if it need be.
-
-    Args:
-        path: see `restore_variables`.
-        say: is told of those that are damaged.
 
     Raises:
         CheckpointError: there is none.
@@ -196,11 +183,7 @@ def quiet() -> Iterator[None]:
 
 
 class _NoLateReads:
-    """Keeps quiet about what tensorstore has still read after an error had closed the event loop that waited for it.
-
-    Args:
-        hook: what is called for everything else.
-    """
+    """Keeps quiet about what tensorstore has still read after an error had closed the event loop that waited for it."""
 
     def __init__(self, hook: Callable[[Any], Any]) -> None:
         self._hook = hook

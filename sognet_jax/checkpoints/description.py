@@ -43,9 +43,6 @@ def description_sums(description: Description) -> dict[str, int]:
 def stored_config(path: str | pathlib.Path) -> ml_collections.ConfigDict:
     """The config that a checkpoint belongs to. Categories of a file of one's own stand in it as a list.
 
-    Args:
-        path: see `restore_variables`.
-
     Raises:
         CheckpointError: there is no checkpoint, or it does not say what it belongs to.
     """

@@ -27,7 +27,6 @@ class Checkpoints:
     here, and nothing that is left waiting keeps the process from ending.
 
     Args:
-        workdir: the run's folder.
         keep: how many of the newest checkpoints stay.
         best: the metric by which the best one stays as well.
     """
@@ -63,10 +62,7 @@ class Checkpoints:
         """Starts saving the state after a step, once the one before is saved; one that is there already is left out.
 
         Args:
-            step: number of the step.
             state: arrays, which are copied before this returns.
-            description: of `describe`.
-            metrics: of an evaluation of this state.
         """
         self.wait()
         if step in steps(self.folder):
@@ -91,7 +87,6 @@ class Checkpoints:
 
         Args:
             state: what is expected, as arrays or shapes.
-            say: is told of damaged ones.
 
         Returns:
             A tree like `state`, of NumPy; None where there is no checkpoint.
@@ -114,7 +109,6 @@ class Checkpoints:
         """Refuses to begin where the run's checkpoints cannot lie.
 
         Args:
-            state: what they hold.
             keep: how many stay beside the best one and the one that is being written.
 
         Raises:

@@ -33,9 +33,7 @@ def convert_file(
     it does not know are initialised from `config.seed`.
 
     Args:
-        config: an experiment.
         source: a `.pth`, `.safetensors` or `.npz` file.
-        output: folder of the checkpoint, new or empty.
         source_categories: the source's category set, where it is another one than the config's.
         channels: `rgb` or `bgr`, the colours the source reads; None: what its kind usually does.
 

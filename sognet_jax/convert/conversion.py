@@ -78,7 +78,6 @@ def convert(source: Source, template: Variables) -> Variables:
     """The arrays of a source in the places of the network.
 
     Args:
-        source: of `recognise`.
         template: variables of the network, as shapes or arrays.
 
     Returns:
@@ -101,11 +100,7 @@ def convert(source: Source, template: Variables) -> Variables:
 
 
 def find_problems(source: Source, template: Variables) -> list[str]:
-    """One line for every entry that the source lacks, that has no place in the network, or that has a wrong shape.
-
-    Args:
-        source, template: see `convert`.
-    """
+    """One line for every entry that the source lacks, that has no place in the network, or that has a wrong shape."""
     entries = _entries(source, template)
     leaves = traverse_util.flatten_dict(template)
     problems = set()

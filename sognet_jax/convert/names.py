@@ -70,11 +70,7 @@ def published_entry(path: Path) -> Entry | None:
 
 
 def torchvision_entry(path: Path) -> Entry:
-    """Names of torchvision's ResNets, with `conv2_offset` for the offsets of deformable convolutions.
-
-    Args:
-        path: of an array of the backbone.
-    """
+    """Names of torchvision's ResNets, with `conv2_offset` for the offsets of deformable convolutions."""
     *module, parameter = path[1:]
     prefix = ''
     if module[0].startswith('res'):

@@ -41,7 +41,6 @@ def transfer_classes(
     Args:
         trained: variables of the network with the classes of `source`.
         fresh: initial variables of the same network with the classes of `target`.
-        source, target: the categories.
 
     Returns:
         The variables, and the names of the classes of `target` that keep fresh values.

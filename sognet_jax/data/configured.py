@@ -31,8 +31,6 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
     """The records of a split; the data set is prepared first where that has not been done.
 
     Args:
-        config: an experiment.
-        split: a split of its data.
         source: a folder like `data.source`, which it is by default.
 
     Raises:
@@ -70,8 +68,6 @@ def preparation_of(
 
     Args:
         name: the format, one of `NAMES` but `shapes`.
-        source: the folder.
-        split: its split.
         categories: for `coco_format`; the others have their own.
         relations: of Cityscapes: whether overlaps are read, from the polygon files.
         opens_files: of COCO and its format: whether images and PNGs are opened; else they can only be checked.

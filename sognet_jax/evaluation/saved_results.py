@@ -65,8 +65,6 @@ class ResultsWriter:
     """Collects results; the JSON files are written by `finish`, PNGs as they come.
 
     Args:
-        folder: gets the files.
-        categories: the classes.
         numbered: PNGs have the images' numbers in their names: other writers do not know what this one has called its.
     """
 
@@ -139,9 +137,6 @@ def read_results(
     """The saved results of every image of a split, as `network_results` gives them, but for the semantic head's.
 
     Args:
-        folder: what a `ResultsWriter` wrote.
-        categories: the classes.
-        source: the images.
         max_instances: so many annotated instances have relations.
 
     Raises:

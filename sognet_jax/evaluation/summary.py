@@ -95,7 +95,6 @@ def verdict(metrics: Mapping[str, float], expected: Mapping[str, float]) -> str:
     """Whether a run has reached what its config expects of it, in one line; empty where that expects nothing.
 
     Args:
-        metrics: what was measured.
         expected: the least value of some; what was not measured does not count.
     """
     measured = {name: least for name, least in expected.items() if name in metrics}

@@ -24,7 +24,6 @@ class ImageTruth:
     """What is annotated of one image.
 
     Attributes:
-        image_id: its number.
         ids: `[h, w]` segment ids, 0 is void; None without panoptic annotation.
         segments: (id, semantic train id, is crowd) of each segment.
         instances: the instance annotations; None without.
@@ -57,7 +56,6 @@ def image_truth(record: Record, max_instances: int) -> ImageTruth:
     """What is annotated of one image, as evaluation takes it.
 
     Args:
-        record: of the image.
         max_instances: instances that a training example has room for; relations are told of them alone.
     """
     related = related_instances(record, max_instances)
@@ -87,9 +85,7 @@ class ImageResult:
     """What evaluation takes of one image.
 
     Attributes:
-        scene: what the network says of it.
         true_relations: `[n, n]` O of the annotated instances (`ImageTruth.related`); None for a method without.
-        detections: what AP counts.
         confusion: `[C, C]` pixels by true and predicted class of the semantic head; None where it is not known.
     """
 
@@ -103,9 +99,6 @@ class Tally:
     """Sums over images.
 
     Those of several hosts add up to what one would have counted, to the last digit.
-
-    Args:
-        categories: the classes.
     """
 
     def __init__(self, categories: CategorySet) -> None:

@@ -44,9 +44,7 @@ def panoptic_overlay(
     Args:
         image: `[h, w, 3]` uint8 RGB.
         panoptic: segments of the same size.
-        categories: colours.
         height: of the result, which is enlarged or reduced to it, in pixels.
-        opacity: of the colours.
     """
     colors = np.full((max(panoptic.segments, default=0) + 1, 3), 128, np.float32)
     for segment, (category, instance) in panoptic.segments.items():
@@ -67,7 +65,6 @@ def write_names(picture: np.ndarray, panoptic: PanopticPicture, categories: Cate
     Args:
         picture: `[h, w, 3]` uint8 RGB, as of `panoptic_overlay`.
         panoptic: the segments in it, of any size.
-        categories: names.
     """
     names = {segment: categories.all[category].name for segment, (category, _) in panoptic.segments.items()}
     return write_labels(picture, panoptic.ids, names)
@@ -252,7 +249,6 @@ def overlap_matrix(
         relations: `[n, n]` in 0..1.
         names: of the n instances, written before the rows.
         size: side of the result in pixels.
-        color: of a full cell.
         label_length: characters of number and name before a row; longer ones are cut.
     """
     number = max(len(relations), 1)

@@ -64,7 +64,6 @@ class _Style(NamedTuple):
     """How a segment is painted.
 
     Attributes:
-        color: RGB.
         tint: its opacity between stripes.
         stripes: its opacity on them; the tint's for a segment without.
         slope: 1 for stripes down to the right, -1 to the left.
@@ -115,7 +114,6 @@ def error_picture(
         image: `[h, w, 3]` uint8 RGB.
         truth_ids: `[h, w]` segment ids of the ground truth, 0 is void.
         predicted_ids: `[h, w]` predicted segment ids, 0 is void.
-        errors: which of them are what.
         height: of the result in pixels.
         truth_names, predicted_names: class names by segment id; a segment without one gets no label.
 

@@ -25,14 +25,7 @@ ANNOTATED = (38, 110, 180)
 
 
 def evaluation_picture(record: Record, truth: ImageTruth, result: ImageResult, categories: CategorySet) -> np.ndarray:
-    """Image, ground truth and prediction above; below, for a method with relations, who covers whom in it.
-
-    Args:
-        record: of the image.
-        truth: its annotations.
-        result: what the network says of it.
-        categories: names and colours.
-    """
+    """Image, ground truth and prediction above; below, for a method with relations, who covers whom in it."""
     image = record.image()
     rows = [
         [

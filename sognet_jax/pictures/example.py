@@ -55,7 +55,6 @@ def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
 
     Args:
         example: of `transforms.make_example`; the padding of its image is left out.
-        categories: names and colours.
 
     Returns:
         `[h, w, 3]` uint8 RGB.

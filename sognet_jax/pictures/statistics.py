@@ -22,8 +22,6 @@ def statistics_figure(found: Statistics, categories: CategorySet, max_instances:
     """Instances of an image, their sizes, image sizes, pairs by state, and how often the classes occur.
 
     Args:
-        found: the statistics.
-        categories: names and colours.
         max_instances: N, marked where images have more.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)

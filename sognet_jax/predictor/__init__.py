@@ -31,8 +31,6 @@ def restore_network(
     """The network of a config and its variables from a checkpoint.
 
     Args:
-        config: an experiment.
-        categories: its classes.
         checkpoint: a run's folder or one step of it.
         relation_head_alone: that head's variables are all that is wanted, and that the checkpoint has to hold.
 

@@ -40,9 +40,7 @@ def relation_tally(
     """Overlap and order accuracy of a relation head on this host's images; shows progress.
 
     Args:
-        config: an experiment.
         network, variables: of `predictor.restore_network`.
-        source: the images.
         gives_up: is asked before every batch whether to stop there.
     """
     relate = _parallel_relations(network)

@@ -40,10 +40,7 @@ def network_results(
     """What the network says of every image that is this host's, in the order of the batches; shows progress.
 
     Args:
-        config: an experiment.
-        categories: its classes.
         network, variables: of `predictor.restore_network`.
-        source: the images.
         gives_up: is asked before every batch whether to stop there.
 
     Yields:
@@ -73,7 +70,6 @@ def split_batches(
     """The batches of this host's images, for all of its devices; shows progress, on the first host.
 
     Args:
-        config: an experiment.
         source: the images, of all hosts.
         gives_up: is asked before every batch whether to stop there.
         pixels: with images and label maps. Without, it is a matter of seconds that hardly needs a bar.
@@ -132,11 +128,9 @@ def image_result(
     """What the network says of one image, as evaluation takes it.
 
     Args:
-        segmenter: of the inference settings.
         example: of `evaluation_batches`, without the batch axis.
         prediction: of the image, likewise, with detections.
         relations: `[N, N]` O of the example's instances; None for a method without relations.
-        categories: the classes.
         inclusive_boxes: how boxes are scaled, see `inference.pasting.original_boxes`.
 
     Raises:

@@ -34,9 +34,6 @@ def browse(
     """Writes `statistics.json`, `statistics.png` and `examples/*.png`, and prints the statistics.
 
     Args:
-        config: an experiment of `configs/`.
-        output: folder for the results.
-        count: number of examples.
         split: a split of the data; None is what the config trains on.
 
     Raises:

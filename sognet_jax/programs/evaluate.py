@@ -62,9 +62,7 @@ def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, 
     Of a run with `train.only = 'relation'`, order accuracy on annotated instances is all there is.
 
     Args:
-        config: an experiment of `configs/`.
         checkpoint: a run's folder or one step of it.
-        outputs: what is written and said.
 
     Returns:
         Every metric, in percent.

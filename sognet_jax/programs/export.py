@@ -60,7 +60,6 @@ def export(
     """Writes the parameters as a checkpoint, the inference function for each size of the input, and `export.json`.
 
     Args:
-        config: of the network.
         checkpoint: a run's folder, or one of its checkpoints.
         output: a new or empty folder.
         platforms: what the function shall run on, of `PLATFORMS`.

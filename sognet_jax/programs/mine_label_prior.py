@@ -28,8 +28,6 @@ def mine(
     """Writes the rules that hold on `data.train_split` of a config.
 
     Args:
-        config: an experiment.
-        output: JSON file.
         least_pairs, least_share: how many overlaps, and in which share of them one side has to be in front.
 
     Returns:

@@ -39,9 +39,7 @@ def predict_images(
     last, and no file is ever there in part.
 
     Args:
-        config: an experiment of `configs/`.
         checkpoint: a run's folder or one step of it.
-        output: folder for the results.
         paths: images, and folders of images.
 
     Returns:

@@ -27,12 +27,7 @@ RESUMABLE = 75
 
 
 def evaluation(config: ml_collections.ConfigDict, say: Say) -> Evaluate | None:
-    """What a training calls to evaluate itself on the beginning of `data.eval_split`; None where it is not to.
-
-    Args:
-        config: an experiment.
-        say: is told that there is nothing to evaluate on.
-    """
+    """What a training calls to evaluate itself on the beginning of `data.eval_split`; None where it is not to."""
     if not config.train.eval_every:
         return None
     if not hosts.from_first(lambda: has_annotations(config, config.data.eval_split)):

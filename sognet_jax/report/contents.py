@@ -48,7 +48,6 @@ class Extremes:
 
     Args:
         number: of images of either kind.
-        num_classes: of the categories.
     """
 
     def __init__(self, number: int, num_classes: int) -> None:
@@ -89,12 +88,7 @@ def make_report(
     """The report of an evaluation.
 
     Args:
-        config: an experiment.
-        categories: its classes.
         evaluated: the checkpoint or the folder of results.
-        source: the images.
-        metrics, counts: of all images.
-        extremes: the images that are shown.
         is_saved: of saved results, whose method and device are not known here.
     """
     versions = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in PACKAGES)

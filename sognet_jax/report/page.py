@@ -56,11 +56,7 @@ class ClassRow:
     """One class in the table. Percents; NaN where there is nothing to measure.
 
     Attributes:
-        name: of the class.
-        color: RGB of its swatch.
-        is_thing: or stuff.
         pq, sq, rq: panoptic, segmentation and recognition quality.
-        true_positives, false_positives, false_negatives: numbers of segments.
         iou: of the semantic head.
         ap: of masks.
     """
@@ -83,9 +79,7 @@ class ImageCard:
     """One image: how good it is, and its pictures.
 
     Attributes:
-        name: of its file.
         pq: panoptic quality in percent; NaN without panoptic annotation.
-        true_positives, false_positives, false_negatives: numbers of segments.
         wrong_orders, known_orders: pairs whose order is wrong or missed, of how many; None where O is not known.
         image, ground_truth, prediction, errors, overlap_graph: `[h, w, 3]` uint8 RGB; None leaves a picture out.
     """
@@ -109,7 +103,6 @@ class Report:
     """Everything on the page.
 
     Attributes:
-        title: of the page.
         facts: what was evaluated and how, label -> value.
         metrics: name -> percent (`order_pairs...`: numbers), named as in `metrics.json`; any may be absent or NaN.
         classes: rows of the table, in the order in which they stand at first.
@@ -130,7 +123,6 @@ def class_rows(counts: PanopticCounts, metrics: Mapping[str, float], categories:
     Args:
         counts: true and false positives and false negatives by semantic train id.
         metrics: `PQ/name`, `SQ/name`, `RQ/name`, `IoU/name`, `mask_AP/name`.
-        categories: names and colours.
     """
     rows = []
     numbers = zip(counts.true_positives, counts.false_positives, counts.false_negatives, strict=True)

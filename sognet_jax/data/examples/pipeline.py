@@ -72,8 +72,6 @@ class BatchPlan:
 
     Args:
         buckets: indices of the images of each orientation (see `orientations`).
-        batch_size: images of a step.
-        seed: of the order.
     """
 
     def __init__(self, buckets: Sequence[np.ndarray], batch_size: int, seed: int) -> None:
@@ -122,11 +120,7 @@ def train_dataset(
     """Batches of all steps, by their number.
 
     Args:
-        source: the training images.
-        settings: sizes of the examples.
         batch_size: images of a step, over all hosts.
-        seed: of the order of images, and of what is random about them.
-        augmentation: what is random about them; None for nothing.
         host, num_hosts: this host makes its part of each batch; together they make what one would.
         pixels: with images and label maps, see `make_example`.
         skip_corrupt: the next image takes the place of one that cannot be read, and `LEFT_OUT` is in the batch.
@@ -170,7 +164,6 @@ class Stream(Iterator[Example]):
     """The batches from a number on, made ahead of time. Where the processes that make them are killed, others go on.
 
     Args:
-        dataset: of batches.
         first: where to start; that is how a stream is resumed.
         workers: processes that make batches; 0: threads of this process.
         say: is told of processes that are replaced.
@@ -242,8 +235,6 @@ def evaluation_batches(
     Every host has the same number of batches, of the same shapes, at most two (`transforms.oriented`).
 
     Args:
-        source: the images.
-        settings: sizes of the examples.
         batch_size: images of a batch on this host.
         host, num_hosts: this host's share.
         workers: processes that make batches; 0: threads of this process.

@@ -89,13 +89,7 @@ def _count(record: Record) -> dict[str, np.ndarray]:
 
 
 def summary(found: Statistics, categories: CategorySet, settings: ExampleSettings) -> dict[str, Any]:
-    """The statistics as numbers for a JSON file; null where there is nothing to take a mean or a share of.
-
-    Args:
-        found: the statistics.
-        categories: names.
-        settings: how the images become examples.
-    """
+    """The statistics as numbers for a JSON file; null where there is nothing to take a mean or a share of."""
     stuff, things = categories.num_stuff, categories.num_things
     segments = np.bincount(found.segment_classes, minlength=stuff + things)
     images = np.bincount(found.image_classes, minlength=stuff + things)

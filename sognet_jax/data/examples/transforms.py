@@ -53,9 +53,6 @@ def make_example(
     """The arrays of the data contract for one record.
 
     Args:
-        record: a stored image with its annotations.
-        settings: sizes.
-        flip: mirror left and right.
         short_side: in place of the settings' own.
         either_orientation: turn the bucket on its side for an image that it suits better, see `oriented`.
         pixels: with `image`, `image_size`, `semantic` and `panoptic`; the relation head is trained without them.
@@ -95,15 +92,7 @@ def make_example(
 
 
 def pixel_arrays(record: Record, slots: np.ndarray, settings: ExampleSettings, scale: float, flip: bool) -> Example:
-    """The image, its size and its label maps.
-
-    Args:
-        record: of the image.
-        slots: indices of the instances that are kept.
-        settings: sizes.
-        scale: resized over original.
-        flip: mirror left and right.
-    """
+    """The image, its size and its label maps."""
     image = record.image()
     indices = record.segment_indices() if record.has_panoptic else np.zeros(image.shape[:2], np.uint8)
     if flip:  # before resizing, where the boxes are mirrored: the resized width is rounded
@@ -178,10 +167,6 @@ def label_maps(
 
     Args:
         indices: `[h, w]` rows of the record's segments + 1, 0 unlabelled, in the original size.
-        scale: resized over original.
-        record: of the image.
-        slots: indices of the instances that are kept.
-        settings: sizes.
     """
     resized = cv2.resize(indices, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     height, width = resized.shape
@@ -227,7 +212,6 @@ def published_frames(boxes: np.ndarray, scale: float, flip: bool) -> np.ndarray:
     Args:
         boxes: `[n, 4]` half-open boxes in pixels of the original image, not mirrored.
         scale: resized over original.
-        flip: whether the image is mirrored.
 
     Returns:
         `[n, 4]` float32 half-open boxes, not mirrored and not resized.
@@ -253,13 +237,9 @@ def instance_arrays(
     """Boxes, classes, flags and box-framed masks, padded to `max_instances` slots.
 
     Args:
-        instances: annotations in pixels of the original image.
         slots: `[n]` indices of the instances that are kept.
         frames: `[n, 4]` their boxes in pixels of the original image.
-        scale: resized over original.
         width: of the original image, for mirroring.
-        flip: mirror left and right.
-        max_instances: N.
     """
     masks = masks_in_boxes([instances.rles[index] for index in slots], frames)
     if flip:

@@ -43,9 +43,6 @@ class ImageError(ValueError):
 def find_images(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     """The image files that are named, and those that lie in the folders that are named (not in folders of those).
 
-    Args:
-        paths: files and folders.
-
     Returns:
         Every image once, in the given order, those of a folder by name.
 
@@ -84,7 +81,6 @@ def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndar
     """The whole of an image file, `[h, w, 3]` BGR, uint8.
 
     Args:
-        content: of the file.
         size: height and width that it should have; what has another number of pixels is not decoded.
 
     Raises:

@@ -70,7 +70,6 @@ def write_overlaps(splits: Mapping[str, Iterable[Record]], path: str | pathlib.P
     """Writes the overlaps of every image with instance annotations.
 
     Args:
-        splits: their records.
         path: of the file. Its keys are the names of images in their folder, without suffix; with it, and with the split
             in front, where an earlier image is called the same.
     """

@@ -30,12 +30,9 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     orientations are known without reading a record.
 
     Args:
-        name: of the data set.
         make_splits: gives the splits to write; only called when they have to be written.
-        categories: the classes that train ids stand for.
         description: what the data are, for the stored `dataset_info.json`.
         left_out: how many images and annotations of the source are not in them.
-        **options: of `tfds.core.GeneratorBasedBuilder`.
     """
 
     VERSION = tfds.core.Version('2.0.0')
@@ -78,10 +75,6 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
 def write_records(name: str, data_dir: str | pathlib.Path, copy: str, **arguments: Any) -> pathlib.Path:
     """Writes a data set into its folder; a failed run leaves no half of one behind. To be done `alone`.
 
-    Args:
-        name, data_dir, copy: see `prepared_folder`.
-        **arguments: of `RecordBuilder`.
-
     Raises:
         OSError: it cannot be written.
     """
@@ -100,9 +93,6 @@ def write_records(name: str, data_dir: str | pathlib.Path, copy: str, **argument
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[bool]:
     """Nobody else prepares this data set meanwhile, and what one that was killed has left of it is gone.
-
-    Args:
-        folder: of `prepared_folder`.
 
     Yields:
         Whether it is there already.
@@ -145,13 +135,7 @@ class Records(Protocol):
 class RecordSource(Records):
     """The records of one split, by index; reads from disk at every access and can be sent to other processes.
 
-    Args:
-        folder: a prepared data set (see `write_records`).
-        split: its split.
-
     Attributes:
-        folder, split: of the prepared data.
-        categories: the classes that train ids stand for.
         sizes: `[n, 2]` height and width of each image.
         left_out: how many images and annotations of its source had a problem and are not there.
 

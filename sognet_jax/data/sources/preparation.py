@@ -38,11 +38,8 @@ class Preparation:
     """How one split becomes a prepared data set.
 
     Attributes:
-        name: of the data set.
         copy: of `copy_name`; becomes a folder name.
         split: name of the split in the prepared data set.
-        categories: the classes.
-        description: what the data are.
         has_source: whether the files are still there.
         read: reads the annotation files; gives one task for each image, what is wrong with the files, and what was
             taken although it is unusual.
@@ -64,7 +61,6 @@ class Prepared:
     """A prepared split.
 
     Attributes:
-        folder: where it is.
         problems, notes: what this run has left out because it was broken, and what it has taken although it is unusual.
             Nothing where the split had been prepared before.
     """
@@ -78,7 +74,6 @@ def copy_name(split: str, made_of: Sequence[str], sources: Iterable[pathlib.Path
     """A name that tells apart what was made of other files, with other options, or of files that have changed since.
 
     Args:
-        split: name of the split.
         made_of: the source and all that decides what is made of it.
         sources: files, and folders with all that is in them: their names, sizes and times count.
     """
@@ -157,8 +152,6 @@ def prepare(
     After an interruption, started again, it goes on where it was.
 
     Args:
-        preparation: of the split.
-        data_dir: where prepared data sets live.
         workers: processes, see `staging.examine_all`.
         leave_out_broken: store what has no problem, where that is possible.
 

@@ -63,10 +63,7 @@ class Examined:
 
     Attributes:
         record: with an empty `image_bytes`; None where the image cannot be used.
-        image_file: where the image is.
         problems: everything that is wrong with it. The record is without the instances that have a problem.
-        notes: what was taken although it is unusual.
-        comparison: what its annotations say of each other.
     """
 
     record: Record | None
@@ -81,11 +78,7 @@ class Findings:
     """What is known of all images of a split.
 
     Attributes:
-        count: how many images there are.
         chunks: what is known of them, in order; those of a file are read when they are needed.
-        problems: everything that is wrong.
-        notes: what was taken although it is unusual.
-        comparison: of all images.
     """
 
     count: int
@@ -119,7 +112,6 @@ def examine_all(
     Args:
         tasks: one for each image: all that `examine` needs, small enough to be sent to a process.
         examine: a function of a module.
-        title: for the progress bar.
         workers: processes; 0 or 1 do it in this one. None: as many as there are cores.
         staging: folder for the findings so far; without one, an interruption loses them.
     """

@@ -56,11 +56,8 @@ class PanopticPair:
     """Annotation and prediction of one image.
 
     Attributes:
-        image_id: as the JSON files have it.
-        truth_png: segment ids of the ground truth.
         truth_segments: (id, place of its category in the list of categories, is crowd) of each segment.
         truth_areas: of each segment, in pixels, as the JSON file says.
-        predicted_png: predicted segment ids.
         predicted_segments: (id, place of its category) of each segment.
     """
 

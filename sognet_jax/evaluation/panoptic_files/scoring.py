@@ -45,8 +45,6 @@ class FileEvaluation:
 
     Attributes:
         categories: of the ground truth, in its order, which the counts have, too.
-        counts: over all images.
-        num_images: how many those are.
         without_truth: predicted images that the ground truth does not have; they were ignored.
     """
 
@@ -60,7 +58,6 @@ def evaluate_files(files: PanopticFiles, *, workers: int = 0) -> FileEvaluation:
     """Counts the matches of all images, with a progress bar if it takes longer than a second.
 
     Args:
-        files: ground truth and predictions.
         workers: processes; 0 or 1 do it in this one.
 
     Raises:

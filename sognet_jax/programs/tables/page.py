@@ -37,13 +37,7 @@ ORDER_COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """The paper says that one row is better than another.
-
-    Attributes:
-        text: in the paper's terms.
-        better, worse: the rows.
-        metric: in which.
-    """
+    """The paper says that one row is better than another."""
 
     text: str
     better: Row
@@ -71,9 +65,7 @@ def results_page(results: Results, seeds: Sequence[int], agreement: float, num_s
 
     Args:
         results: the metrics of every row, by title and seed.
-        seeds: that were run.
         agreement: share of the validation pairs whose R* is the true order, in percent.
-        num_scenes: of the validation split.
     """
     rules = results[SOGNET_PH2.title, seeds[0]]
     lines = [

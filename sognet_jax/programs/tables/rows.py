@@ -25,7 +25,6 @@ class Row:
     """One line of a table: a trained network and how inference is done with it.
 
     Attributes:
-        title: in the table.
         variant: of `configs/shapes.py`.
         inference: fields of the config's `inference` section that differ from the variant's own.
     """
@@ -74,9 +73,7 @@ def row_config(row: Row, seed: int, prior: str) -> ml_collections.ConfigDict:
     """The config that a row is trained and evaluated with.
 
     Args:
-        row: of a table.
         seed: of parameters, order and sampling; the scenes are the same for all.
-        prior: path of the rules of the label prior.
     """
     config = shapes.get_config(row.variant)
     config.seed = seed

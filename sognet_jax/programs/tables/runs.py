@@ -26,7 +26,6 @@ def run_all(workdir: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int]
 
     Args:
         workdir: gets a folder for each trained network. Started again, the work goes on where it was.
-        seeds: one network of each variant is trained with each.
 
     Raises:
         ValueError: the folder has networks of another recipe.

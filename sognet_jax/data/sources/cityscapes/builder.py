@@ -23,7 +23,6 @@ def preparation(source: str | pathlib.Path, split: str, *, relations: bool = Tru
     """How a split of a folder in Cityscapes' layout (see `files`) is prepared.
 
     Args:
-        source: the folder.
         split: `train`, `val`, or `test`, which has images alone.
         relations: find out which instances overlap, from the polygons of `gtFine`.
     """

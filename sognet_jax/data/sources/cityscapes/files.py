@@ -27,7 +27,6 @@ class ImageTask:
 
     Attributes:
         image_id: its number among the images of the split, by name.
-        image_file: the file.
         instances_file: its `instanceIds.png`; None in the test split.
         polygons_file: its `polygons.json`; None in the test split, and where relations are not asked for.
     """

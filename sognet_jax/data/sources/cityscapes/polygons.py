@@ -41,7 +41,6 @@ def read_polygons(path: pathlib.Path, size: tuple[int, int] | None, problems: li
     Outlines of anything but single instances (stuff, groups) play no part in overlaps and are not looked at.
 
     Args:
-        path: of `polygons.json`.
         size: height and width of the image; None where they are not known.
         problems: takes what is wrong; the result is to be used only if nothing was added.
     """

@@ -19,9 +19,6 @@ def preparation(
     """How a split of a folder in COCO's layout (see `files`) is prepared.
 
     Args:
-        source: the folder.
-        split: for example `val2017`.
-        categories: COCO's, or those of the data.
         opens_files: look into images and PNGs; without, the annotation files can only be checked.
     """
     source = pathlib.Path(source)

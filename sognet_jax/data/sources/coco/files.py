@@ -44,12 +44,9 @@ class ImageTask:
     """The entries of one image, and where its files are.
 
     Attributes:
-        image: its entry in `images`.
-        image_file: the file.
         instances: its instances, each with its number in the file; None where it has no annotation of the kind.
         panoptic: its panoptic annotation; None where it has none.
         instances_file, panoptic_file: the JSON files, for messages; the second names the folder of PNGs too.
-        categories: the classes.
         opens_files: look into the image and the PNG as well.
     """
 
@@ -85,8 +82,6 @@ def read_split(
     """Reads the annotation files of a split.
 
     Args:
-        source: the folder in the official layout.
-        name: the split.
         categories: what the files' own categories are compared with.
         opens_files: of `ImageTask`.
 

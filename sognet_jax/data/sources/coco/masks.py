@@ -52,9 +52,7 @@ def read_mask(segmentation: msgspec.Raw, size: tuple[int, int], notes: Notes) ->
     """Polygons, uncompressed or compressed run lengths -> a mask, by the COCO rasteriser.
 
     Args:
-        segmentation: the field's text.
         size: height and width of the image.
-        notes: gets what is unusual.
 
     Raises:
         Fault: it is none of these, or not of this image.

@@ -18,13 +18,7 @@ from sognet_jax.data.sources.shapes.composition import SceneSettings, draw_scene
 
 @dataclasses.dataclass(frozen=True)
 class ShapesSettings:
-    """What is drawn.
-
-    Attributes:
-        scene: sizes and counts of one scene.
-        num_train, num_validation: scenes in each split.
-        seed: changes every scene.
-    """
+    """What is drawn."""
 
     scene: SceneSettings = SceneSettings()
     num_train: int = 4000

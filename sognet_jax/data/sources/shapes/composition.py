@@ -67,8 +67,6 @@ def draw_scene(rng: np.random.Generator, settings: SceneSettings, image_id: int)
 
     Args:
         rng: all randomness; the same generator state gives the same scene on every machine.
-        settings: sizes and counts.
-        image_id: the record's id.
     """
     while True:
         stuff = _stuff_regions(rng, settings.size)

@@ -53,7 +53,6 @@ def paint_object(image: np.ndarray, mask: np.ndarray, name: str, rng: np.random.
     Args:
         image: `[h, w, 3]` float32 RGB in 0..255, changed in place.
         mask: `[h, w]` uint8 in {0, 1}.
-        name: its class.
         rng: colour, texture and noise.
     """
     shadow = cv2.GaussianBlur(np.roll(mask, (2, 1), (0, 1)).astype(np.float32), (7, 7), 0)
