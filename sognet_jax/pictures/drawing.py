@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +17,13 @@ PAPER = (255, 255, 255)
 GRID = (222, 222, 226)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
+HEADER = 22
+"""Pixels above a picture, for its title."""
+
 COVER_COLOR = (214, 69, 65)
 
 NODE_RADIUS = 10
-NAME_SCALE = 0.42
+TEXT_SCALE = 0.42
 NAME_PADDING = 3
 
 
@@ -87,22 +91,53 @@ def write_labels(
     taken = np.zeros((height, width), bool)
     areas = np.bincount(ids.ravel())
     points = inner_points(ids)
-    (_, ascent), descent = cv2.getTextSize('Ag', FONT, NAME_SCALE, 1)
+
+    def places(size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Around the point, and some lines above or below."""
+        x, y = points[segment]
+        return [(x - size[0] // 2, y - size[1] // 2 + line * (size[1] + 1)) for line in (0, -1, 1, -2, 2)]
+
     for segment in sorted(points.keys() & labels.keys(), key=lambda segment: -areas[segment]):
         if areas[segment] < least_area * ids.size:
             break
-        (text_width, _), _ = cv2.getTextSize(labels[segment], FONT, NAME_SCALE, 1)
-        size = (text_width + 2 * NAME_PADDING, ascent + descent + 2)
-        place = _free_place(taken, points[segment], size)
-        if place is None:
-            continue
-        x, y = place
-        taken[y : y + size[1], x : x + size[0]] = True
-        plate = picture[y : y + size[1], x : x + size[0]]
-        plate[:] = (0.3 * plate + 0.7 * np.array(INK)).astype(np.uint8)
-        origin = (x + NAME_PADDING, y + ascent)
-        cv2.putText(picture, labels[segment], origin, FONT, NAME_SCALE, PAPER, 1, cv2.LINE_AA)
+        write_on_plate(picture, taken, labels[segment], places)
     return picture
+
+
+def write_on_plate(
+    picture: np.ndarray,
+    taken: np.ndarray,
+    text: str,
+    places: Callable[[tuple[int, int]], Iterable[tuple[int, int]]],
+    *,
+    color: Sequence[int] = INK,
+    opacity: float = 0.7,
+) -> bool:
+    """Writes on a plate where nothing is written yet; whether there is room.
+
+    Args:
+        picture: `[h, w, 3]` uint8 RGB, changed in place.
+        taken: `[h, w]` bool, where something is written; likewise.
+        places: upper left corners (x, y) of plates of a width and height, the best first.
+        color, opacity: of the plate.
+    """
+    (_, ascent), descent = cv2.getTextSize('Ag', FONT, TEXT_SCALE, 1)
+    width, height = cv2.getTextSize(text, FONT, TEXT_SCALE, 1)[0][0] + 2 * NAME_PADDING, ascent + descent + 2
+    for x, y in places((width, height)):
+        x = max(min(x, picture.shape[1] - width), 0)
+        plate = np.s_[y : y + height, x : x + width]
+        if width <= picture.shape[1] and 0 <= y <= picture.shape[0] - height and not taken[plate].any():
+            taken[plate] = True
+            blend(picture, plate, color, opacity)
+            ink = PAPER if np.dot(color, (0.3, 0.59, 0.11)) < 140 else INK
+            cv2.putText(picture, text, (x + NAME_PADDING, y + ascent), FONT, TEXT_SCALE, ink, 1, cv2.LINE_AA)
+            return True
+    return False
+
+
+def blend(picture: np.ndarray, where: Any, color: Any, opacity: float) -> None:
+    """Paints pixels, which an index of NumPy's says, with one colour or one for each of them."""
+    picture[where] = ((1 - opacity) * picture[where] + opacity * np.asarray(color)).astype(np.uint8)
 
 
 def inner_points(ids: np.ndarray) -> dict[int, tuple[int, int]]:
@@ -175,9 +210,10 @@ def faded(image: np.ndarray, height: int) -> np.ndarray:
 
 
 def resized(image: np.ndarray, height: int) -> np.ndarray:
-    """An image `[h, w, 3]` uint8, enlarged or reduced to a height in pixels."""
+    """An image `[h, w, 3]` uint8, enlarged or reduced to a height in pixels; no pixel is left out."""
     width = max(round(image.shape[1] * height / image.shape[0]), 1)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=method)
 
 
 def draw_boxes(picture: np.ndarray, boxes: np.ndarray) -> None:
@@ -271,21 +307,17 @@ def overlap_matrix(
 
 
 def compose(rows: Sequence[Sequence[tuple[str, np.ndarray]]], gap: int = 12) -> np.ndarray:
-    """Titled pictures in rows on white paper; pictures of one row have one height."""
-    strips = []
-    for row in rows:
-        cells = [_titled(title, picture) for title, picture in row]
-        spacer = np.full((cells[0].shape[0], gap, 3), 255, np.uint8)
-        strips.append(np.concatenate([part for cell in cells for part in (spacer, cell)] + [spacer], axis=1))
-    width = max(strip.shape[1] for strip in strips)
-    padded = [np.pad(s, ((gap, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
-    return np.concatenate([*padded, np.full((gap, width, 3), 255, np.uint8)])
-
-
-def _titled(title: str, picture: np.ndarray) -> np.ndarray:
-    header = np.full((22, picture.shape[1], 3), 255, np.uint8)
-    cv2.putText(header, title, (1, 15), FONT, 0.45, INK, 1, cv2.LINE_AA)
-    return np.concatenate([header, picture])
+    """Titled pictures in rows on white paper."""
+    heights = [gap + HEADER + max(picture.shape[0] for _, picture in row) for row in rows]
+    width = max(sum(gap + picture.shape[1] for _, picture in row) for row in rows)
+    paper = np.full((sum(heights) + gap, width + gap, 3), 255, np.uint8)
+    for row, bottom in zip(rows, np.cumsum(heights).tolist(), strict=True):
+        x, y = gap, bottom - max(picture.shape[0] for _, picture in row)
+        for title, picture in row:
+            cv2.putText(paper, title, (x + 1, y - HEADER + 15), FONT, 0.45, INK, 1, cv2.LINE_AA)
+            paper[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+            x += picture.shape[1] + gap
+    return paper
 
 
 def _push(offsets: np.ndarray, distance: float) -> np.ndarray:
@@ -298,20 +330,6 @@ def _text_centered(picture: np.ndarray, text: str, center: Sequence[int], scale:
     (width, height), _ = cv2.getTextSize(text, FONT, scale, 1)
     origin = (int(center[0] - width / 2), int(center[1] + height / 2))
     cv2.putText(picture, text, origin, FONT, scale, color, 1, cv2.LINE_AA)
-
-
-def _free_place(
-    taken: np.ndarray, middle: tuple[int, int], size: tuple[int, int], lines: Sequence[int] = (0, -1, 1, -2, 2)
-) -> tuple[int, int] | None:
-    """Upper left corner (x, y) of a free rectangle around a point, or some lines above or below; None: none is free."""
-    height, width = taken.shape
-    for line in lines:
-        x = max(min(middle[0] - size[0] // 2, width - size[0]), 0)
-        y = middle[1] - size[1] // 2 + line * (size[1] + 1)
-        fits = size[0] <= width and 0 <= y <= height - size[1]
-        if fits and not taken[y : y + size[1], x : x + size[0]].any():
-            return x, y
-    return None
 
 
 def _borders(ids: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from sognet_jax.evaluation.order_accuracy import THRESHOLD
 from sognet_jax.pictures.drawing import (
     arrow,
+    blend,
     draw_boxes,
     draw_nodes,
     faded,
@@ -116,11 +117,7 @@ def error_picture(
         predicted_ids: `[h, w]` predicted segment ids, 0 is void.
         height: of the result in pixels.
         truth_names, predicted_names: class names by segment id; a segment without one gets no label.
-
-    Raises:
-        ValueError: the three have different sizes, or a segment of `errors` has no pixel.
     """
-    _check(image, truth_ids, predicted_ids, errors)
     size = (max(round(image.shape[1] * height / image.shape[0]), 1), height)
     truth, predicted = (
         cv2.resize(ids.astype(np.int32), size, interpolation=cv2.INTER_NEAREST) for ids in (truth_ids, predicted_ids)
@@ -156,18 +153,9 @@ def order_picture(
         height: of the result in pixels.
         known: `[n, n]` bool, symmetric, the pairs that are judged; those with an order if not given. Any arrow of a
             known pair without an order is wrong.
-
-    Raises:
-        ValueError: the shapes do not fit each other.
     """
     known = order | order.T if known is None else known
-    number = len(boxes)
-    if boxes.shape != (number, 4) or any(matrix.shape != (number, number) for matrix in (relations, order, known)):
-        raise ValueError(
-            f'boxes are {boxes.shape}, matrices {relations.shape}, {order.shape} and {known.shape}; '
-            'expected [n, 4] and [n, n]'
-        )
-    says = (relations >= THRESHOLD) & ~np.eye(number, dtype=bool)
+    says = (relations >= THRESHOLD) & ~np.eye(len(boxes), dtype=bool)
     missed = order & known & ~says & ~says.T
     linked = says | missed
     chosen = np.flatnonzero((linked | linked.T).any(axis=1))
@@ -194,22 +182,6 @@ def _draw_arrows(
         arrow(picture, nodes[covering], nodes[covered], MISSED_COLOR, dashed=True)
     for covered, covering in np.argwhere(says & known & ~right):
         arrow(picture, nodes[covering], nodes[covered], WRONG_COLOR)
-
-
-def _check(image: np.ndarray, truth_ids: np.ndarray, predicted_ids: np.ndarray, errors: SegmentErrors) -> None:
-    if image.ndim != 3 or not image.shape[:2] == truth_ids.shape == predicted_ids.shape:
-        raise ValueError(
-            f'the image is {image.shape}, ids are {truth_ids.shape} and {predicted_ids.shape}; '
-            'expected [h, w, 3], [h, w] and [h, w]'
-        )
-    _check_present('ground truth', truth_ids, [*errors.missed, *errors.ignored])
-    _check_present('predicted', predicted_ids, [*errors.wrong, *errors.misnamed, *errors.right, *errors.excused])
-
-
-def _check_present(kind: str, ids: np.ndarray, segments: Sequence[int]) -> None:
-    absent = np.setdiff1d(segments, ids)
-    if len(absent):
-        raise ValueError(f'{kind} segments without a pixel: {absent[:5].astype(int).tolist()}')
 
 
 def _mostly(ids: np.ndarray) -> int:
@@ -249,18 +221,14 @@ def _layers(
 def _paint(picture: np.ndarray, layers: Sequence[_Layer]) -> None:
     """All tints, then all stripes and outlines: no tint hides the stripes of another segment."""
     for mask, style, _ in layers:
-        _blend(picture, mask, style.color, style.tint)
+        blend(picture, mask, style.color, style.tint)
     for mask, style, _ in layers:
         if style.stripes > style.tint:
             row, column = np.indices(mask.shape)
-            _blend(picture, mask & ((column - style.slope * row) % PERIOD < STRIPE), style.color, style.stripes)
+            blend(picture, mask & ((column - style.slope * row) % PERIOD < STRIPE), style.color, style.stripes)
         if style.outline:
             contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(picture, contours, -1, style.color, style.outline, cv2.LINE_AA)
-
-
-def _blend(picture: np.ndarray, mask: np.ndarray, color: Sequence[int], opacity: float) -> None:
-    picture[mask] = ((1 - opacity) * picture[mask] + opacity * np.array(color)).astype(np.uint8)
 
 
 def _write_labels(picture: np.ndarray, layers: Sequence[_Layer]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import cv2
@@ -13,16 +14,20 @@ from sognet_jax.pictures.drawing import (
     FONT,
     INK,
     PAPER,
+    TEXT_SCALE,
     PanopticPicture,
     arrow,
+    blend,
     compose,
     dashed_line,
     inner_points,
     instance_color,
     overlap_graph,
     panoptic_overlay,
+    resized,
     spread,
     write_labels,
+    write_on_plate,
 )
 
 PANEL = (480, 600)
@@ -37,7 +42,6 @@ MARGIN, INDENT = 8, 56
 LINE = 19
 """Pixels from one line of text to the next."""
 
-TEXT_SCALE = 0.42
 NODE_DISTANCE = 46.0
 
 COLUMN = 195
@@ -62,14 +66,12 @@ def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
     size = example['image_size']
     height = min(PANEL[0], round(PANEL[1] * size[0] / size[1]))
     factor = height / int(size[0])
-    width = max(round(int(size[1]) * factor), 1)
-    image = example['image'][: size[0], : size[1]]
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    image = resized(example['image'][: size[0], : size[1]], height)
     slots = np.flatnonzero(example['valid'])
     boxes = example['boxes'][slots] * factor
-    masks = paste_masks(example['masks'][slots], boxes, (height, width))
+    masks = paste_masks(example['masks'][slots], boxes, (height, image.shape[1]))
     titles = _titles(example)
-    lower = max(height, FACTS[0])
+    facts = (max(height, FACTS[0]), max(image.shape[1], FACTS[1]))
     return compose(
         [
             [
@@ -78,9 +80,9 @@ def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
                 (titles['semantic'], _semantic_panel(image, example, categories)),
             ],
             [
-                (titles['panoptic'], _extended(_panoptic_panel(image, example, categories), lower)),
-                (titles['graph'], _extended(_graph_panel(image, example, slots, boxes, masks), lower)),
-                ('the other fields', _facts_panel(example, categories, (lower, max(width, FACTS[1])))),
+                (titles['panoptic'], _panoptic_panel(image, example, categories)),
+                (titles['graph'], _graph_panel(image, example, slots, boxes, masks)),
+                ('the other fields', _facts_panel(example, categories, facts)),
             ],
         ]
     )
@@ -148,29 +150,17 @@ def _boxes_panel(
         slot = slots[row]
         name = categories.things[example['classes'][slot]].name
         name = f'{slot} crowd: {name}' if example['crowd'][slot] else f'{slot} {name}'
-        # Where there is no room for the name, the number says as much as the list of instances.
-        _write_at_box(picture, taken, boxes[row], name, colors[row]) or _write_at_box(
-            picture, taken, boxes[row], str(slot), colors[row]
-        )
+        for text in (name, str(slot)):  # without room for the name, the number says as much as the list of instances
+            corners = functools.partial(_plates_at_corners, boxes[row].round().astype(int).tolist())
+            if write_on_plate(picture, taken, text, corners, color=colors[row], opacity=1):
+                break
     return picture
 
 
-def _write_at_box(picture: np.ndarray, taken: np.ndarray, box: np.ndarray, text: str, color: Sequence[int]) -> bool:
-    """Writes on a plate in, above or below a corner of a box, where nothing is written yet; False: nowhere is room."""
-    (_, ascent), descent = cv2.getTextSize('Ag', FONT, TEXT_SCALE, 1)
-    width, height = cv2.getTextSize(text, FONT, TEXT_SCALE, 1)[0][0] + 6, ascent + descent + 2
-    x1, y1, x2, y2 = box.round().astype(int).tolist()
-    corners = [(x, y) for x in (x1, x2 - width) for y in (y1 - height, y1, y2 - height, y2)]
-    for x, y in corners:
-        x = max(min(x, picture.shape[1] - width), 0)
-        if not 0 <= y <= picture.shape[0] - height or taken[y : y + height, x : x + width].any():
-            continue
-        taken[y : y + height, x : x + width] = True
-        picture[y : y + height, x : x + width] = color
-        ink = PAPER if np.dot(color, (0.3, 0.59, 0.11)) < 140 else INK
-        cv2.putText(picture, text, (x + 3, y + ascent), FONT, TEXT_SCALE, ink, 1, cv2.LINE_AA)
-        return True
-    return False
+def _plates_at_corners(box: Sequence[int], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Places for a plate in, above or below a corner of a box."""
+    x1, y1, x2, y2 = box
+    return [(x, y) for x in (x1, x2 - size[0]) for y in (y1 - size[1], y1, y2 - size[1], y2)]
 
 
 def _masks_panel(
@@ -182,9 +172,9 @@ def _masks_panel(
     for row in np.argsort(-masks.sum(axis=(1, 2))):
         mask = masks[row]
         if example['crowd'][slots[row]]:
-            picture[mask] = (0.5 * picture[mask] + 0.5 * _stripes(mask.shape)[mask]).astype(np.uint8)
+            blend(picture, mask, _stripes(mask.shape)[mask], 0.5)
         else:
-            picture[mask] = (0.5 * picture[mask] + 0.5 * np.array(colors[row])).astype(np.uint8)
+            blend(picture, mask, colors[row], 0.5)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, PAPER, 2, cv2.LINE_AA)
         cv2.drawContours(picture, contours, -1, colors[row], 1, cv2.LINE_AA)
@@ -221,7 +211,8 @@ def _label_panel(
     ids = cv2.resize(panoptic.ids, (width, height), interpolation=cv2.INTER_NEAREST)
     picture = panoptic_overlay(image, PanopticPicture(ids, panoptic.segments), categories, height=height, opacity=0.75)
     ignored = ids == 0
-    picture[ignored] = (0.25 * image[ignored] + 0.75 * _stripes(ignored.shape)[ignored]).astype(np.uint8)
+    picture[ignored] = image[ignored]
+    blend(picture, ignored, _stripes(ignored.shape)[ignored], 0.75)
     return write_labels(picture, ids, labels, least_area=least_area)
 
 
@@ -328,11 +319,6 @@ def _write(panel: np.ndarray, text: str, place: tuple[int, int], room: int | Non
             text = text.rstrip('.')[:-1] + '...'
     origin = (place[0], round((place[1] + 0.65) * LINE))
     cv2.putText(panel, text, origin, FONT, TEXT_SCALE, INK, 1, cv2.LINE_AA)
-
-
-def _extended(picture: np.ndarray, height: int) -> np.ndarray:
-    """The picture with white paper below it."""
-    return np.pad(picture, ((0, height - picture.shape[0]), (0, 0), (0, 0)), constant_values=255)
 
 
 def _stripes(size: tuple[int, int]) -> np.ndarray:

@@ -32,7 +32,7 @@ def prediction_picture(image: np.ndarray, scene: Scene) -> np.ndarray:
     label_length = max([13, *(len(f'{index} {name}') for index, name in enumerate(names))])
     panoptic = PanopticPicture(scene.panoptic, {s.id: (s.category, s.instance) for s in scene.segments})
     height = min(PANEL[0], round(PANEL[1] * image.shape[0] / image.shape[1]))
-    plain = _reduced(image, height)
+    plain = resized(image, height)
     overlay = write_names(panoptic_overlay(plain, panoptic, categories, height=height), panoptic, categories)
     # A matrix of many rows, and the graph beside it, are larger.
     side = max(height, PANEL[0] // 2, 2 * MATRIX_ROW + len(names) * MATRIX_ROW + 6 * label_length)
@@ -40,7 +40,7 @@ def prediction_picture(image: np.ndarray, scene: Scene) -> np.ndarray:
     return compose(
         [
             [
-                ('image', resized(plain, height)),
+                ('image', plain),
                 ('segments', overlay),
             ],
             [
@@ -52,23 +52,14 @@ def prediction_picture(image: np.ndarray, scene: Scene) -> np.ndarray:
 
 
 def _graph(image: np.ndarray, scene: Scene, height: int) -> np.ndarray:
-    """The overlap graph with its nodes on what is visible of the instances, on white paper of this height."""
+    """The overlap graph, of at most this height, with its nodes on what is visible of the instances."""
     image_height, image_width = image.shape[:2]
     graph_height = min(height, round(2 * PANEL[1] * image_height / image_width))
-    picture = _reduced(image, graph_height)
+    picture = image if image_height <= graph_height else resized(image, graph_height)
     scale = np.array([picture.shape[1] / image_width, picture.shape[0] / image_height])
     boxes = np.array([segment.box for segment in scene.instances], np.float64).reshape(-1, 2, 2) * scale
     points = inner_points(cv2.resize(scene.panoptic, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST))
     # What is too small to be seen in the picture has its node in the middle of its box.
     places = [points.get(segment.id, box.mean(axis=0)) for segment, box in zip(scene.instances, boxes, strict=True)]
     nodes = np.array(places, np.float64).reshape(-1, 2)
-    graph = overlap_graph(picture, boxes.reshape(-1, 4), scene.relations, height=graph_height, nodes=nodes)
-    return np.pad(graph, ((0, height - graph_height), (0, 0), (0, 0)), constant_values=255)
-
-
-def _reduced(image: np.ndarray, height: int) -> np.ndarray:
-    """The image at this height if it is higher, without the noise of leaving pixels out."""
-    if image.shape[0] <= height:
-        return image
-    width = max(round(image.shape[1] * height / image.shape[0]), 1)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return overlap_graph(picture, boxes.reshape(-1, 4), scene.relations, height=graph_height, nodes=nodes)
