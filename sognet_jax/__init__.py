@@ -5,8 +5,6 @@ scene = model(image)  # [h, w, 3] uint8 RGB
 scene.segments, scene.panoptic, scene.overlaps, scene.picture(), scene.to_json()
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

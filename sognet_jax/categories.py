@@ -8,8 +8,6 @@ Inside the network only two numberings exist:
 Data set ids (COCO's 1..200 with gaps, Cityscapes' 7..33) appear only in `data/` and `evaluation/`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import pathlib

@@ -1,7 +1,5 @@
 """The categories that a config names, and those of files: anybody's own stuff and things."""
 
-from __future__ import annotations
-
 import collections
 import colorsys
 import pathlib

@@ -1,7 +1,5 @@
 """Arguments and config fields that are one of a few values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

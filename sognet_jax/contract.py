@@ -4,8 +4,6 @@
 stuff and thing classes. A batch has the same arrays with an axis in front.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, NamedTuple, TypedDict, cast
 

@@ -1,7 +1,5 @@
 """Which library computes convolutions and products where JAX runs on a CPU."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import re

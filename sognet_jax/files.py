@@ -1,7 +1,5 @@
 """Files that are either complete or not there, and folders that one program at a time works in."""
 
-from __future__ import annotations
-
 import datetime
 import errno
 import os

@@ -4,8 +4,6 @@ What they say to each other is a matter of all of them: each calls the same func
 host that costs nothing.
 """
 
-from __future__ import annotations
-
 import collections
 import faulthandler
 import functools

@@ -1,7 +1,5 @@
 """Maps of segment ids as pictures: the PNGs of COCO's panoptic format, id = R + 256 G + 65536 B."""
 
-from __future__ import annotations
-
 import cv2
 import kornia_rs
 import numpy as np

@@ -4,8 +4,6 @@ What exports do that harms nobody is taken (1.0 for the whole number 1, fields t
 mark) and noted, so that it can be said once.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import functools

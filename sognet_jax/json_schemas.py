@@ -3,8 +3,6 @@
 `Raw` fields are read one by one, so that what is wrong with one of them does not hide the rest.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType

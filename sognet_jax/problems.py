@@ -1,7 +1,5 @@
 """What is wrong with the files that somebody gives us: found one by one, reported together."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A function of many items, in several processes."""
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import multiprocessing

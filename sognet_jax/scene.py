@@ -1,7 +1,5 @@
 """What the network says about one image: its segments, and who covers whom."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
@@ -88,7 +86,7 @@ class Scene:
     found: list[Segment]
     relations: np.ndarray = dataclasses.field(repr=False)
     image: np.ndarray | None = dataclasses.field(default=None, repr=False)
-    painter: Callable[[np.ndarray, Scene], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    painter: 'Callable[[np.ndarray, Scene], np.ndarray] | None' = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def segments(self) -> list[SceneSegment]:

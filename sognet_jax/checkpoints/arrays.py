@@ -4,8 +4,6 @@ Arrays are saved from the host's memory and restored to it, so that a checkpoint
 comes from, and by one host alone: what is saved is the same on all.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import pathlib

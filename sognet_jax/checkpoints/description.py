@@ -1,7 +1,5 @@
 """What a checkpoint says of itself beside its arrays: its config and its categories."""
 
-from __future__ import annotations
-
 import json
 import pathlib
 import zlib

@@ -1,8 +1,7 @@
 """Where checkpoints lie: `RUN/checkpoints/STEP`."""
 
-from __future__ import annotations
-
 import pathlib
+from typing import Self
 
 from sognet_jax.files import first_line
 
@@ -18,7 +17,7 @@ class DamagedError(CheckpointError):
     """A checkpoint is not as it was written."""
 
     @classmethod
-    def of(cls, folder: pathlib.Path, error: BaseException | str) -> DamagedError:
+    def of(cls, folder: pathlib.Path, error: BaseException | str) -> Self:
         """What is said of a folder."""
         return cls(f'{folder} is damaged: {first_line(error)}')
 

@@ -1,7 +1,5 @@
 """The checkpoints of a training run: saved in the background, the newest and the best kept, damaged ones set aside."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import math
 import pathlib

@@ -1,7 +1,5 @@
 """ImageNet ResNets in Caffe's and in Detectron's names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 

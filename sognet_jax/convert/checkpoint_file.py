@@ -1,7 +1,5 @@
 """One conversion from a file to an Orbax checkpoint."""
 
-from __future__ import annotations
-
 import pathlib
 from typing import Any
 

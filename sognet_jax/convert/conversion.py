@@ -1,7 +1,5 @@
 """From the arrays of a source to variables of the network, with every entry accounted for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

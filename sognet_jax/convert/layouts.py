@@ -1,7 +1,5 @@
 """How the arrays of PyTorch and Caffe lie in memory, and how they become ours."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 A path is that of one of our arrays, for example `('resnet', 'res2_0', 'conv1', 'kernel')`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import NamedTuple

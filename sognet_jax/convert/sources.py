@@ -1,7 +1,5 @@
 """Reading checkpoint files of other programs as NumPy arrays."""
 
-from __future__ import annotations
-
 import pathlib
 import zipfile
 import zlib

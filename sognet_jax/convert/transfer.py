@@ -4,8 +4,6 @@ Classes are matched by name; those without a counterpart keep fresh values (the 
 line of work the paper stands in).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The data of a config: which builder prepares them, and how their examples are made."""
 
-from __future__ import annotations
-
 import pathlib
 import re
 import sys

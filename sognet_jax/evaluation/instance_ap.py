@@ -6,13 +6,11 @@ for record in ...:
 tally.average_precision('mask').summary['AP']
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -91,7 +89,7 @@ class InstanceTally:
         self._annotations += annotations
         self._detections += found
 
-    def __iadd__(self, other: InstanceTally) -> InstanceTally:
+    def __iadd__(self, other: Self) -> Self:
         self._images |= other._images
         self._annotations += other._annotations
         self._detections += other._detections

@@ -4,10 +4,9 @@ Most pairs do not touch, so that O = 0 everywhere has a high overlap accuracy; o
 overlap, and at those alone whose order is known.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
+from typing import Self
 
 import numpy as np
 
@@ -55,7 +54,7 @@ class OrderAccuracy:
         self.right += int(np.count_nonzero(says_so & denies_other))
         self.total += len(covered)
 
-    def __iadd__(self, other: OrderAccuracy) -> OrderAccuracy:
+    def __iadd__(self, other: Self) -> Self:
         self.right += other.right
         self.total += other.total
         return self
@@ -94,7 +93,7 @@ class OrderTally:
         self._true_order.add(relations, true_order)
         self._related += int(np.count_nonzero(order & (np.maximum(relations, relations.T) >= THRESHOLD)))
 
-    def __iadd__(self, other: OrderTally) -> OrderTally:
+    def __iadd__(self, other: Self) -> Self:
         self._overlap += other._overlap
         self._order += other._order
         self._true_order += other._true_order

@@ -4,11 +4,9 @@ A rule gives each pair the probability that its first instance is covered by its
 know, which counts as half right.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from tqdm import tqdm
@@ -34,7 +32,7 @@ class PairTable:
     covered: np.ndarray
 
     @classmethod
-    def concatenate(cls, tables: list[PairTable]) -> PairTable:
+    def concatenate(cls, tables: list[Self]) -> Self:
         """All pairs of several tables."""
         return cls(
             np.concatenate([np.zeros((0, 2), np.int64), *(table.classes for table in tables)]),
@@ -42,9 +40,9 @@ class PairTable:
             np.concatenate([np.zeros(0, np.int64), *(table.covered for table in tables)]),
         )
 
-    def mirrored(self) -> PairTable:
+    def mirrored(self) -> Self:
         """The same pairs with first and second exchanged."""
-        return PairTable(self.classes[:, ::-1], self.boxes[:, ::-1], 1 - self.covered)
+        return type(self)(self.classes[:, ::-1], self.boxes[:, ::-1], 1 - self.covered)
 
 
 Rule = Callable[[PairTable], np.ndarray]

@@ -6,11 +6,10 @@ for ...:
 counts.summary()['PQ']
 """
 
-from __future__ import annotations
-
 import dataclasses
 import threading
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -42,11 +41,11 @@ class PanopticCounts:
     false_negatives: np.ndarray
 
     @classmethod
-    def zeros(cls, num_categories: int) -> PanopticCounts:
+    def zeros(cls, num_categories: int) -> Self:
         """No image counted yet."""
         return cls([], np.zeros(num_categories, np.int64), np.zeros(num_categories, np.int64))
 
-    def __iadd__(self, other: PanopticCounts) -> PanopticCounts:
+    def __iadd__(self, other: Self) -> Self:
         self.matches += other.matches
         self.false_positives = self.false_positives + other.false_positives
         self.false_negatives = self.false_negatives + other.false_negatives

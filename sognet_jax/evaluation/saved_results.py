@@ -8,12 +8,10 @@ For Cityscapes, image ids are names like `frankfurt_000000_000294` and categorie
 have them. Detections with both a mask and a box would be measured by the area of the box.
 """
 
-from __future__ import annotations
-
 import json
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -99,7 +97,7 @@ class ResultsWriter:
         self._names.add(name)
         return name
 
-    def __iadd__(self, other: ResultsWriter) -> ResultsWriter:
+    def __iadd__(self, other: Self) -> Self:
         self._panoptic += other._panoptic
         self._masks += other._masks
         self._boxes += other._boxes

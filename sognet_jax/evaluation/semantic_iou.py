@@ -1,7 +1,5 @@
 """Mean intersection over union of the semantic head."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from sognet_jax.contract import SEMANTIC_IGNORE

@@ -1,7 +1,5 @@
 """All metrics of a run in one flat dictionary, as a table and as JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 import pathlib

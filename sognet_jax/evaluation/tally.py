@@ -1,10 +1,9 @@
 """Everything that an evaluation counts, image by image, and the metrics that come out."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -130,7 +129,7 @@ class Tally:
             self._found_order.add(found_relations(truth, result.scene, matching), truth.order)
         return matching
 
-    def __iadd__(self, other: Tally) -> Tally:
+    def __iadd__(self, other: Self) -> Self:
         self._panoptic |= other._panoptic
         if other._confusion is not None:
             self._confusion = other._confusion + (0 if self._confusion is None else self._confusion)

@@ -1,7 +1,5 @@
 """Pictures: panoptic segments, who covers whom on the scene, and the overlap matrix of the paper's Figure 3."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Pictures of what went wrong in an image: segments missed, invented or misnamed, and orders that are wrong."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

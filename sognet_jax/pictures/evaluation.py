@@ -1,7 +1,5 @@
 """The picture of one evaluated image: segments above, who covers whom below (the paper's Figure 3)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from sognet_jax.categories import CategorySet

@@ -1,7 +1,5 @@
 """A picture of one training example, as the network gets it: every array of the data contract that can be seen."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 
@@ -151,8 +149,8 @@ def _boxes_panel(
         name = categories.things[example['classes'][slot]].name
         name = f'{slot} crowd: {name}' if example['crowd'][slot] else f'{slot} {name}'
         for text in (name, str(slot)):  # without room for the name, the number says as much as the list of instances
-            corners = functools.partial(_plates_at_corners, boxes[row].round().astype(int).tolist())
-            if write_on_plate(picture, taken, text, corners, color=colors[row], opacity=1):
+            places = functools.partial(_plates_at_corners, boxes[row].round().astype(int).tolist())
+            if write_on_plate(picture, taken, text, places, color=colors[row], opacity=1):
                 break
     return picture
 

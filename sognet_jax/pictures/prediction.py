@@ -1,7 +1,5 @@
 """The picture of one predicted image: its segments, and who covers whom as a graph and as the matrix O."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -1,7 +1,5 @@
 """The statistics of a data set as one figure."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

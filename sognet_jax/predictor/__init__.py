@@ -1,7 +1,5 @@
 """What a trained network says: of one image, of every image of a split, of annotated instances."""
 
-from __future__ import annotations
-
 import pathlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A trained network as a function of an image."""
 
-from __future__ import annotations
-
 import dataclasses
 import pathlib
 from collections.abc import Sequence

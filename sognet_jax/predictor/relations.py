@@ -1,7 +1,5 @@
 """Evaluation of the relation head alone, on annotated instances: no image is read, nothing is detected."""
 
-from __future__ import annotations
-
 import functools
 import pathlib
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Every image of a split through the network: what evaluation counts, saves and draws."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping

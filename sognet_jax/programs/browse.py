@@ -5,8 +5,6 @@ Writes pictures of training examples, as the network gets them (`examples/*.png`
 one that is trained on are not augmented.
 """
 
-from __future__ import annotations
-
 import json
 import operator
 import pathlib

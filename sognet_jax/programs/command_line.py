@@ -1,7 +1,5 @@
 """What the programs that read a config have in common: flags, the log, and errors in one line."""
 
-from __future__ import annotations
-
 import pathlib
 import sys
 import traceback

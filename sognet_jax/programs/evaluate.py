@@ -1,7 +1,5 @@
 """Evaluates a checkpoint, or saved results: `sognet-eval --checkpoint=runs/shapes --report`."""
 
-from __future__ import annotations
-
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence

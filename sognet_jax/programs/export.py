@@ -3,8 +3,6 @@
 Its inference parameters, and the inference function as an artifact that needs JAX alone.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import pathlib

@@ -6,8 +6,6 @@ Looks at every overlapping pair of the training annotations whose order is known
 of categories of which one is nearly always in front. `--config.inference.method=label_prior` reads the file.
 """
 
-from __future__ import annotations
-
 import json
 import pathlib
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Pictures, panoptic PNGs, and a description of all of them as JSON.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pathlib

@@ -5,8 +5,6 @@ their overlap relations, as array_record files that `train.py`, `eval.py` and tf
 where it was.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import pathlib

@@ -6,8 +6,6 @@ r"""Panoptic quality of anybody's predictions in COCO's panoptic format, as the 
 Categories are those of the ground truth. Cityscapes in this format (cityscapesscripts' createPanopticImgs) works, too.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Trains a network: `sognet-train --config=shapes --workdir=runs/shapes`."""
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence

@@ -1,10 +1,9 @@
 """What an evaluation puts on its report page: which images are the best and the worst, and their pictures."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import importlib.metadata
+from typing import Self
 
 import jax
 import ml_collections
@@ -64,7 +63,7 @@ class Extremes:
             return
         self._take([Judged(index, 100 * counts.summary()['PQ'], truth, result, matching)])
 
-    def __iadd__(self, other: Extremes) -> Extremes:
+    def __iadd__(self, other: Self) -> Self:
         worst = {one.index for one in other.worst}
         self._take([*other.worst, *(one for one in other.best if one.index not in worst)])
         return self

@@ -3,8 +3,6 @@
 The page needs no other file and no network: styles, script and pictures are inside it.
 """
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import math

@@ -3,8 +3,6 @@
 A column of a mask that pycocotools decodes is contiguous: masks are handled transposed until the end.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Images come in two buckets, landscape and portrait (`transforms.oriented`), so t
 two compiled programs serve all of them. A batch has images of one orientation, the same on all hosts.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

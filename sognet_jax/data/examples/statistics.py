@@ -1,7 +1,5 @@
 """What a data set holds, in numbers: annotations, instances, classes, sizes, and who covers whom."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

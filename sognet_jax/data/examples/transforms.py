@@ -1,7 +1,5 @@
 """From a stored record to the static arrays of one training example (`sognet_jax.contract`)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import cv2

@@ -1,7 +1,5 @@
 """Image files: finding them, and judging whether each is whole and can be used."""
 
-from __future__ import annotations
-
 import io
 import pathlib
 import re

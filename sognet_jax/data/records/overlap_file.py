@@ -1,7 +1,5 @@
 """Which instances of a data set overlap, and which lies in front, as a JSON file that other programs can read."""
 
-from __future__ import annotations
-
 import json
 import pathlib
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Images, and the indices of segments that records are stored with, as PNG."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -3,8 +3,6 @@
 Masks are COCO run-length encodings (`{'size': [h, w], 'counts': bytes}`) and are compared as such.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Everything is kept at the image's own resolution; `transforms` makes the static arrays of training from it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -27,7 +25,8 @@ DECODERS = {'image': tfds.decode.SkipDecoding(), 'panoptic': tfds.decode.SkipDec
 
 def _column(dtype: type, *shape: int) -> Any:
     """A field with a row for each entry of a table, stored under its own name; without any entry by default."""
-    empty, feature = np.zeros((0, *shape), dtype), tfds.features.Tensor(shape=shape, dtype=dtype) if shape else dtype
+    empty: np.ndarray = np.zeros((0, *shape), dtype)
+    feature = tfds.features.Tensor(shape=shape, dtype=dtype) if shape else dtype
     metadata = {'dtype': dtype, 'shape': shape, 'feature': feature}
     return dataclasses.field(default_factory=lambda: empty, metadata=metadata)
 

@@ -1,7 +1,5 @@
 """Prepared data sets on disk: tfds builders that write array_record files, and reading them back."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
@@ -9,7 +7,7 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -164,7 +162,7 @@ class RecordSource(Records):
         except Exception as error:  # array_record, tfds and what decodes images raise whatever they like
             raise CorruptRecordError(f'{self.place(index)} cannot be read: {first_line(error)}') from error
 
-    def first(self, number: int) -> RecordSource:
+    def first(self, number: int) -> Self:
         """The first so many of the records; all of them where 0 is asked for."""
         shorter = copy.copy(self)
         shorter.sizes = self.sizes[: number or None]

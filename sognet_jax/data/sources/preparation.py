@@ -1,7 +1,5 @@
 """Checking and storing one split of a source of annotated images, whatever its format."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import dataclasses

@@ -5,8 +5,6 @@ examined. Started again, the work goes on behind them; images with a fault are e
 only copied, at the end, when all is known to be well.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -14,7 +12,7 @@ import os
 import pathlib
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -53,8 +51,8 @@ class Comparison:
     boxes: int = 0
     doubts: tuple[Problem, ...] = ()
 
-    def __add__(self, other: Comparison) -> Comparison:
-        return Comparison(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
 
 
 @dataclasses.dataclass(frozen=True)

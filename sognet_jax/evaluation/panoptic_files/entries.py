@@ -7,8 +7,6 @@ Predictions need no categories, and their segments neither `iscrowd` nor `area`.
 Cityscapes are.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence

@@ -7,8 +7,6 @@ Pairs are listed and checked first (`entries`), then matched (`match_pair`), in 
 The numbers do not depend on how many.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

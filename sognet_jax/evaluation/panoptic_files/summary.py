@@ -1,7 +1,5 @@
 """The numbers of an evaluation of panoptic files, as the official evaluation prints them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 Trains every network in sequence, evaluates it, and writes a page of results. An interrupted run goes on where it was.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import pathlib

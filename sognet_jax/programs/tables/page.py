@@ -1,7 +1,5 @@
 """The page of results: the tables with mean and spread over seeds, and what of the paper's claims they bear out."""
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Which networks are trained for the paper's Tables 1 and 2, and how each is evaluated."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

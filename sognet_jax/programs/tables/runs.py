@@ -1,7 +1,5 @@
 """Trains and evaluates every row of the tables in sequence; what is done is not done again."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -8,8 +8,6 @@ instances have equally many, nearly always none because a third object hides the
 by at most 4 pixels of outlines, which the two ways of drawing treat differently.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import pathlib
 

@@ -1,7 +1,5 @@
 """How Cityscapes is prepared from local files."""
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Sequence
 

@@ -7,8 +7,6 @@
 The other files in `gtFine` are not needed. What it has of the `test` split are empty labels; they are not looked at.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import pathlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The labels that Cityscapes annotates: more than the 19 classes that are evaluated (`categories.CITYSCAPES`)."""
 
-from __future__ import annotations
-
 LABELS = (
     'unlabeled', 'ego vehicle', 'rectification border', 'out of roi', 'static', 'dynamic', 'ground',
     'road', 'sidewalk', 'parking', 'rail track',

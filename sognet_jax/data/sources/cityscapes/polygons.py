@@ -5,8 +5,6 @@ k-th object of a label, counted from 0, has the id 1000 label + k. Deleted objec
 end up wholly hidden do, and so do caravans and trailers, which are not evaluated.
 """
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import pathlib

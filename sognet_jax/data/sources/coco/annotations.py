@@ -1,7 +1,5 @@
 """What COCO's annotations say of one image, checked against its files, with every overlap of its instances."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import msgspec

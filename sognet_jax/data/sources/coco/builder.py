@@ -1,7 +1,5 @@
 """How COCO panoptic, and other data in its layout, are prepared from local files."""
 
-from __future__ import annotations
-
 import functools
 import json
 import pathlib

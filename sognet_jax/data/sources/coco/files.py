@@ -8,8 +8,6 @@
 Any one of the three JSON files is enough. `image_info` lists images without annotations, as COCO has it for test-dev.
 """
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import os

@@ -1,7 +1,5 @@
 """Masks and boxes of COCO annotations, judged before pycocotools sees them: its C code checks nothing."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

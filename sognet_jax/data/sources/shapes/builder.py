@@ -1,7 +1,5 @@
 """The `shapes` data set as a tfds builder: drawn on the spot, seeded, the same on every machine."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import pathlib

@@ -5,8 +5,6 @@ lies on a plate; between classes of one tier the one whose lower edge is lower i
 objects are out of order, so that no rule is always right.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Outlines and textures of the `shapes` classes."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 
