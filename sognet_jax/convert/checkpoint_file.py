@@ -68,7 +68,7 @@ def _all_variables(
     config: ml_collections.ConfigDict, source: Source, origin: CategorySet, target: CategorySet
 ) -> tuple[Variables, list[str]]:
     """Variables of the config's network, and what they are made of."""
-    template = _shapes(config, origin)
+    template = variable_shapes(build_network(config.model, origin))
     variables = convert(source, template)
     report = [f'{source.kind}, {len(jax.tree.leaves(variables))} arrays']
     if origin is not target and not has_classes(variables):
@@ -83,11 +83,6 @@ def _all_variables(
         variables, without = transfer_classes(variables, fresh, origin, target)
         report.append(f'classes of {target.name} that {origin.name} lacks, fresh: {", ".join(without) or "none"}')
     return merge(variables, fresh), report
-
-
-def _shapes(config: ml_collections.ConfigDict, categories: CategorySet) -> Variables:
-    network = build_network(config.model, categories)
-    return variable_shapes(network)
 
 
 def _check_backbone(config: ml_collections.ConfigDict) -> None:

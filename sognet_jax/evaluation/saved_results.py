@@ -69,10 +69,7 @@ class ResultsWriter:
     def __init__(self, folder: pathlib.Path, categories: CategorySet, *, numbered: bool = False) -> None:
         self._folder, self._categories, self._numbered = folder, categories, numbered
         self._names: set[str] = set()
-        self._panoptic: list[Entry] = []
-        self._masks: list[Entry] = []
-        self._boxes: list[Entry] = []
-        self._overlaps: list[Entry] = []
+        self._entries: dict[str, list[Entry]] = {name: [] for name in FORMATS}
 
     def add(self, record: Record, result: ImageResult) -> None:
         """Takes the result for one image."""
@@ -81,13 +78,13 @@ class ResultsWriter:
         write_whole(self._folder / 'panoptic' / file_name, encode_ids(result.scene.panoptic))
         ids = [category.id for category in self._categories.all]
         segments = [{'id': segment, 'category_id': ids[category]} for segment, category in result.scene.labels]
-        self._panoptic.append({'image_id': image_id, 'file_name': file_name, 'segments_info': segments})
+        self._entries[PANOPTIC].append({'image_id': image_id, 'file_name': file_name, 'segments_info': segments})
         self._add_detections(image_id, result.detections)
         entry: Entry = {'image_id': image_id, 'instances': result.scene.instance_ids}
         if result.true_relations is not None:
             entry |= {'O': _sparse(result.scene.relations), 'annotated_O': _sparse(result.true_relations)}
             entry['num_annotated'] = len(result.true_relations)
-        self._overlaps.append(entry)
+        self._entries[OVERLAPS].append(entry)
 
     def _png_name(self, record: Record, image_id: int | str) -> str:
         """The image's own name if no other image has it: those of different folders may be called the same."""
@@ -98,23 +95,15 @@ class ResultsWriter:
         return name
 
     def __iadd__(self, other: Self) -> Self:
-        self._panoptic += other._panoptic
-        self._masks += other._masks
-        self._boxes += other._boxes
-        self._overlaps += other._overlaps
+        for name, entries in other._entries.items():
+            self._entries[name] += entries
         return self
 
     def finish(self) -> None:
         """Writes the JSON files, in the order of the images."""
-
-        def text(entries: list[Entry], field: str = '') -> str:
-            in_order = sorted(entries, key=lambda entry: entry['image_id'])
-            return json.dumps({field: in_order} if field else in_order)
-
-        write_whole(self._folder / PANOPTIC, text(self._panoptic, 'annotations'))
-        write_whole(self._folder / MASKS, text(self._masks))
-        write_whole(self._folder / BOXES, text(self._boxes))
-        write_whole(self._folder / OVERLAPS, text(self._overlaps, 'images'))
+        for name, (_, field, _) in FORMATS.items():
+            in_order = sorted(self._entries[name], key=lambda entry: entry['image_id'])
+            write_whole(self._folder / name, json.dumps({field: in_order} if field else in_order))
 
     def _add_detections(self, image_id: int | str, found: Detections) -> None:
         boxes = np.asarray(found.box, np.float64).reshape(-1, 2, 2)
@@ -125,8 +114,8 @@ class ResultsWriter:
             mask = {'size': list(rle['size']), 'counts': rle['counts'].decode()}
             category_id = self._categories.things[category].id
             common = {'image_id': image_id, 'category_id': category_id, 'score': score}
-            self._masks.append(common | {'segmentation': mask})
-            self._boxes.append(common | {'bbox': box})
+            self._entries[MASKS].append(common | {'segmentation': mask})
+            self._entries[BOXES].append(common | {'bbox': box})
 
 
 def read_results(

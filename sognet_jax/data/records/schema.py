@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sognet_jax.data.records.png import encode_indices
-from sognet_jax.data.records.relations import RLE
+from sognet_jax.data.records.relations import RLE, UNDECIDED, decide_pairs, find_pairs
 
 T = TypeVar('T')
 
@@ -115,6 +115,20 @@ class Record:
     def panoptic_ids(self) -> np.ndarray:
         """`[h, w]` int64 segment ids; a single 0 where the image has no panoptic annotation."""
         return np.concatenate([[NO_SEGMENT], self.segments.id])[self.segment_indices()]
+
+
+def related(rles: Sequence[RLE], crowd: np.ndarray, segment_rles: Sequence[RLE], rows: np.ndarray) -> Pairs:
+    """The pairs of an image's instances, as `relations` finds and decides them; their true order is unknown.
+
+    Args:
+        rles, crowd, segment_rles, rows: see `relations.find_pairs` and `relations.decide_pairs`.
+    """
+    if not len(rles):
+        return Pairs()
+    ends, intersections = find_pairs(rles, crowd)
+    covered, pixels = decide_pairs(rles, ends, segment_rles, rows)
+    unknown = np.full(len(ends), UNDECIDED, np.int8)
+    return Pairs(ends[:, 0], ends[:, 1], covered, unknown, intersections, pixels[:, 0], pixels[:, 1])
 
 
 def features() -> tfds.features.FeaturesDict:

@@ -16,9 +16,9 @@ import numpy as np
 
 from sognet_jax.categories import CITYSCAPES
 from sognet_jax.data.records.images import decode_image, require_usable
-from sognet_jax.data.records.png import encode_indices
-from sognet_jax.data.records.relations import RLE, UNDECIDED, decide_pairs, find_pairs, map_rles, rle_boxes
-from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments
+from sognet_jax.data.records.png import encode_indices, index_ids
+from sognet_jax.data.records.relations import RLE, map_rles, rle_boxes
+from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments, related
 from sognet_jax.data.sources.cityscapes.files import ImageTask
 from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABELS
 from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
@@ -131,9 +131,7 @@ def _unknown(ids: np.ndarray) -> np.ndarray:
 def _annotate(record: Record, ids: np.ndarray) -> tuple[Record, list[RLE]]:
     """The record with segments and instances, and the masks of all segments."""
     segments = segments_of(np.flatnonzero(np.bincount(ids.ravel(), minlength=MAX_ID)))
-    index_of = np.zeros(MAX_ID, np.uint16)
-    index_of[segments.id] = np.arange(1, len(segments.id) + 1)
-    indices = index_of[ids]
+    indices = index_ids(ids, segments.id)
     segment_rles = map_rles(indices, len(segments.id))
     things = np.flatnonzero(segments.category >= CITYSCAPES.num_stuff)
     rles = [segment_rles[row] for row in things]
@@ -182,15 +180,11 @@ def _pairs(record: Record, segment_rles: list[RLE], polygons: dict[int, Polygon]
     """The pairs of polygons that overlap, with the instance that was painted first as the covered one."""
     instances = record.instances
     single = np.flatnonzero(~instances.crowd)
-    if not len(single):
-        return Pairs()
     own = [polygons[instance_id] for instance_id in instances.id[single].tolist()]
     rles = [draw_polygon(polygon.points, record.size) for polygon in own]
-    ends, intersections = find_pairs(rles, np.zeros(len(own), bool))
     rows = np.searchsorted(record.segments.id, instances.id[single])
-    _, pixels = decide_pairs(rles, ends, segment_rles, rows)
-    layers = np.array([polygon.layer for polygon in own])[ends]
-    covered = np.where(layers[:, 0] < layers[:, 1], 0, 1).astype(np.int8)
-    unknown = np.full(len(ends), UNDECIDED, np.int8)
-    first, second = single[ends].astype(np.int32).T
-    return Pairs(first, second, covered, unknown, intersections, pixels[:, 0], pixels[:, 1])
+    pairs = related(rles, np.zeros(len(own), bool), segment_rles, rows)
+    layers = np.array([polygon.layer for polygon in own], int)
+    covered = np.where(layers[pairs.first] < layers[pairs.second], 0, 1).astype(np.int8)
+    first, second = (single[ends].astype(np.int32) for ends in (pairs.first, pairs.second))
+    return dataclasses.replace(pairs, first=first, second=second, covered=covered)

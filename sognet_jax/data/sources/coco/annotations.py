@@ -12,9 +12,6 @@ from sognet_jax.data.records.png import MAX_SEGMENTS, encode_indices, index_ids
 from sognet_jax.data.records.relations import (
     NO_ROW,
     RLE,
-    UNDECIDED,
-    decide_pairs,
-    find_pairs,
     map_rles,
     match_segments,
     match_segments_by_box,
@@ -23,9 +20,9 @@ from sognet_jax.data.records.relations import (
 from sognet_jax.data.records.schema import (
     NO_SEGMENT,
     InstanceAnnotations,
-    Pairs,
     Record,
     Segments,
+    related,
 )
 from sognet_jax.data.sources.coco.files import ImageTask
 from sognet_jax.data.sources.coco.masks import DISAGREE, Mask, agreed_box, is_normalised, read_mask
@@ -110,12 +107,7 @@ def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet)
     by_box = np.full(len(instances.id), NO_ROW, np.int64)
     real = np.flatnonzero(~instances.crowd)
     by_box[real] = _through(match_segments_by_box(instances.box[real], rle_boxes(thing_rles)), things)
-    pairs = Pairs()
-    if len(instances.rles):
-        ends, intersections = find_pairs(instances.rles, instances.crowd)
-        covered, pixels = decide_pairs(instances.rles, ends, segment_rles, matched)
-        unknown = np.full(len(ends), UNDECIDED, np.int8)
-        pairs = Pairs(ends[:, 0], ends[:, 1], covered, unknown, intersections, pixels[:, 0], pixels[:, 1])
+    pairs = related(instances.rles, instances.crowd, segment_rles, matched)
     ids = np.append(segments.id, NO_SEGMENT)  # NO_ROW is the last
     instances = dataclasses.replace(instances, segment=ids[matched], box_segment=ids[by_box])
     comparison = Comparison()
@@ -213,16 +205,11 @@ def _read_instances(
             box, doubt = agreed_box(entry.bbox, mask, task.size)
             doubts += [Problem(doubt.kind, place, str(doubt), doubt.kind == DISAGREE)] if doubt else []
             rows.append((entry.id, train_id - task.categories.num_stuff, bool(entry.iscrowd), box, mask.rle))
-    ids, classes, crowd, boxes, rles = zip(*rows, strict=True) if rows else ((), (), (), (), ())
-    nothing = np.zeros(len(rows), np.int64)
+    if not rows:
+        return InstanceAnnotations()
+    ids, classes, crowd, boxes, rles = zip(*rows, strict=True)
     return InstanceAnnotations(
-        id=np.array(ids, np.int64),
-        category=np.array(classes, np.int32),
-        crowd=np.array(crowd, bool),
-        box=np.array(boxes, np.float32).reshape(-1, 4),
-        rles=list(rles),
-        segment=nothing,
-        box_segment=nothing,
+        np.array(ids, np.int64), np.array(classes, np.int32), np.array(crowd), np.array(boxes, np.float32), list(rles)
     )
 
 

@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.data.records.png import encode_image, encode_indices, index_ids
-from sognet_jax.data.records.relations import decide_pairs, find_pairs, map_rles
-from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments
+from sognet_jax.data.records.relations import map_rles
+from sognet_jax.data.records.schema import InstanceAnnotations, Record, Segments, related
 from sognet_jax.data.sources.shapes.drawing import outline_mask, paint_object, stuff_texture
 
 TIERS = (('tray', 'rug'), ('ball', 'box', 'cone', 'cross', 'egg'), ('star', 'ring', 'leaf'))
@@ -197,9 +197,10 @@ def _annotate(
         crowd=np.zeros(len(stuff_ids) + len(things), bool),
     )
     indices = index_ids(visible, segments.id)
-    pairs, intersections = find_pairs(rles, nobody)
     rows = len(stuff_ids) + np.arange(len(things))
-    covered, pixels = decide_pairs(rles, pairs, map_rles(indices, len(segments.id)), rows)
+    pairs = related(rles, nobody, map_rles(indices, len(segments.id)), rows)
+    # What is painted earlier is covered by what is painted later.
+    truly_covered = (stored[pairs.first] > stored[pairs.second]).astype(np.int8)
     return Record(
         image_bytes=encode_image(image),
         image_id=image_id,
@@ -219,14 +220,5 @@ def _annotate(
             segment=thing_ids,
             box_segment=thing_ids,
         ),
-        pairs=Pairs(
-            first=pairs[:, 0],
-            second=pairs[:, 1],
-            covered=covered,
-            # What is painted earlier is covered by what is painted later.
-            truly_covered=(stored[pairs[:, 0]] > stored[pairs[:, 1]]).astype(np.int8),
-            intersection=intersections,
-            first_pixels=pixels[:, 0],
-            second_pixels=pixels[:, 1],
-        ),
+        pairs=dataclasses.replace(pairs, truly_covered=truly_covered),
     )
