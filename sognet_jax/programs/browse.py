@@ -8,7 +8,7 @@ one that is trained on are not augmented.
 import json
 import operator
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import ml_collections
 from absl import flags
@@ -80,18 +80,13 @@ def plain_examples(config: ml_collections.ConfigDict, source: SizedSource) -> It
         yield make_example(source[index], settings, either_orientation=True)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Draws and counts as the flags say."""
-    given = flags.FLAGS
-    browse(given.config, given.output, count=given.count, split=given.split)
-
-
 def start() -> None:
     """Runs the program."""
     flags.DEFINE_string('output', None, 'Folder for pictures and statistics.', required=True)
     flags.DEFINE_integer('count', 8, 'Number of examples that are drawn.', lower_bound=0)
     flags.DEFINE_string('split', None, 'A split of the data; what the config trains on if not given.')
-    command_line.run(main)
+    given = flags.FLAGS
+    command_line.run(lambda _: browse(given.config, given.output, count=given.count, split=given.split))
 
 
 if __name__ == '__main__':

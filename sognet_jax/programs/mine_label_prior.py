@@ -46,8 +46,7 @@ def mine(
     return len(rules), len(table.covered)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Writes the file as the flags say."""
+def _main(_: Sequence[str]) -> None:
     given = flags.FLAGS
     rules, pairs = mine(given.config, given.output, least_pairs=given.least_pairs, least_share=given.least_share)
     print(f'{given.output}: {rules} rules, from {pairs} overlapping pairs')
@@ -58,7 +57,7 @@ def start() -> None:
     flags.DEFINE_string('output', None, 'JSON file for the rules.', required=True)
     flags.DEFINE_integer('least_pairs', 10, 'A rule needs so many overlaps of its two categories.')
     flags.DEFINE_float('least_share', 0.9, 'In this share of them the same category lies in front.', 0.5, 1)
-    command_line.run(main)
+    command_line.run(_main)
 
 
 if __name__ == '__main__':
