@@ -26,7 +26,7 @@ from sognet_jax.predictor.relations import has_relations_alone, relation_tally
 from sognet_jax.predictor.split import network_results
 from sognet_jax.programs import command_line
 from sognet_jax.report.contents import Extremes, make_report
-from sognet_jax.report.page import write_report
+from sognet_jax.report.page import report_html
 
 REPORTED = 12
 """Images in the report, the worst ones and as many of the best."""
@@ -140,7 +140,7 @@ def _evaluate(
         page = make_report(
             config, categories, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved
         )  # fmt: skip
-        write_report(page, outputs.folder / 'report.html')
+        write_whole(outputs.folder / 'report.html', report_html(page))
     outputs.say(table(metrics))
     also = ', report.html' if outputs.report else ''
     drawn = min(outputs.num_pictures, len(source))

@@ -18,7 +18,6 @@ import numpy as np
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts
-from sognet_jax.files import write_whole
 from sognet_jax.pictures import errors as error_pictures
 
 MISSING = '–'
@@ -134,18 +133,12 @@ def class_rows(counts: PanopticCounts, metrics: Mapping[str, float], categories:
     return rows
 
 
-def write_report(report: Report, path: str | pathlib.Path) -> None:
-    """Writes the page; until it is complete, nothing and no older page at `path` is changed.
+def report_html(report: Report) -> str:
+    """The page as text.
 
     Raises:
         ValueError: a picture is not `[h, w, 3]` uint8.
-        OSError: the file cannot be written.
     """
-    write_whole(path, report_html(report))
-
-
-def report_html(report: Report) -> str:
-    """The page as text; raises ValueError as `write_report`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, trim_blocks=True,
         lstrip_blocks=True,

@@ -12,6 +12,7 @@ import pytest
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.evaluation.panoptic_quality import match_segments
+from sognet_jax.files import write_whole
 from sognet_jax.pictures import errors as error_pictures
 from sognet_jax.report.page import (
     PANEL_HEIGHT,
@@ -21,7 +22,6 @@ from sognet_jax.report.page import (
     Report,
     class_rows,
     report_html,
-    write_report,
 )
 
 VOID_ELEMENTS = {'meta', 'link', 'img', 'input', 'br', 'path'}
@@ -230,10 +230,10 @@ def test_the_legend_has_the_colours_of_the_pictures():
 )
 def test_a_failure_leaves_the_older_page(tmp_path, broken):
     path = tmp_path / 'eval' / 'report.html'
-    write_report(report(), path)
+    write_whole(path, report_html(report()))
     assert path.read_text(encoding='utf-8') == report_html(report())
     with pytest.raises(ValueError, match=r'prediction of 1\.jpg: expected \[h, w, 3\] uint8'):
-        write_report(report(title='another', worst=[card(1, prediction=broken)]), path)
+        write_whole(path, report_html(report(title='another', worst=[card(1, prediction=broken)])))
     assert [file.name for file in path.parent.iterdir()] == ['report.html']
     assert path.read_text(encoding='utf-8') == report_html(report())
 

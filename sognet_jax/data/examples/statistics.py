@@ -189,8 +189,8 @@ def _spread(values: np.ndarray) -> dict[str, float | None]:
 def table(numbers: dict[str, Any]) -> str:
     """The numbers of `summary` as aligned text, under the same names; classes that do not occur are left out."""
     lines = []
-    for group in ('images', 'instances', 'pairs'):
-        lines.append(group)
+    for group, title in (('images', 'images'), ('instances', 'instances'), ('pairs', 'overlapping pairs (R)')):
+        lines.append(title)
         for name, value in numbers[group].items():
             values = value if isinstance(value, dict) else {'': value}
             shown = ', '.join(f'{key} {_shown(item)}'.strip() for key, item in values.items())
