@@ -16,10 +16,7 @@ from sognet_jax.problems import Problem, raise_if_any
 
 
 def category_set(name: str | Sequence[Any], field: str = 'config field categories') -> CategorySet:
-    """The categories that a config names: a data set of `CATEGORY_SETS`, or a JSON file of one's own.
-
-    Args:
-        name: a name, or the path of a `.json` file, see `read_categories`; or a list of categories.
+    """The categories of a name of `CATEGORY_SETS`, of the path of a `.json` file (see `read_categories`), or of a list.
 
     Raises:
         ValueError: there are none of this name, or the file is missing or broken.

@@ -73,8 +73,7 @@ def is_first() -> bool:
 def from_first(function: Callable[[], T]) -> T:
     """What `function` returns, or raises, on the first host; the others do not call it.
 
-    Args:
-        function: its result has to be one that `pickle` takes. It may take hours.
+    `pickle` has to take its result. It may take hours.
     """
     if count() == 1:
         return function()
@@ -103,11 +102,7 @@ def first_alone_then_all(function: Callable[[], T]) -> T:
 
 
 def gather(value: T) -> list[T]:
-    """The values of all hosts, in their order, on every host.
-
-    Args:
-        value: one that `pickle` takes.
-    """
+    """The values of all hosts, which `pickle` has to take, in their order, on every host."""
     if count() == 1:
         return [value]
     _wait_for_all()

@@ -28,10 +28,7 @@ def encode_ids(ids: np.ndarray) -> bytes:
 
 
 def decode_ids(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The inverse of `encode_ids`, `[h, w]` int32.
-
-    Args:
-        size: height and width that it should have.
+    """The inverse of `encode_ids`, `[h, w]` int32; `size` is the height and width that it should have.
 
     Raises:
         ValueError: the bytes are no whole PNG of three channels with 8 bits, or it has another size.

@@ -81,10 +81,7 @@ def read_or_report(path: pathlib.Path, kind: type[T], problems: list[Problem]) -
 
 
 def decode_entry(raw: msgspec.Raw | bytes, kind: type[T], notes: Notes, path: str = '') -> T:
-    """One entry of a file as a type.
-
-    Args:
-        path: where in an entry `raw` is, for the message.
+    """One entry of a file as a type; `path` says, for the message, where in an entry `raw` is.
 
     Raises:
         ValueError: it does not fit; the message says which field of it does not.

@@ -37,10 +37,8 @@ class Fault(ValueError):
 
 
 class InputError(ValueError):
-    """Files cannot be used; the message names the file and the place in it of each fault.
-
-    Args:
-        hint: what can be done about them.
+    """Files cannot be used; the message names the file and the place in it of each fault, and `hint` says what can be
+    done.
     """
 
     def __init__(self, problems: Sequence[Problem], hint: str = '') -> None:

@@ -61,10 +61,7 @@ def save_variables(folder: pathlib.Path, variables: Mapping[str, Any], descripti
 
 
 def restore_state(folder: pathlib.Path, state: Tree) -> Tree:
-    """All arrays of a checkpoint.
-
-    Args:
-        state: what is expected, as arrays or shapes.
+    """All arrays of a checkpoint; `state` is what is expected, as arrays or shapes.
 
     Returns:
         A tree like `state`, of NumPy.

@@ -57,10 +57,8 @@ class Checkpoints:
         return self.folder / str(step)
 
     def save(self, step: int, state: Any, description: Description, metrics: Mapping[str, float] | None = None) -> None:
-        """Starts saving the state after a step, once the one before is saved; one that is there already is left out.
-
-        Args:
-            state: arrays, which are copied before this returns.
+        """Starts saving the state, which is copied, once the one before is saved; a step that is there already is left
+        out.
         """
         self.wait()
         if step in steps(self.folder):
@@ -81,10 +79,8 @@ class Checkpoints:
         return '' if error is None else first_line(error)
 
     def restore(self, state: State, say: Callable[[str], None]) -> State | None:
-        """The newest checkpoint that is whole; those that are not are set aside.
-
-        Args:
-            state: what is expected, as arrays or shapes.
+        """The newest checkpoint that is whole; those that are not are set aside. `state` is what is expected, as arrays
+        or shapes.
 
         Returns:
             A tree like `state`, of NumPy; None where there is no checkpoint.
@@ -104,10 +100,7 @@ class Checkpoints:
         return None
 
     def require_space(self, state: Any, keep: int) -> None:
-        """Refuses to begin where the run's checkpoints cannot lie.
-
-        Args:
-            keep: how many stay beside the best one and the one that is being written.
+        """Refuses to begin where the best checkpoint, the `keep` newest and the one that is being written cannot lie.
 
         Raises:
             OSError: saying what there is, and what is needed.

@@ -73,10 +73,7 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> Source:
 
 
 def convert(source: Source, template: Variables) -> Variables:
-    """The arrays of a source in the places of the network.
-
-    Args:
-        template: variables of the network, as shapes or arrays.
+    """The arrays of a source in the places of the network, whose variables `template` has as shapes or arrays.
 
     Returns:
         The variables that the source covers, as float32 NumPy arrays; the others are left out.

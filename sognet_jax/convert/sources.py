@@ -26,10 +26,8 @@ class ConversionError(ValueError):
 
 
 def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Every array of a checkpoint file, without the prefix `module.` of data-parallel training.
-
-    Args:
-        path: a `.npz`, `.safetensors` or PyTorch file (`.pth`, `.pt`, `.tar`; needs torch).
+    """Every array of a `.npz`, `.safetensors` or PyTorch file (`.pth`, `.pt`, `.tar`; needs torch), without the prefix
+    `module.` of data-parallel training.
 
     Raises:
         ConversionError: there is no such file, it is broken or of another kind, or torch is missing.

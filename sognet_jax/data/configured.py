@@ -26,10 +26,8 @@ NAMES = ('shapes', 'coco', 'coco_format', 'cityscapes')
 
 
 def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | None = None) -> RecordSource:
-    """The records of a split; the data set is prepared first where that has not been done.
-
-    Args:
-        source: a folder like `data.source`, which it is by default.
+    """The records of a split of `source`, which is `data.source` by default; it is prepared first where that has not
+    been done.
 
     Raises:
         ValueError: a field of the config has a value that cannot be used.

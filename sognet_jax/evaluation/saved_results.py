@@ -62,8 +62,7 @@ def public_image_id(record: Record) -> int | str:
 class ResultsWriter:
     """Collects results; the JSON files are written by `finish`, PNGs as they come.
 
-    Args:
-        numbered: PNGs have the images' numbers in their names: other writers do not know what this one has called its.
+    Where others write beside it, it is `numbered`: PNGs have the images' numbers in their names.
     """
 
     def __init__(self, folder: pathlib.Path, categories: CategorySet, *, numbered: bool = False) -> None:
@@ -121,10 +120,8 @@ class ResultsWriter:
 def read_results(
     folder: pathlib.Path, categories: CategorySet, source: RecordSource, max_instances: int
 ) -> Iterator[tuple[int, Record, ImageResult]]:
-    """The saved results of every image of a split, as `network_results` gives them, but for the semantic head's.
-
-    Args:
-        max_instances: so many annotated instances have relations.
+    """The saved results of every image of a split, as `network_results` gives them, but for the semantic head's;
+    relations are those of at most so many annotated instances.
 
     Raises:
         InputError: a file is missing or broken, has no result for an image, or one of another size.

@@ -90,10 +90,8 @@ def _relation_lines(metrics: Mapping[str, float]) -> list[str]:
 
 
 def verdict(metrics: Mapping[str, float], expected: Mapping[str, float]) -> str:
-    """Whether a run has reached what its config expects of it, in one line; empty where that expects nothing.
-
-    Args:
-        expected: the least value of some; what was not measured does not count.
+    """Whether a run has reached the least values that its config expects of some metrics, in one line; empty where none
+    of them was measured.
     """
     measured = {name: least for name, least in expected.items() if name in metrics}
     if not measured:

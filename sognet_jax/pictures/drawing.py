@@ -139,10 +139,8 @@ def blend(picture: np.ndarray, where: Any, color: Any, opacity: float) -> None:
 
 
 def inner_points(ids: np.ndarray) -> dict[int, tuple[int, int]]:
-    """For each segment the pixel (x, y) that lies deepest inside it, of several the one nearest to its middle.
-
-    Args:
-        ids: `[h, w]` segment ids, 0 is void.
+    """For each segment of `[h, w]` ids, 0 is void, the pixel (x, y) that lies deepest inside it, of several the one
+    nearest to its middle.
     """
     depth = cv2.distanceTransform(np.pad(~_borders(ids), 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = np.indices(ids.shape)

@@ -53,10 +53,8 @@ STRIPE_COLORS = ((150, 150, 156), (190, 190, 196))
 
 
 def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
-    """The arrays of one example: image and boxes, masks, both label maps, the overlap graph, and the numbers.
-
-    Args:
-        example: of `transforms.make_example`; the padding of its image is left out.
+    """The arrays of one example without its padding: image and boxes, masks, both label maps, the overlap graph, and
+    the numbers.
 
     Returns:
         `[h, w, 3]` uint8 RGB.

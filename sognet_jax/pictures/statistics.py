@@ -17,10 +17,8 @@ MOST_CLASSES = 30
 
 
 def statistics_figure(found: Statistics, categories: CategorySet, max_instances: int) -> Figure:
-    """Instances of an image, their sizes, image sizes, pairs by state, and how often the classes occur.
-
-    Args:
-        max_instances: N, marked where images have more.
+    """Instances of an image (marked where there are more than N), their sizes, image sizes, pairs by state, and how
+    often the classes occur.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
     figure = Figure(figsize=(15, 11), layout=layout)  # without pyplot, which would need a backend

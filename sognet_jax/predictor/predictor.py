@@ -58,10 +58,7 @@ class Predictor:
     def __call__(self, image: Sequence[np.ndarray]) -> list[Scene]: ...
 
     def __call__(self, image: np.ndarray | Sequence[np.ndarray]) -> Scene | list[Scene]:
-        """The scene of an image, or of each of several.
-
-        Args:
-            image: `[h, w, 3]` uint8 RGB, of any size; or a sequence of such.
+        """The scene of an image `[h, w, 3]` uint8 RGB, of any size, or of each of several.
 
         Raises:
             ValueError: it is something else, or far too narrow.

@@ -29,10 +29,8 @@ from sognet_jax.programs import command_line
 def browse(
     config: ml_collections.ConfigDict, output: str | pathlib.Path, *, count: int = 8, split: str | None = None
 ) -> None:
-    """Writes `statistics.json`, `statistics.png` and `examples/*.png`, and prints the statistics.
-
-    Args:
-        split: a split of the data; None is what the config trains on.
+    """Writes `statistics.json`, `statistics.png` and `examples/*.png` of a split or of what the config trains on, and
+    prints the statistics.
 
     Raises:
         ValueError: a field of the config has a value that cannot be used, or there is no such split.

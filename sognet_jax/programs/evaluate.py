@@ -55,12 +55,9 @@ class Outputs:
 
 
 def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, outputs: Outputs) -> Metrics:
-    """Evaluates a checkpoint on `data.eval_split`.
+    """Evaluates a run's folder, or one step of it, on `data.eval_split`.
 
     Of a run with `train.only = 'relation'`, order accuracy on annotated instances is all there is.
-
-    Args:
-        checkpoint: a run's folder or one step of it.
 
     Returns:
         Every metric, in percent.

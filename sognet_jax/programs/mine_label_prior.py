@@ -23,10 +23,7 @@ from sognet_jax.programs import command_line
 def mine(
     config: ml_collections.ConfigDict, output: str | pathlib.Path, *, least_pairs: int = 10, least_share: float = 0.9
 ) -> tuple[int, int]:
-    """Writes the rules that hold on `data.train_split` of a config.
-
-    Args:
-        least_pairs, least_share: how many overlaps, and in which share of them one side has to be in front.
+    """Writes the rules of `data.train_split`: of so many overlaps, at least such a share has one side in front.
 
     Returns:
         How many rules there are, and of how many pairs.

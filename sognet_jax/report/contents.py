@@ -43,11 +43,7 @@ class Judged:
 
 
 class Extremes:
-    """Keeps the images with the lowest and with the highest panoptic quality; the others are forgotten.
-
-    Args:
-        number: of images of either kind.
-    """
+    """Keeps so many images with the lowest and with the highest panoptic quality; the others are forgotten."""
 
     def __init__(self, number: int, num_classes: int) -> None:
         self._number, self._num_classes = number, num_classes

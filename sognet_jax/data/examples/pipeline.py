@@ -63,13 +63,10 @@ class Augmentation:
 
 
 class BatchPlan:
-    """Which images the batch of each training step has.
+    """Which images the batch of each training step has, of those of each orientation (see `orientations`).
 
     Either orientation has its own endless sequence, in which every epoch has each image once, in a new order. Steps of
     both alternate evenly, in proportion to their images.
-
-    Args:
-        buckets: indices of the images of each orientation (see `orientations`).
     """
 
     def __init__(self, buckets: Sequence[np.ndarray], batch_size: int, seed: int) -> None:

@@ -161,10 +161,8 @@ def choose_instances(instances: InstanceAnnotations, max_instances: int) -> np.n
 def label_maps(
     indices: np.ndarray, scale: float, record: Record, slots: np.ndarray, settings: ExampleSettings
 ) -> Example:
-    """Semantic train ids `[H, W]` and panoptic targets `[H / 4, W / 4]`, padded with what is ignored.
-
-    Args:
-        indices: `[h, w]` rows of the record's segments + 1, 0 unlabelled, in the original size.
+    """Semantic train ids `[H, W]` and panoptic targets `[H / 4, W / 4]`, padded with what is ignored, from `[h, w]`
+    rows of the record's segments + 1, 0 unlabelled, in the original size.
     """
     resized = cv2.resize(indices, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     height, width = resized.shape

@@ -76,10 +76,7 @@ def read_image(path: pathlib.Path) -> np.ndarray:
 
 
 def decode_image(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The whole of an image file, `[h, w, 3]` BGR, uint8.
-
-    Args:
-        size: height and width that it should have; what has another number of pixels is not decoded.
+    """The whole of an image file, `[h, w, 3]` BGR, uint8; not decoded if its number of pixels is not that of `size`.
 
     Raises:
         ValueError: it is no image, a damaged or truncated one, of another size, or has dark values of 16 bits.

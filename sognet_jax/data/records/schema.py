@@ -118,10 +118,8 @@ class Record:
 
 
 def related(rles: Sequence[RLE], crowd: np.ndarray, segment_rles: Sequence[RLE], rows: np.ndarray) -> Pairs:
-    """The pairs of an image's instances, as `relations` finds and decides them; their true order is unknown.
-
-    Args:
-        rles, crowd, segment_rles, rows: see `relations.find_pairs` and `relations.decide_pairs`.
+    """The pairs of an image's instances, as `relations.find_pairs` finds and `decide_pairs` decides them; their true
+    order is unknown.
     """
     if not len(rles):
         return Pairs()

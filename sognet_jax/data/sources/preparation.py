@@ -56,12 +56,7 @@ class Preparation:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared split.
-
-    Attributes:
-        problems, notes: what this run has left out because it was broken, and what it has taken although it is unusual.
-            Nothing where the split had been prepared before.
-    """
+    """A prepared split, with what this run has left out because it was broken or taken although it is unusual."""
 
     folder: pathlib.Path
     problems: Sequence[Problem] = ()

@@ -73,11 +73,7 @@ class Examined:
 
 @dataclasses.dataclass
 class Findings:
-    """What is known of all images of a split.
-
-    Attributes:
-        chunks: what is known of them, in order; those of a file are read when they are needed.
-    """
+    """What is known of all images of a split, in order; chunks that lie in files are read when they are needed."""
 
     count: int
     chunks: list[list[Examined] | pathlib.Path] = dataclasses.field(default_factory=list)

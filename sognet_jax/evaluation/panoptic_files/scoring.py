@@ -53,10 +53,7 @@ class FileEvaluation:
 
 
 def evaluate_files(files: PanopticFiles, *, workers: int = 0) -> FileEvaluation:
-    """Counts the matches of all images, with a progress bar if it takes longer than a second.
-
-    Args:
-        workers: processes; 0 or 1 do it in this one.
+    """Counts the matches of all images in so many processes, with a progress bar if it takes longer than a second.
 
     Raises:
         InputError: something is missing, broken or contradicts something else. Faults of the JSON files come

@@ -68,11 +68,7 @@ ROWS = (*TABLE_1, *TABLE_2, *CHOICES)
 
 
 def row_config(row: Row, seed: int, prior: str) -> ml_collections.ConfigDict:
-    """The config that a row is trained and evaluated with.
-
-    Args:
-        seed: of parameters, order and sampling; the scenes are the same for all.
-    """
+    """The config that a row is trained and evaluated with; the scenes are the same for all seeds."""
     config = shapes.get_config(row.variant)
     config.seed = seed
     config.train.steps = STEPS

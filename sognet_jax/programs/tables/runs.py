@@ -20,10 +20,7 @@ from sognet_jax.training.loop import train
 
 
 def run_all(workdir: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int], Metrics]:
-    """The metrics of every row, by its title, with every seed.
-
-    Args:
-        workdir: gets a folder for each trained network. Started again, the work goes on where it was.
+    """The metrics of every row, by its title, with every seed. Started again, the work goes on where it was.
 
     Raises:
         ValueError: the folder has networks of another recipe.

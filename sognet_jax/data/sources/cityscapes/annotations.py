@@ -58,10 +58,8 @@ def examine(task: ImageTask) -> Examined:
 
 
 def segments_of(present: np.ndarray) -> Segments:
-    """The panoptic segments of an image, by id; what is not evaluated is none.
-
-    Args:
-        present: `[s]` the ids in its `instanceIds.png`, each once.
+    """The panoptic segments of an image, by id, from the `[s]` ids that its `instanceIds.png` has; what is not
+    evaluated is none.
 
     Returns:
         The segments, with the same ids. Things that are not told apart (groups, whose ids are those of their labels)

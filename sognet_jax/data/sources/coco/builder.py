@@ -14,10 +14,8 @@ from sognet_jax.data.sources.preparation import Preparation, copy_name
 def preparation(
     source: str | pathlib.Path, split: str, categories: CategorySet = COCO, *, opens_files: bool = True
 ) -> Preparation:
-    """How a split of a folder in COCO's layout (see `files`) is prepared.
-
-    Args:
-        opens_files: look into images and PNGs; without, the annotation files can only be checked.
+    """How a split of a folder in COCO's layout (see `files`) is prepared or, where `opens_files` is false, checked
+    without a look into images and PNGs.
     """
     source = pathlib.Path(source)
     files, images = annotation_files(source, split), image_folder(source, split)

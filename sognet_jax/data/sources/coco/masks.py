@@ -47,10 +47,7 @@ class Mask:
 
 
 def read_mask(segmentation: msgspec.Raw, size: tuple[int, int], notes: Notes) -> Mask:
-    """Polygons, uncompressed or compressed run lengths -> a mask, by the COCO rasteriser.
-
-    Args:
-        size: height and width of the image.
+    """Polygons, uncompressed or compressed run lengths -> a mask of this height and width, by the COCO rasteriser.
 
     Raises:
         Fault: it is none of these, or not of this image.

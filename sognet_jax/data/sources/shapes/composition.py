@@ -61,11 +61,7 @@ class _Thing:
 
 
 def draw_scene(rng: np.random.Generator, settings: SceneSettings, image_id: int) -> Record:
-    """Draws and annotates one scene.
-
-    Args:
-        rng: all randomness; the same generator state gives the same scene on every machine.
-    """
+    """Draws and annotates one scene; the same state of the generator gives the same one on every machine."""
     while True:
         stuff = _stuff_regions(rng, settings.size)
         things = _paint_order(_place_things(rng, settings), rng, settings.misplaced)
