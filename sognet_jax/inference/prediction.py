@@ -106,6 +106,18 @@ class Instances(NamedTuple, Generic[Array]):
     mask_logits: Array
 
 
+class FusionInputs(NamedTuple):
+    """What `paint` takes beside the instances and O.
+
+    Attributes:
+        semantic: `[B, H / 4, W / 4, S + T]` semantic logits.
+        partners: `[B, K]` int, how many others each instance overlaps.
+    """
+
+    semantic: jax.Array
+    partners: jax.Array
+
+
 class Prediction(NamedTuple, Generic[Array]):
     """The result for a batch.
 
@@ -116,6 +128,7 @@ class Prediction(NamedTuple, Generic[Array]):
         instances: the K instances; `valid` ones survived same-class removal (without a panoptic head: are detections).
         relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations.
         detections: those that AP counts, see `detect_in_classes`; None where nobody asked for them.
+        fusion: with what the instances can be fused again, by `paint`; None where nobody asked for it.
     """
 
     panoptic: Array | None
@@ -123,10 +136,17 @@ class Prediction(NamedTuple, Generic[Array]):
     instances: Instances[Array]
     relations: Array
     detections: Instances[Array] | None = None
+    fusion: FusionInputs | None = None
 
 
 def predict(
-    network: SOGNet, image: jax.Array, image_size: jax.Array, settings: Inference, *, with_detections: bool = False
+    network: SOGNet,
+    image: jax.Array,
+    image_size: jax.Array,
+    settings: Inference,
+    *,
+    with_detections: bool = False,
+    with_fusion: bool = False,
 ) -> Prediction[jax.Array]:
     """Panoptic segmentation of a batch (paper, Inference).
 
@@ -136,6 +156,7 @@ def predict(
         image_size: `[B, 2]` height and width of the valid part.
         settings: thresholds and choices.
         with_detections: find the detections that AP counts, too.
+        with_fusion: keep what the instances are fused with; a method without a panoptic head has nothing of it.
     """
     features = network.extract_features(image, image_size)
     proposals = propose(network, features, image_size, settings)
@@ -148,7 +169,8 @@ def predict(
         return Prediction(None, semantic_labels(semantic, size), detections, nothing, detections)
     counted = detect_in_classes(network, features, proposals, image_size, settings) if with_detections else None
     instances = detect(network, features, proposals, image_size, settings)
-    return fuse(network, instances, semantic, image_size, size, settings)._replace(detections=counted)
+    fused = fuse(network, instances, semantic, image_size, size, settings, keep_inputs=with_fusion)
+    return fused._replace(detections=counted)
 
 
 def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: Inference) -> Proposals:
@@ -214,6 +236,8 @@ def fuse(
     image_size: jax.Array,
     size: tuple[int, int],
     settings: Inference,
+    *,
+    keep_inputs: bool = False,
 ) -> Prediction[jax.Array]:
     """Same-class removal, overlap relations, overlap resolving and the panoptic head.
 
@@ -224,6 +248,7 @@ def fuse(
         image_size: `[B, 2]` valid part of the network input.
         size: H, W of the network input.
         settings: thresholds and choices.
+        keep_inputs: give back what `paint` takes.
     """
 
     def survive(instances, image_size):
@@ -241,18 +266,44 @@ def fuse(
     else:
         relations = jnp.zeros(ratio.shape)
 
-    # Without stuff, what no instance covers is void: a class of logit 0 stands for it, half a chance of a mask.
-    background = 1 if network.num_stuff == 0 else 0
+    inputs = FusionInputs(semantic, jnp.sum(overlap, axis=-1))
+    panoptic = paint(instances, relations, inputs, size, settings, network.num_stuff)
+    labels = semantic_labels(semantic, size)
+    return Prediction(panoptic, labels, instances, relations, fusion=inputs if keep_inputs else None)
 
-    def paint(instances, relations, semantic, partners):
+
+def paint(
+    instances: Instances[jax.Array],
+    relations: jax.Array,
+    inputs: FusionInputs,
+    size: tuple[int, int],
+    settings: Inference,
+    num_stuff: int,
+) -> jax.Array:
+    """Overlap resolving and the panoptic head, for instances that survived the same-class removal.
+
+    Args:
+        instances: in score order.
+        relations: `[B, K, K]` O; 0 for slots that are not valid.
+        inputs: semantic logits and number of partners.
+        size: H, W of the network input.
+        settings: thresholds and choices.
+        num_stuff: S.
+
+    Returns:
+        `[B, H, W]` int32, see `Prediction.panoptic`.
+    """
+    # Without stuff, what no instance covers is void: a class of logit 0 stands for it, half a chance of a mask.
+    background = 1 if num_stuff == 0 else 0
+
+    def paint_image(instances, relations, semantic, partners):
         semantic = jnp.pad(semantic, ((0, 0), (0, 0), (background, 0)))
         panoptic = panoptic_fusion(
             instances.mask_logits, instances.boxes, instances.classes, instances.valid, relations, semantic, size,
-            partners=partners, num_stuff=network.num_stuff + background, head=settings.panoptic_head,
+            partners=partners, num_stuff=num_stuff + background, head=settings.panoptic_head,
             balance=settings.balance, resolve=settings.resolve, outside=settings.outside,
             void_channel=settings.void_channel,
         )  # fmt: skip
         return jnp.maximum(panoptic - background, -1)
 
-    panoptic = jax.vmap(paint)(instances, relations, semantic, jnp.sum(overlap, axis=-1))
-    return Prediction(panoptic, semantic_labels(semantic, size), instances, relations)
+    return jax.vmap(paint_image)(instances, relations, *inputs)

@@ -84,13 +84,14 @@ class Segmenter:
 
     def _merge(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
         settings, instances = self._settings, prediction.instances
-        # Detections come in the order of their scores: the certain ones are the first.
-        count = np.count_nonzero(instances.valid & (instances.scores >= settings.score_threshold))
+        is_certain = instances.valid & (instances.scores >= settings.score_threshold)
+        # Detections come in the order of their scores: behind the last certain one there is nothing to paste.
+        count = int(np.flatnonzero(is_certain).max(initial=-1)) + 1
         classes = instances.classes[:count]
         return heuristic_segments(
             paste_instances(instances, np.arange(count), frame),
             classes,
-            instances.scores[:count],
+            np.where(is_certain, instances.scores, -1)[:count],
             restore_labels(prediction.semantic, frame.image_size, frame.original_size),
             num_stuff=self._categories.num_stuff,
             lies_on=None if self._lies_on is None else self._lies_on[np.ix_(classes, classes)],
