@@ -13,6 +13,16 @@ from sognet_jax.files import write_whole
 
 Metrics = dict[str, float]
 
+FUSIONS = {
+    'heuristics': 'heuristics',
+    'label_prior': 'label prior',
+    'zero': 'O = 0',
+    'head_1': 'panoptic head 1',
+    'head_2': 'panoptic head 2',
+    'true_order': 'true order',
+}
+"""The ways to fuse one network's detections that overlap pixels compare: ends of the metrics' names, and titles."""
+
 
 def panoptic_metrics(counts: PanopticCounts, categories: CategorySet) -> Metrics:
     """PQ, SQ, RQ in percent: all, `_things`, `_stuff`, and of each class that occurs (`PQ/name`); NaN over none."""
@@ -39,6 +49,8 @@ def table(metrics: Mapping[str, float]) -> str:
         parts.append(_instance_lines(metrics))
     if 'OA' in metrics:
         parts.append(_relation_lines(metrics))
+    if 'overlap_pixels' in metrics:
+        parts.append(_overlap_pixel_lines(metrics))
     return '\n\n'.join('\n'.join(lines) for lines in parts)
 
 
@@ -87,6 +99,15 @@ def _relation_lines(metrics: Mapping[str, float]) -> list[str]:
     if metrics.get('pairs_related') == 0:
         lines += ['', f'WARNING: O stays below 0.5 on all of the {pairs} pairs: the relation head has learned no order']
     return lines
+
+
+def _overlap_pixel_lines(metrics: Mapping[str, float]) -> list[str]:
+    columns = ('overlap_pixels', 'overlap_pixels_same_class')
+    lines = ['overlap pixels given to the right one', '                   all  of one class']
+    for name, title in FUSIONS.items():
+        if f'overlap_pixels/{name}' in metrics:
+            lines.append(f'{title:<16}' + '        '.join(_number(metrics, f'{column}/{name}') for column in columns))
+    return [*lines, f'{"of so many":<16}' + '        '.join(f'{int(metrics[column]):>6,}' for column in columns)]
 
 
 def verdict(metrics: Mapping[str, float], expected: Mapping[str, float]) -> str:

@@ -12,6 +12,7 @@ from sognet_jax.data.examples.transforms import choose_instances, relation_matri
 from sognet_jax.data.records.schema import InstanceAnnotations, Record
 from sognet_jax.evaluation.instance_ap import SUMMARY_NAMES, Detections, InstanceTally
 from sognet_jax.evaluation.order_accuracy import OrderAccuracy, OrderTally
+from sognet_jax.evaluation.overlap_pixels import OverlapPixelCounts
 from sognet_jax.evaluation.panoptic_quality import Matching, PanopticCounts, match_segments
 from sognet_jax.evaluation.semantic_iou import class_iou, mean_iou
 from sognet_jax.evaluation.summary import Metrics, panoptic_metrics
@@ -86,12 +87,14 @@ class ImageResult:
     Attributes:
         true_relations: `[n, n]` O of the annotated instances (`ImageTruth.related`); None for a method without.
         confusion: `[C, C]` pixels by true and predicted class of the semantic head; None where it is not known.
+        overlap_pixels: of this image; None where nobody asked for them.
     """
 
     scene: Scene
     true_relations: np.ndarray | None
     detections: Detections
     confusion: np.ndarray | None
+    overlap_pixels: OverlapPixelCounts | None = None
 
 
 class Tally:
@@ -107,6 +110,7 @@ class Tally:
         self._instances = InstanceTally(categories.num_things)
         self._num_annotated = 0
         self._order, self._found_order = OrderTally(), OrderAccuracy()
+        self._overlap_pixels = OverlapPixelCounts()
 
     def add(self, truth: ImageTruth, result: ImageResult) -> Matching | None:
         """Counts one image.
@@ -127,6 +131,8 @@ class Tally:
             self._order.add(result.true_relations, truth.order, truth.true_order, truth.decided)
         if result.true_relations is not None and matching is not None:
             self._found_order.add(found_relations(truth, result.scene, matching), truth.order)
+        if result.overlap_pixels is not None:
+            self._overlap_pixels += result.overlap_pixels
         return matching
 
     def __iadd__(self, other: Self) -> Self:
@@ -137,6 +143,7 @@ class Tally:
         self._num_annotated += other._num_annotated
         self._order += other._order
         self._found_order += other._found_order
+        self._overlap_pixels += other._overlap_pixels
         return self
 
     @property
@@ -163,6 +170,7 @@ class Tally:
                 'order_accuracy_predicted': 100 * self._found_order.value,
                 'order_pairs_predicted': self._found_order.total,
             }
+        metrics |= self._overlap_pixels.metrics()
         return {name: float(value) for name, value in metrics.items()}
 
     def _average_precision(self) -> Metrics:

@@ -75,7 +75,11 @@ def decide_pairs(
 
 
 def match_segments(
-    rles: Sequence[RLE], categories: np.ndarray, segment_rles: Sequence[RLE], segment_categories: np.ndarray
+    rles: Sequence[RLE],
+    categories: np.ndarray,
+    segment_rles: Sequence[RLE],
+    segment_categories: np.ndarray,
+    least_iou: float = 0.0,
 ) -> np.ndarray:
     """The panoptic segment of each instance: same category, highest mask IoU first, one to one.
 
@@ -83,6 +87,7 @@ def match_segments(
         rles: n instance masks.
         categories: `[n]` category of each instance.
         segment_rles, segment_categories: masks and `[s]` categories of the segments that instances may have.
+        least_iou: of a match; one of IoU 0 is none.
 
     Returns:
         `[n]` int64 indices of segments; `NO_ROW` where an instance has none.
@@ -91,7 +96,7 @@ def match_segments(
     if not len(rles) or not len(segment_rles):
         return matched
     iou = np.asarray(coco_mask.iou(list(rles), list(segment_rles), [0] * len(segment_rles)))
-    iou = np.where(categories[:, None] == segment_categories[None, :], iou, 0.0)
+    iou = np.where((categories[:, None] == segment_categories[None, :]) & (iou >= least_iou), iou, 0.0)
     for _ in range(min(iou.shape)):
         instance, segment = np.unravel_index(np.argmax(iou), iou.shape)
         if iou[instance, segment] <= 0:
