@@ -1,6 +1,7 @@
 """Every image of a split through the network: what evaluation counts, saves and draws."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from sognet_jax.inference.pasting import encode_masks, original_boxes
 from sognet_jax.inference.prediction import Inference, Instances, Prediction, predict
 from sognet_jax.inference.result import Frame, Segmenter, paste_instances
 from sognet_jax.models.sognet import SOGNet
+from sognet_jax.predictor.comparison import FusionComparison
 
 
 def network_results(
@@ -34,32 +36,39 @@ def network_results(
     variables: Mapping[str, Any],
     source: RecordSource,
     gives_up: Callable[[], bool] = lambda: False,
+    *,
+    overlap_pixels: bool = False,
 ) -> Iterator[tuple[int, Record, ImageResult]]:
     """What the network says of every image that is this host's, in the order of the batches; shows progress.
 
     Args:
         network, variables: of `predictor.restore_network`.
         gives_up: is asked before every batch whether to stop there.
+        overlap_pixels: count what each way to fuse the detections does there.
 
     Yields:
         The image's place in `source`, its record, and the result.
 
     Raises:
-        ValueError: the config's file of rules is missing or broken.
+        ValueError: the config's file of rules is missing or broken; `overlap_pixels` of a method without relations.
     """
     settings = Inference(**config.inference)
     segmenter = Segmenter(settings, categories)
+    compare = FusionComparison(settings, categories, config.data.max_instances) if overlap_pixels else None
     inclusive_boxes = config.data.inclusive_boxes
-    run = parallel_inference(network, settings)
+    run = parallel_inference(network, settings, with_fusion=overlap_pixels)
     variables = hosts.on_its_devices(variables)
     for batch in split_batches(config, source, gives_up):
-        results = jax.device_get(run(variables, to_devices(batch)))
+        on_devices, relations = run(variables, to_devices(batch))
+        results = jax.device_get((on_devices._replace(fusion=None), relations))
         prediction, relations = reshape_leading(results, (-1,), axes=2)
-        for row in np.flatnonzero(batch['record_index'] != FILLER):
+        rows = np.flatnonzero(batch['record_index'] != FILLER)
+        records = {row: source[int(batch['record_index'][row])] for row in rows.tolist()}
+        counts = compare(on_devices, prediction, batch, records) if compare else {}
+        for row, record in records.items():
             example, predicted, related = jax.tree.map(lambda x: x[row], (batch, prediction, relations))  # noqa: B023
             result = image_result(segmenter, example, predicted, related, categories, inclusive_boxes)
-            index = int(example['record_index'])
-            yield index, source[index], result
+            yield int(example['record_index']), record, dataclasses.replace(result, overlap_pixels=counts.get(row))
 
 
 def split_batches(
@@ -95,7 +104,7 @@ def to_devices(batch: Example) -> Example:
 
 @functools.lru_cache(maxsize=1)
 def parallel_inference(
-    network: SOGNet, settings: Inference
+    network: SOGNet, settings: Inference, *, with_fusion: bool = False
 ) -> Callable[[Mapping[str, Any], Example], tuple[Prediction[jax.Array], jax.Array | None]]:
     """The compiled function `(variables, batch) -> (prediction, O of the ground truth instances)` on all local devices.
 
@@ -104,7 +113,8 @@ def parallel_inference(
     """
 
     def infer(network: SOGNet, batch: dict[str, jax.Array]) -> tuple[Prediction[jax.Array], jax.Array | None]:
-        prediction = predict(network, batch['image'], batch['image_size'], settings, with_detections=True)
+        image, image_size = batch['image'], batch['image_size']
+        prediction = predict(network, image, image_size, settings, with_detections=True, with_fusion=with_fusion)
         return prediction, network.relate_annotated(batch).matrix if settings.method == 'relations' else None
 
     return jax.pmap(nn.apply(infer, network), axis_name='device', in_axes=(None, 0), devices=jax.local_devices())

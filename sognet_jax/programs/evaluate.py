@@ -44,6 +44,7 @@ class Outputs:
         num_pictures: how many of the first images are drawn.
         predictions: write `predictions/`, see `evaluation.saved_results`.
         report: write `report.html`.
+        overlap_pixels: compare the ways to fuse detections on overlap pixels.
         say: gets the text for the console.
     """
 
@@ -51,6 +52,7 @@ class Outputs:
     num_pictures: int = 8
     predictions: bool = False
     report: bool = False
+    overlap_pixels: bool = False
     say: Say = print
 
 
@@ -74,7 +76,8 @@ def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, 
         return _evaluate_relation(config, categories, checkpoint, outputs)
     network, variables = restore_network(config, categories, checkpoint)
     source = hosts.first_alone_then_all(lambda: prepare_split(config, config.data.eval_split))
-    results = network_results(config, categories, network, variables, source)
+    compares = outputs.overlap_pixels
+    results = network_results(config, categories, network, variables, source, overlap_pixels=compares)
     if outputs.predictions:
         writer = ResultsWriter(outputs.folder / 'predictions', categories, numbered=hosts.count() > 1)
         results = _saved(results, writer)
@@ -183,6 +186,7 @@ def start() -> None:
     flags.DEFINE_integer('pictures', 8, 'How many of the first images are drawn.')
     flags.DEFINE_bool('save_predictions', False, 'Write predictions/, with what the benchmark servers take.')
     flags.DEFINE_bool('report', False, 'Write report.html: numbers, classes, the worst and the best images.')
+    flags.DEFINE_bool('overlap_pixels', False, 'Compare the ways to fuse detections on the pixels where they overlap.')
     flags.DEFINE_bool('only_metrics', False, 'Evaluate the predictions/ in --output, without a network.')
     command_line.run(_main, on_hosts=True)
 
@@ -194,7 +198,7 @@ def _main(_: Sequence[str]) -> None:
     folder = pathlib.Path(given.output or run_folder(given.checkpoint) / 'eval')
     outputs = Outputs(
         folder, num_pictures=given.pictures, predictions=given.save_predictions, report=given.report,
-        say=print if hosts.is_first() else lambda text: None,
+        overlap_pixels=given.overlap_pixels, say=print if hosts.is_first() else lambda text: None,
     )  # fmt: skip
     if given.only_metrics and hosts.count() > 1:
         raise ValueError('--only_metrics needs no network, and so no more than one host')

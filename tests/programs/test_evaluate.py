@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sognet_jax.evaluation.summary import FUSIONS
 from sognet_jax.programs.evaluate import Outputs, evaluate, evaluate_saved
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
@@ -59,6 +60,20 @@ def test_saved_predictions_evaluate_to_the_same_metrics(config, run, tmp_path):
     assert metrics['order_pairs'] > 0
     saved = json.loads((tmp_path / 'predictions' / 'panoptic.json').read_text())['annotations']
     assert len(saved) == 6 and any(entry['segments_info'] for entry in saved)
+
+
+def test_overlap_pixels_are_compared_where_they_are_asked_for(config, run, tmp_path, capsys):
+    (tmp_path / 'rules.json').write_text('{"rules": [{"on": "star", "under": "box"}]}')
+    config = config.copy_and_resolve_references()
+    config.inference.label_prior = str(tmp_path / 'rules.json')
+    metrics = evaluate(config, run, Outputs(tmp_path, num_pictures=0, overlap_pixels=True))
+    compared = {name for name in metrics if name.startswith('overlap_pixels/')}
+    assert compared == {f'overlap_pixels/{name}' for name in FUSIONS}
+    stored = json.loads((tmp_path / 'metrics.json').read_text())
+    assert {f'overlap_pixels_same_class/{name}' for name in FUSIONS} < stored.keys() and stored['overlap_pixels'] >= 0
+    printed = capsys.readouterr().out
+    for title in FUSIONS.values():
+        assert title in printed, title
 
 
 @pytest.mark.parametrize('method', ['heuristics', 'label_prior'])
