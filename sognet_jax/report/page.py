@@ -18,6 +18,7 @@ import numpy as np
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.evaluation.panoptic_quality import PanopticCounts
+from sognet_jax.evaluation.summary import FUSIONS
 from sognet_jax.pictures import errors as error_pictures
 
 MISSING = '–'
@@ -161,6 +162,7 @@ def report_html(report: Report) -> str:
         colors={name.lower().replace('_', '-'): getattr(error_pictures, f'{name}_COLOR') for name in COLORS},
         cards=places,
         panels=PANELS,
+        fusions=FUSIONS,
     )
 
 

@@ -66,14 +66,14 @@ def test_overlap_pixels_are_compared_where_they_are_asked_for(config, run, tmp_p
     (tmp_path / 'rules.json').write_text('{"rules": [{"on": "star", "under": "box"}]}')
     config = config.copy_and_resolve_references()
     config.inference.label_prior = str(tmp_path / 'rules.json')
-    metrics = evaluate(config, run, Outputs(tmp_path, num_pictures=0, overlap_pixels=True))
+    metrics = evaluate(config, run, Outputs(tmp_path, num_pictures=0, report=True, overlap_pixels=True))
     compared = {name for name in metrics if name.startswith('overlap_pixels/')}
     assert compared == {f'overlap_pixels/{name}' for name in FUSIONS}
     stored = json.loads((tmp_path / 'metrics.json').read_text())
     assert {f'overlap_pixels_same_class/{name}' for name in FUSIONS} < stored.keys() and stored['overlap_pixels'] >= 0
-    printed = capsys.readouterr().out
+    printed, page = capsys.readouterr().out, (tmp_path / 'report.html').read_text()
     for title in FUSIONS.values():
-        assert title in printed, title
+        assert title in printed and title in page, title
 
 
 @pytest.mark.parametrize('method', ['heuristics', 'label_prior'])
