@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from sognet_jax.evaluation.summary import FUSIONS
 from sognet_jax.inference.prediction import Inference
 from sognet_jax.programs.tables import runs
 from sognet_jax.programs.tables.page import CLAIMS, Claim, results_page, verdict
@@ -24,6 +25,7 @@ NAMES = [
     'order_accuracy_true',
     'order_accuracy_true_category_rule',
     'order_accuracy_true_geometry_rule',
+    *(f'{pixels}/{name}' for pixels in ('overlap_pixels', 'overlap_pixels_same_class') for name in FUSIONS),
 ]
 
 
@@ -103,7 +105,8 @@ def test_the_page_has_every_row_and_every_claim():
     page = results_page(made_up([0, 1, 2]), [0, 1, 2], 98.0, 200)
     for row in (*TABLE_1, *TABLE_2, *CHOICES):
         assert f'| {row.title} | ' in page
-    assert page.count(' ± ') == 7 * len(TABLE_1) + 5 * (len(TABLE_2) + len(CHOICES))
+    assert all(f'| {title} | ' in page for title in FUSIONS.values())
+    assert page.count(' ± ') == 7 * len(TABLE_1) + 5 * (len(TABLE_2) + len(CHOICES)) + 2 * len(FUSIONS)
     assert page.count('spread') > len(CLAIMS) and 'nan' not in page
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
-from sognet_jax.evaluation.summary import Metrics
+from sognet_jax.evaluation.summary import FUSIONS, Metrics
 from sognet_jax.programs.tables.rows import (
     CHOICES,
     HEURISTICS,
@@ -87,6 +87,13 @@ def results_page(results: Results, seeds: Sequence[int], agreement: float, num_s
         '',
         *_table(CHOICES, PQ_COLUMNS, results, seeds),
         '',
+        '## Overlap pixels',
+        '',
+        f'The detections of {SOGNET_PH2.title}, fused in every way: the share of the pixels claimed by two found '
+        'instances that goes to the right one ([evaluation.md](evaluation.md#overlap-pixels)).',
+        '',
+        *_overlap_pixels(results, seeds),
+        '',
         "## The paper's claims",
         '',
         'A difference counts where it is larger than the spread (the standard deviations of the two rows, added).',
@@ -138,6 +145,15 @@ def _table(rows: Sequence[Row], columns: Mapping[str, str], results: Results, se
     for row in rows:
         cells = [_cell(_values(row, metric, results, seeds)) for metric in columns]
         lines.append(f'| {row.title} | {" | ".join(cells)} |')
+    return lines
+
+
+def _overlap_pixels(results: Results, seeds: Sequence[int]) -> list[str]:
+    columns = {'overlap_pixels': 'all', 'overlap_pixels_same_class': 'of one class'}
+    lines = [f'| | {" | ".join(columns.values())} |', '| --- |' + ' ---: |' * len(columns)]
+    for name, title in FUSIONS.items():
+        cells = [_cell(_values(SOGNET_PH2, f'{column}/{name}', results, seeds)) for column in columns]
+        lines.append(f'| {title} | {" | ".join(cells)} |')
     return lines
 
 

@@ -62,7 +62,8 @@ def _run(row: Row, seed: int, output: pathlib.Path, prior: str) -> None:
     config, folder = row_config(row, seed, prior), output.parent
     if latest_step(folder) != STEPS:
         train(config, folder, say=functools.partial(print, file=sys.stderr, flush=True))
-    evaluate(config, folder, Outputs(output, num_pictures=0, say=lambda table: None))
+    compares = config.inference.method == 'relations'
+    evaluate(config, folder, Outputs(output, num_pictures=0, overlap_pixels=compares, say=lambda table: None))
 
 
 def _require_same_recipe(file: pathlib.Path) -> None:
