@@ -66,7 +66,7 @@ class InstanceTally:
 
     def __init__(self, num_things: int):
         self._num_things = num_things
-        self._images: set[int] = set()
+        self._images: dict[int, dict[str, int]] = {}
         self._annotations: list[dict[str, Any]] = []
         self._detections: list[dict[str, Any]] = []
 
@@ -74,20 +74,25 @@ class InstanceTally:
         """Adds one image. It must have instance annotations: without them every detection would count as wrong.
 
         Raises:
-            ValueError: the image was added before, or has classes that are none, or lengths differ; nothing is added.
+            ValueError: the image was added before, or lengths, classes or mask sizes do not fit; nothing is added.
         """
         if image_id in self._images:
             raise ValueError(f'image {image_id} was added before')
         for name, instances in (('annotations', truth), ('detections', detections)):
-            wrong = np.setdiff1d(instances.category, np.arange(self._num_things))
-            if len(wrong):
-                text = f'thing classes {wrong.tolist()} are not in 0..{self._num_things - 1}'
-                raise ValueError(f'{name} of image {image_id}: {text}')
-        annotations = _rows(image_id, truth, 'iscrowd', np.asarray(truth.crowd).astype(int))
-        found = _rows(image_id, detections, 'score', np.asarray(detections.score).astype(float))
-        self._images.add(image_id)
-        self._annotations += annotations
-        self._detections += found
+            self._check(f'{name} of image {image_id}', instances)
+        sizes = {tuple(rle['size']) for rle in [*truth.rles, *detections.rles]}
+        if len(sizes) > 1:
+            raise ValueError(f'masks of image {image_id} have different sizes: {sorted(sizes)}')
+        if len(detections.score) != len(detections.rles):
+            raise ValueError(
+                f'{len(detections.score)} scores for {len(detections.rles)} detections of image {image_id}'
+            )
+        if len(truth.crowd) != len(truth.rles):
+            raise ValueError(f'{len(truth.crowd)} crowd flags for {len(truth.rles)} annotations of image {image_id}')
+        height, width = sizes.pop() if sizes else (0, 0)
+        self._images[image_id] = {'id': image_id, 'height': int(height), 'width': int(width)}
+        self._annotations += _rows(image_id, truth, 'iscrowd', np.asarray(truth.crowd).astype(int))
+        self._detections += _rows(image_id, detections, 'score', np.asarray(detections.score).astype(float))
 
     def __iadd__(self, other: Self) -> Self:
         self._images |= other._images
@@ -115,12 +120,22 @@ class InstanceTally:
         by_category = np.where(precision[0] < 0, np.nan, precision.mean(axis=0))
         return AveragePrecision(dict(zip(SUMMARY_NAMES, summary.tolist(), strict=True)), by_category)
 
+    def _check(self, where: str, instances: InstanceAnnotations | Detections) -> None:
+        count = len(instances.rles)
+        if np.shape(instances.category) != (count,) or np.shape(instances.box) != (count, 4):
+            raise ValueError(
+                f'{where}: {count} masks, but categories {np.shape(instances.category)} and boxes '
+                f'{np.shape(instances.box)}; expected [n] and [n, 4]'
+            )
+        wrong = np.setdiff1d(instances.category, np.arange(self._num_things))
+        if len(wrong):
+            raise ValueError(f'{where}: thing classes {wrong.tolist()} are not in 0..{self._num_things - 1}')
+
     def _dataset(self, rows: list[dict[str, Any]]) -> COCO:
         """A COCO data set in memory; ids count from 1, because pycocotools takes 0 for "not matched"."""
         dataset = COCO()
         dataset.dataset = {
-            # Their sizes, which run lengths have themselves, are for polygons.
-            'images': [{'id': image_id, 'height': 0, 'width': 0} for image_id in sorted(self._images)],
+            'images': list(self._images.values()),
             # pycocotools needs no names; what stands in for it may.
             'categories': [{'id': category, 'name': str(category)} for category in range(self._num_things)],
             # Copies, because the evaluation writes into them.

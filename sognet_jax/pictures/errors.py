@@ -115,7 +115,11 @@ def error_picture(
         predicted_ids: `[h, w]` predicted segment ids, 0 is void.
         height: of the result in pixels.
         truth_names, predicted_names: class names by segment id; a segment without one gets no label.
+
+    Raises:
+        ValueError: the three have different sizes, or a segment of `errors` has no pixel.
     """
+    _check(image, truth_ids, predicted_ids, errors)
     size = (max(round(image.shape[1] * height / image.shape[0]), 1), height)
     truth, predicted = (
         cv2.resize(ids.astype(np.int32), size, interpolation=cv2.INTER_NEAREST) for ids in (truth_ids, predicted_ids)
@@ -151,9 +155,18 @@ def order_picture(
         height: of the result in pixels.
         known: `[n, n]` bool, symmetric, the pairs that are judged; those with an order if not given. Any arrow of a
             known pair without an order is wrong.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
     """
     known = order | order.T if known is None else known
-    says = (relations >= THRESHOLD) & ~np.eye(len(boxes), dtype=bool)
+    number = len(boxes)
+    if boxes.shape != (number, 4) or any(matrix.shape != (number, number) for matrix in (relations, order, known)):
+        raise ValueError(
+            f'boxes are {boxes.shape}, matrices {relations.shape}, {order.shape} and {known.shape}; '
+            'expected [n, 4] and [n, n]'
+        )
+    says = (relations >= THRESHOLD) & ~np.eye(number, dtype=bool)
     missed = order & known & ~says & ~says.T
     linked = says | missed
     chosen = np.flatnonzero((linked | linked.T).any(axis=1))
@@ -180,6 +193,22 @@ def _draw_arrows(
         arrow(picture, nodes[covering], nodes[covered], MISSED_COLOR, dashed=True)
     for covered, covering in np.argwhere(says & known & ~right):
         arrow(picture, nodes[covering], nodes[covered], WRONG_COLOR)
+
+
+def _check(image: np.ndarray, truth_ids: np.ndarray, predicted_ids: np.ndarray, errors: SegmentErrors) -> None:
+    if image.ndim != 3 or not image.shape[:2] == truth_ids.shape == predicted_ids.shape:
+        raise ValueError(
+            f'the image is {image.shape}, ids are {truth_ids.shape} and {predicted_ids.shape}; '
+            'expected [h, w, 3], [h, w] and [h, w]'
+        )
+    _check_present('ground truth', truth_ids, [*errors.missed, *errors.ignored])
+    _check_present('predicted', predicted_ids, [*errors.wrong, *errors.misnamed, *errors.right, *errors.excused])
+
+
+def _check_present(kind: str, ids: np.ndarray, segments: Sequence[int]) -> None:
+    absent = np.setdiff1d(segments, ids)
+    if len(absent):
+        raise ValueError(f'{kind} segments without a pixel: {absent[:5].astype(int).tolist()}')
 
 
 def _mostly(ids: np.ndarray) -> int:

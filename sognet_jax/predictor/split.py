@@ -140,8 +140,12 @@ def image_result(
         prediction: of the image, likewise, with detections.
         relations: `[N, N]` O of the example's instances; None for a method without relations.
         inclusive_boxes: how boxes are scaled, see `inference.pasting.original_boxes`.
+
+    Raises:
+        ValueError: the prediction has no detections.
     """
-    assert prediction.detections is not None
+    if prediction.detections is None:
+        raise ValueError('average precision needs a prediction that is made `with_detections`')
     frame = Frame.of(example)
     real = np.flatnonzero(example['valid'] & ~example['crowd'])
     confusion = None

@@ -152,18 +152,26 @@ def report_html(report: Report) -> str:
         'rgb': lambda color: f'rgb({", ".join(map(str, color))})',
         'embedded': _embedded,
     }
-    places: dict[ImageCard, dict[str, int]] = {}  # without the script the worst come first
-    for which, cards in (('worst', report.worst), ('best', report.best)):
-        for place, card in enumerate(cards, start=1):
-            places.setdefault(card, {})[which] = place
+    # Each card once, with its places in the two lists; without the script the worst come first.
+    cards: dict[tuple[Any, ...], tuple[ImageCard, dict[str, int]]] = {}
+    for which, of_list in (('worst', report.worst), ('best', report.best)):
+        for place, card in enumerate(of_list, start=1):
+            _, places = cards.setdefault(_content(card), (card, {}))
+            places.setdefault(which, place)
     return environment.get_template('page.html').render(
         {field.name: getattr(report, field.name) for field in dataclasses.fields(report)},
         metrics={name: value if _is_known(value) else None for name, value in report.metrics.items()},
         colors={name.lower().replace('_', '-'): getattr(error_pictures, f'{name}_COLOR') for name in COLORS},
-        cards=places,
+        cards=cards.values(),
         panels=PANELS,
         fusions=FUSIONS,
     )
+
+
+def _content(card: ImageCard) -> tuple[Any, ...]:
+    """What a card has, as a key."""
+    values = (getattr(card, field.name) for field in dataclasses.fields(card))
+    return tuple((x.shape, x.tobytes()) if isinstance(x, np.ndarray) else str(x) for x in values)
 
 
 def _is_known(value: Any) -> bool:

@@ -182,9 +182,10 @@ def test_input_that_does_not_fit():
     for wrong_truth, wrong_found, message in (
         (annotations(masks, [1]), found, r'annotations of image 4: thing classes \[1\] are not in 0..0'),
         (truth, detections(masks, [-1], [0.5]), r'detections of image 4: thing classes \[-1\]'),
-        (truth, detections(masks, [0], [0.5, 0.4]), 'zip'),
-        (truth, detections(masks, [0, 0], [0.5]), 'zip'),
-        (annotations(masks, [0], np.zeros(2, bool)), found, 'zip'),
+        (truth, detections(masks, [0], [0.5, 0.4]), '2 scores for 1 detections of image 4'),
+        (truth, detections(masks, [0, 0], [0.5]), r'detections of image 4: 1 masks, but categories \(2,\)'),
+        (annotations(masks, [0], np.zeros(2, bool)), found, '2 crowd flags for 1 annotations of image 4'),
+        (annotations(rectangles((0, 0, 9, 9), size=(40, 49)), [0]), found, 'masks of image 4 have different sizes'),
     ):
         with pytest.raises(ValueError, match=message):
             tally.add(4, wrong_truth, wrong_found)

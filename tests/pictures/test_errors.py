@@ -115,6 +115,18 @@ def test_the_picture_has_the_height_that_is_asked_for():
         assert order_picture(IMAGE, BOXES, np.zeros((2, 2)), np.zeros((2, 2), bool), height=height).shape[0] == height
 
 
+def test_what_does_not_fit_together_is_refused():
+    ids = id_map(_1=(0, 120, 0, 80))
+    with pytest.raises(ValueError, match=r'\(120, 160, 3\), ids are \(120, 160\) and \(60, 160\)'):
+        draw(ids, ids[:60], SegmentErrors())
+    with pytest.raises(ValueError, match=r'ground truth segments without a pixel: \[7\]'):
+        draw(ids, ids, SegmentErrors(missed=[1, 7]))
+    with pytest.raises(ValueError, match=r'predicted segments without a pixel: \[8\]'):
+        draw(ids, ids, SegmentErrors(right=[8]))
+    with pytest.raises(ValueError, match=r'boxes are \(2, 4\), matrices \(3, 3\)'):
+        order_picture(IMAGE, BOXES, np.zeros((3, 3)), np.zeros((2, 2), bool), height=120)
+
+
 def relation(pairs, value):
     matrix = np.zeros((2, 2), type(value))
     for pair in pairs:

@@ -179,7 +179,8 @@ def test_cells_can_be_sorted_by_their_values():
 
 def test_a_picture_in_both_lists_is_embedded_once():
     shared = card(5)
-    text = report_html(report(worst=[card(1), shared], best=[card(9), shared]))
+    again = card(5)  # made anew, with the same content
+    text = report_html(report(worst=[card(1), shared], best=[card(9), again]))
     page = Page(text)
     places = [(element[1].get('data-worst'), element[1].get('data-best')) for element in page.find('article')]
     assert places == [('1', None), ('2', '2'), (None, '1')]

@@ -186,25 +186,57 @@ def _spread(values: np.ndarray) -> dict[str, float | None]:
     return dict(zip(('least', 'median', 'mean', 'greatest'), (round(float(n), 4) for n in numbers), strict=True))
 
 
-def table(numbers: dict[str, Any]) -> str:
-    """The numbers of `summary` as aligned text, under the same names; classes that do not occur are left out."""
-    lines = []
-    for group, title in (('images', 'images'), ('instances', 'instances'), ('pairs', 'overlapping pairs (R)')):
-        lines.append(title)
-        for name, value in numbers[group].items():
-            values = value if isinstance(value, dict) else {'': value}
-            shown = ', '.join(f'{key} {_shown(item)}'.strip() for key, item in values.items())
-            lines.append(f'  {name.replace("_", " "):<32}{shown}')
-        lines.append('')
+def table(numbers: dict[str, Any], columns: int = 3) -> str:
+    """The numbers of `summary` as aligned text; classes that do not occur are left out."""
+    images, instances, pairs = numbers['images'], numbers['instances'], numbers['pairs']
+    lines = [
+        _row('images', images['all']),
+        _row('  with instances', images['with_instances']),
+        _row('  with panoptic', images['with_panoptic']),
+        _row('  with both', images['with_both']),
+        _row('landscape, square, portrait', *(images[name] for name in ('landscape', 'square', 'portrait'))),
+        '',
+        f'{"":<34}   least  median    mean  greatest',
+        _spread_row('height', images['height'], '{:8.1f}'),
+        _spread_row('width', images['width'], '{:8.1f}'),
+        _spread_row('scale to the network input', images['scale'], '{:8.3f}'),
+        _spread_row('instances of an image', instances['per_image'], '{:8.1f}'),
+        '',
+        _row('instances', instances['all']),
+        _row(f'  small (below {SMALL} x {SMALL})', instances['small']),
+        _row(f'  medium (below {MEDIUM} x {MEDIUM})', instances['medium']),
+        _row('  large', instances['large']),
+        _row('crowd regions', instances['crowd']),
+        _row('images annotated to have none', instances['without_any']),
+        _row(f'images with more than {instances["max_instances"]}', instances['images_beyond_max_instances']),
+        _row('  instances dropped there', instances['dropped']),
+        '',
+        _row('overlapping pairs (R)', pairs['overlapping']),
+        _row('  decided (R*)', pairs['decided']),
+        *(_row(f'  undecided: {state}', count) for state, count in pairs['undecided'].items() if count),
+        _row('  true order known', pairs['truly_known']),
+        _share_row('R* is the order by pixels', pairs['agreement_with_pixels']),
+        _share_row('R* is the true order', pairs['agreement_with_true_order']),
+    ]
     for group, unit in (('things', 'instances'), ('stuff', 'images')):
         classes = sorted(numbers[group].items(), key=lambda item: -item[1][unit])
         cells = [
             f'{name:<18.18}{counts[unit]:8d}{counts["segments"]:8d}' for name, counts in classes if any(counts.values())
         ]
-        lines.append(f'{group}: {unit} and segments of each class ({len(cells)} of {len(classes)} occur)')
-        lines += ['   '.join(cells[start : start + 3]) for start in range(0, len(cells), 3)] + ['']
-    return '\n'.join(lines[:-1])
+        lines += ['', f'{group}: {unit} and segments of each class ({len(cells)} of {len(classes)} occur)']
+        lines += ['   '.join(cells[start : start + columns]) for start in range(0, len(cells), columns)]
+    return '\n'.join(lines)
 
 
-def _shown(value: float | None) -> str:
-    return '-' if value is None else f'{value}' if isinstance(value, int) else f'{value:.6g}'
+def _row(title: str, *counts: int) -> str:
+    return f'{title:<34}' + ''.join(f'{count:8d}' for count in counts)
+
+
+def _spread_row(title: str, values: dict[str, float | None], form: str) -> str:
+    return f'{title:<34}' + ''.join('       -' if value is None else form.format(value) for value in values.values())
+
+
+def _share_row(title: str, agreement: dict[str, Any]) -> str:
+    if agreement['share'] is None:
+        return f'{title:<34}       -'
+    return f'{title:<34}{100 * agreement["share"]:8.1f} % of {agreement["pairs"]}'

@@ -125,6 +125,7 @@ def test_findings_that_cannot_be_read_are_found_again(source, monkeypatch):
         path.write_bytes(b'')
     shutil.rmtree(folder.parent)
     assert len(prepared(source)[1]) == 2
+    assert not list(folder.parent.parent.glob('*.examined'))
 
 
 def test_one_file_of_two_that_is_gone_is_said(source):
