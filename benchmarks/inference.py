@@ -4,19 +4,14 @@
 
 Without a checkpoint the weights are random, without an image so are its pixels: times hardly depend on either, but the
 number of instances is then set by the score threshold that `--instances` asks for. Seconds are the best of three runs
-after compilation. `temporary` is what XLA's compiled program needs beside its inputs and outputs. GFLOP/s are by XLA's
-count, which has the body of a loop once: near the truth for backbone and pyramid and the semantic head, too low for the
-parts with loops.
+after compilation. `temporary` is what XLA's compiled program needs beside its inputs and outputs. GFLOP are those of
+products and convolutions, with loops as often as they run.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
 import pathlib
-import platform
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +23,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks.flops import count_flops
-from benchmarks.timing import Run, resident_bytes
+from benchmarks.machine import describe
+from benchmarks.timing import Run, measure, resident_bytes
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.checkpoints import restore_variables
 from sognet_jax.cpu_convolutions import choose_eigen
@@ -59,12 +55,9 @@ def main(arguments: list[str]) -> None:
     image, size = _image(config)
     settings = _settings_for(network, variables, image, size, dict(config.inference), INSTANCES.value)
     rows = list(_measure(network, variables, image, size, settings))
-    device = jax.devices()[0]
     header = {
-        'date': datetime.date.today().isoformat(),
-        'device': device.device_kind,
-        'cores': os.cpu_count(),
-        'python': platform.python_version(),
+        **describe(),
+        'device': jax.devices()[0].device_kind,
         'jax': jax.__version__,
         'image': list(image.shape[1:3]),
         'dtype': config.model.dtype,
@@ -117,17 +110,15 @@ def _measure(network: SOGNet, variables: Any, image: jax.Array, size: jax.Array,
     """One row for the whole and for each part."""
 
     def time_part(name: str, function: Callable[..., Any], *inputs: Any) -> tuple[dict[str, Any], Any]:
-        compiled = jax.jit(nn.apply(function, network)).lower(variables, *inputs).compile()
-        seconds = []
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            outputs = jax.block_until_ready(compiled(variables, *inputs))
-            seconds.append(time.perf_counter() - start)
+        bound = nn.apply(function, network)
+        compiled = jax.jit(bound).lower(variables, *inputs).compile()
         temporary = compiled.memory_analysis().temp_size_in_bytes
-        gflops = count_flops(nn.apply(function, network), variables, *inputs) / min(seconds) / 1e9
-        row = {'part': name, 'seconds': min(seconds), 'temporary_bytes': temporary, 'gflop_per_second': gflops}
-        run = Run(name, lambda: compiled(variables, *inputs), jax.block_until_ready)
-        return row | {'process_peak_bytes': resident_bytes(run)[1]}, outputs
+        run = Run(name, lambda: compiled(variables, *inputs), jax.block_until_ready, lambda: temporary)
+        (measured,) = measure([run], REPEATS, 1)
+        row = {'part': name, 'seconds': measured.seconds, 'processor_seconds': measured.processor_seconds}
+        row |= {'gflop_per_second': count_flops(bound, variables, *inputs) / measured.seconds / 1e9}
+        row |= {'temporary_bytes': temporary, 'process_peak_bytes': resident_bytes(run)[1]}
+        return row, compiled(variables, *inputs)
 
     shape = image.shape[1:3]
     row, _ = time_part('whole', lambda network, *inputs: predict(network, *inputs, settings), image, size)

@@ -10,6 +10,7 @@ random, the images are noise with rectangles on them (`benchmarks.made_up_batch`
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterator
@@ -19,20 +20,27 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks.flops import count_flops
 from benchmarks.machine import describe
 from benchmarks.made_up_batch import random_batch
-from benchmarks.programs import training_program
+from benchmarks.programs import training_program, with_gradients
 from benchmarks.timing import Run, measure
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.models.sognet import SOGNet, initialize
 from sognet_jax.ops.extent import image_extent
-from sognet_jax.training.objective import assign_targets, build_objective, ground_truth
+from sognet_jax.training.objective import (
+    GroundTruth,
+    Objective,
+    assign_targets,
+    build_objective,
+    ground_truth,
+    segment_boxes,
+)
 from sognet_jax.training.pixel_losses import ShownInstances, panoptic_losses, semantic_losses
+from sognet_jax.training.relation import Batch
 from sognet_jax.training.step import create_state
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment.')
@@ -78,82 +86,68 @@ def _parts(config: ml_collections.ConfigDict) -> Iterator[Part]:
     """The step, and its parts with gradients, each computed from the results of those before it."""
     batch = jax.tree.map(jnp.asarray, random_batch(config))
     network, optimizer, step = training_program(config)
-    objective = build_objective(config.objective)
     variables = initialize(network, config.seed)
-    parameters = variables.pop('params')
-    size = batch['image_size']
+    yield 'whole', step, (create_state(variables, optimizer), batch)
+    size, objective = batch['image_size'], build_objective(config.objective)
 
-    def apply(method: Callable[..., Any], *inputs: Any) -> Any:
-        return jax.jit(_with(network, variables, method))(parameters, *inputs)
+    def bound(method: Callable[..., Any]) -> Callable[..., Any]:
+        """`(parameters, *inputs) -> method(network, *inputs)`."""
+        fixed = {name: values for name, values in variables.items() if name != 'params'}
+        return lambda parameters, *inputs: nn.apply(method, network)(fixed | {'params': parameters}, *inputs)
 
     def part(name: str, method: Callable[..., Any], *inputs: Any) -> Part:
-        return name, _with_gradients(_with(network, variables, method)), (parameters, *inputs)
+        return name, with_gradients(bound(method)), (variables['params'], *inputs)
 
-    yield 'whole', step, (create_state(variables | {'params': parameters}, optimizer), batch)
+    def result(method: Callable[..., Any], *inputs: Any) -> Any:
+        return jax.jit(bound(method))(variables['params'], *inputs)
 
     def stages(network: SOGNet) -> Any:
         return network.extract_stages(batch['image'], size)
 
-    yield part('backbone', stages)
-
     def pyramid(network: SOGNet, maps: Any) -> Any:
         return network.fpn(maps, image_extent(size))
-
-    maps = apply(stages)
-    yield part('feature pyramid', pyramid, maps)
-    features = apply(pyramid, maps)
-    yield part('region proposal network', SOGNet.score_anchors, features)
-    anchors = apply(SOGNet.score_anchors, features)
-    keys = jax.random.split(jax.random.key(0), config.batch_size)
-
-    def assign(features: Any, anchors: Any) -> Any:
-        return assign_targets(features, anchors, batch, keys, objective)
-
-    yield 'targets, proposals', assign, (features, anchors)
-    assigned, truth = jax.jit(assign)(features, anchors), ground_truth(batch)
-    sampled, masked = assigned.sampled, assigned.mask_targets.shape[1]
-    yield part('box head', lambda network, f: network.classify_boxes(f, sampled.boxes, size), features)
-    boxes = jnp.concatenate([sampled.boxes[:, :masked], truth.boxes], axis=1)
-    labels = sampled.labels[:, :masked]
-    classes = jnp.concatenate([jnp.maximum(labels - 1, 0), truth.classes], axis=1)
-    wanted = jnp.concatenate([sampled.valid[:, :masked] & (labels > 0), truth.valid], axis=1)
-
-    def masks(network: SOGNet, features: Any) -> jax.Array:
-        return network.segment_boxes(features, boxes, classes, size, wanted)
 
     def semantics(network: SOGNet, features: Any) -> jax.Array:
         return network.segment_semantics(features, size)
 
+    yield part('backbone', stages)
+    maps = result(stages)
+    yield part('feature pyramid', pyramid, maps)
+    features = result(pyramid, maps)
+    yield part('region proposal network', SOGNet.score_anchors, features)
+    anchors = result(SOGNet.score_anchors, features)
+    keys = jax.random.split(jax.random.key(0), config.batch_size)
+    assign = functools.partial(assign_targets, batch=batch, keys=keys, objective=objective)
+    yield 'targets, proposals', assign, (features, anchors)
+    assignment, truth = jax.jit(assign)(features, anchors), ground_truth(batch)
+
+    def masks(network: SOGNet, features: Any) -> jax.Array:
+        return segment_boxes(network, features, size, truth, assignment)[0]
+
+    yield part('box head', lambda network, f: network.classify_boxes(f, assignment.sampled.boxes, size), features)
     yield part('mask head', masks, features)
     yield part('semantic head', semantics, features)
-    semantic = apply(semantics, features)
-    yield 'semantic loss', _with_gradients(lambda x: semantic_losses(x, batch['semantic'])), (semantic,)
     yield part('relation head', lambda network: network.relate_annotated(batch).potential)
+    semantic, logits = result(semantics, features), result(masks, features)[:, assignment.mask_targets.shape[1] :]
+    relations = result(lambda network: network.relate_annotated(batch).matrix)
+    yield from _pixel_losses(batch, truth, objective, network.num_stuff, (logits, semantic, relations))
+
+
+def _pixel_losses(
+    batch: Batch, truth: GroundTruth, objective: Objective, num_stuff: int, outputs: tuple[jax.Array, ...]
+) -> Iterator[Part]:
+    """The losses over pixels, from mask logits of the annotated boxes, semantic logits and O."""
 
     def panoptic(logits: jax.Array, semantic: jax.Array, relations: jax.Array) -> jax.Array:
         shown = ShownInstances(logits, truth.boxes, truth.classes, truth.valid, relations)
+        num_pixels = jnp.prod(image_extent(batch['image_size']), axis=-1)
         return panoptic_losses(
-            shown, semantic, batch['panoptic'], jnp.prod(image_extent(size), axis=-1), num_stuff=network.num_stuff,
-            head=objective.panoptic_head, outside=objective.outside, void_channel=False,
+            shown, semantic, batch['panoptic'], num_pixels, num_stuff=num_stuff, head=objective.panoptic_head,
+            outside=objective.outside, void_channel=False,
         )  # fmt: skip
 
-    relations = apply(lambda network: network.relate_annotated(batch).matrix)
-    yield 'panoptic loss', _with_gradients(panoptic), (apply(masks, features)[:, masked:], semantic, relations)
-
-
-def _with(network: SOGNet, variables: Any, method: Callable[..., Any]) -> Callable[..., Any]:
-    """`(parameters, *inputs) -> method(network, *inputs)`."""
-    return lambda parameters, *inputs: nn.apply(method, network)(variables | {'params': parameters}, *inputs)
-
-
-def _with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The outputs, and the gradients of all inputs from gradients of 1."""
-
-    def both(*inputs: Any) -> Any:
-        outputs, pull_back = jax.vjp(function, *inputs)
-        return outputs, pull_back(jax.tree.map(lambda x: np.ones(x.shape, x.dtype), outputs))
-
-    return both
+    yield 'semantic loss', with_gradients(lambda x: semantic_losses(x, batch['semantic'])), outputs[1:2]
+    yield 'panoptic loss', with_gradients(panoptic), outputs
 
 
 if __name__ == '__main__':

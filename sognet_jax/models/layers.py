@@ -17,6 +17,8 @@ from sognet_jax.ops.convolution import convolve
 Array = jax.Array
 NORMS = ('frozen_batch', 'group')
 
+Initializer = nn.initializers.Initializer
+
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
@@ -54,13 +56,19 @@ def make_norm(kind: str, features: int, dtype: jnp.dtype, **options) -> nn.Modul
 
 
 def conv(
-    features: int, dtype: jnp.dtype, *, size: int = 3, stride: int = 1, use_bias: bool = True, **options
+    features: int,
+    dtype: jnp.dtype,
+    *,
+    name: str,
+    size: int = 3,
+    stride: int = 1,
+    use_bias: bool = True,
+    kernel_init: Initializer = he_normal,
 ) -> nn.Conv:
     """A convolution of `size` by `size` pixels, an odd number, half of which it pads on every side."""
-    options = {'kernel_init': he_normal} | options
     return nn.Conv(
         features, (size, size), strides=stride, padding=size // 2, use_bias=use_bias, dtype=dtype,
-        conv_general_dilated=_convolve, **options,
+        kernel_init=kernel_init, conv_general_dilated=_convolve, name=name,
     )  # fmt: skip
 
 
@@ -76,7 +84,7 @@ def conv1x1(features: int, dtype: jnp.dtype, *, use_bias: bool = True, **options
     return nn.Dense(features, use_bias=use_bias, dtype=dtype, dot_general=_product_of_rows, **options)
 
 
-def _product_of_rows(x: Array, kernel: Array, dimension_numbers: Any, **options: Any) -> Array:
+def _product_of_rows(x: Array, kernel: Array, dimension_numbers: Any = None, **options: Any) -> Array:
     """`[..., C]` times `[C, features]`: with one axis of rows XLA need not transpose for the gradient of the kernel."""
     rows = jax.lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())), **options)
     return rows.reshape(*x.shape[:-1], -1)
@@ -120,7 +128,7 @@ class Upsample2x(nn.Module):
         """`[..., H, W, C]` -> `[..., H, W, 4, features]`, the new pixels in the order of rows."""
         kernel = self.param('kernel', he_normal, (x.shape[-1], 2, 2, self.features))
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
-        y = _product_of_rows(x, kernel.astype(self.dtype).reshape(x.shape[-1], -1), None)
+        y = _product_of_rows(x, kernel.astype(self.dtype).reshape(x.shape[-1], -1))
         return y.reshape(*x.shape[:-1], 4, self.features) + bias.astype(self.dtype)
 
 

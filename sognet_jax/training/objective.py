@@ -244,20 +244,28 @@ def _instance_losses(
     """Box and mask head losses `[B]`, and the mask logits `[B, N, 28, 28]` of the ground truth boxes."""
     sampled, targets = assignment.sampled, assignment.mask_targets
     class_logits, deltas = network.classify_boxes(features, sampled.boxes, image_size)
-
+    logits, is_foreground = segment_boxes(network, features, image_size, truth, assignment)
     num_foreground = targets.shape[1]
-    foreground = jax.tree.map(lambda x: x[:, :num_foreground], sampled)
-    own_class = jnp.maximum(foreground.labels - 1, 0)
-    boxes = jnp.concatenate([foreground.boxes, truth.boxes], axis=1)
-    classes = jnp.concatenate([own_class, truth.classes], axis=1)
-    is_foreground = foreground.valid & (foreground.labels > 0)
-    wanted = jnp.concatenate([is_foreground, truth.valid], axis=1)
-    logits = network.segment_boxes(features, boxes, classes, image_size, wanted)
     return {
         'box_class': jax.vmap(losses.box_class_loss)(class_logits, sampled.labels, sampled.valid),
         'box_delta': jax.vmap(losses.box_delta_loss)(deltas, sampled.targets, sampled.labels, sampled.valid),
         'mask': jax.vmap(losses.mask_loss)(logits[:, :num_foreground], targets, is_foreground),
     }, logits[:, num_foreground:]
+
+
+def segment_boxes(
+    network: SOGNet, features: Pyramid, image_size: jax.Array, truth: GroundTruth, assignment: Assignment
+) -> tuple[jax.Array, jax.Array]:
+    """Mask logits `[B, F + N, 28, 28]` of the first F sampled boxes and of the ground truth boxes, and which of the
+    former are foreground, `[B, F]` bool.
+    """
+    num_foreground = assignment.mask_targets.shape[1]
+    foreground = jax.tree.map(lambda x: x[:, :num_foreground], assignment.sampled)
+    boxes = jnp.concatenate([foreground.boxes, truth.boxes], axis=1)
+    classes = jnp.concatenate([jnp.maximum(foreground.labels - 1, 0), truth.classes], axis=1)
+    is_foreground = foreground.valid & (foreground.labels > 0)
+    wanted = jnp.concatenate([is_foreground, truth.valid], axis=1)
+    return network.segment_boxes(features, boxes, classes, image_size, wanted), is_foreground
 
 
 def _semantic_box_losses(network: SOGNet, logits: jax.Array, batch: Batch, truth: GroundTruth) -> Losses:
