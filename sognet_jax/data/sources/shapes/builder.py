@@ -1,7 +1,10 @@
 """The `shapes` data set as a tfds builder: drawn on the spot, seeded, the same on every machine."""
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -12,6 +15,10 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.data.records import storage
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.sources.shapes.composition import SceneSettings, draw_scene
+from sognet_jax.processes import in_order
+
+WORTH_PROCESSES = 1000
+"""Scenes from which on several processes draw: it takes each two seconds to start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +54,9 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
 
 
 def _scenes(settings: ShapesSettings, split: int, name: str, count: int) -> Iterator[Record]:
-    for index in tqdm(range(count), desc=f'draw {name}', unit='scene'):
-        yield draw(settings, split, index)
+    workers = os.cpu_count() or 1 if count >= WORTH_PROCESSES else 1
+    with contextlib.closing(in_order(functools.partial(draw, settings, split), range(count), workers)) as scenes:
+        yield from tqdm(scenes, desc=f'draw {name}', unit='scene', total=count)
 
 
 def draw(settings: ShapesSettings, split: int, index: int) -> Record:
