@@ -27,6 +27,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 
 # glibc: back arrays with huge pages and keep them between steps, which makes a step on a CPU a fifth faster.
 demo tables: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967295:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=536870912
+demo: export JAX_COMPILATION_CACHE_DIR ?= $(RUN)/compiled
 demo:
 	@echo 'This demo needs no download of data and no accelerator. On two CPU cores, in 6 to 13 minutes, it'
 	@echo '  1. installs the requirements into $(VENV), if they are not there          (1 to 2 minutes)'
