@@ -1,5 +1,6 @@
 """The data of a config: which builder prepares them, and how their examples are made."""
 
+import dataclasses
 import pathlib
 import re
 import sys
@@ -19,7 +20,7 @@ from sognet_jax.data.sources.coco import builder as coco
 from sognet_jax.data.sources.coco.files import annotation_files
 from sognet_jax.data.sources.preparation import Preparation, prepare
 from sognet_jax.data.sources.shapes import builder as shapes
-from sognet_jax.data.sources.shapes.composition import SceneSettings
+from sognet_jax.data.sources.shapes.composition import CROWDED, SceneSettings
 from sognet_jax.json_files import said
 
 NAMES = ('shapes', 'coco', 'coco_format', 'cityscapes')
@@ -35,7 +36,8 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
     """
     data, categories = config.data, category_set(config.categories)
     if data.name == 'shapes':
-        scene = SceneSettings(size=tuple(data.image_size), max_instances=data.max_instances)
+        world = CROWDED if data.get('crowded', False) else SceneSettings()
+        scene = dataclasses.replace(world, size=tuple(data.image_size), max_instances=data.max_instances)
         settings = shapes.ShapesSettings(scene, data.num_train, data.num_validation, data.seed)
         prepared = RecordSource(shapes.prepare(data.dir, settings), split)
     else:

@@ -24,7 +24,6 @@ FIRST_INSTANCE_ID = 100
 MIN_VISIBLE_SHARE = 0.3
 MIN_VISIBLE_PIXELS = 24
 MAX_BOX_IOU = 0.45
-MAX_SAME_CLASS_OVERLAP = 0.2
 UNCLEAR_OVERLAP = (0.03, 0.15)
 """Shares of the smaller object that no overlap has: around the 0.1 of Eq. (11), R would be a matter of a few pixels."""
 MIN_STEP_BETWEEN_EQUALS = 4
@@ -42,6 +41,8 @@ class SceneSettings:
         smallest, largest: range of object sizes in pixels, drawn log-uniformly.
         spread: standard deviation of the objects' distance from the middle of their crowd, in pixels.
         misplaced: share of objects that lie anywhere in the painting order.
+        kinds: how many categories the objects of a scene are drawn from; None: all.
+        same_class_overlap: share of the smaller one of two objects of a category that the other may hide.
     """
 
     size: tuple[int, int] = (128, 128)
@@ -51,6 +52,14 @@ class SceneSettings:
     largest: float = 62.0
     spread: float = 15.0
     misplaced: float = 0.05
+    kinds: int | None = None
+    same_class_overlap: float = 0.2
+
+
+CROWDED = SceneSettings(
+    min_instances=7, max_instances=16, smallest=16.0, spread=18.0, kinds=3, same_class_overlap=0.5
+)
+"""Many objects of few categories, which semantic logits cannot tell apart where they overlap."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -93,12 +102,12 @@ def _place_things(rng: np.random.Generator, settings: SceneSettings) -> list[_Th
     height, width = settings.size
     wanted = rng.integers(settings.min_instances, settings.max_instances + 1)
     middles = rng.uniform(0.3, 0.7, (1 if wanted < 9 else 2, 2)) * (width, height)
+    kinds = None if settings.kinds is None else [_choose_name(rng) for _ in range(settings.kinds)]
     things: list[_Thing] = []
     for attempt in range(30 * wanted):
         if len(things) == wanted:
             break
-        tier = rng.choice(len(TIERS), p=TIER_SHARES)
-        name = str(rng.choice(TIERS[tier]))
+        name = _choose_name(rng) if kinds is None else str(rng.choice(kinds))
         size = np.exp(rng.uniform(np.log(settings.smallest), np.log(settings.largest)))
         center = middles[attempt % len(middles)] + rng.normal(0, settings.spread, 2)
         center = np.clip(center, 0.05 * width, 0.95 * width)
@@ -108,12 +117,16 @@ def _place_things(rng: np.random.Generator, settings: SceneSettings) -> list[_Th
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
         thing = _Thing(name, mask.astype(bool), box)
-        if all(_may_stand_together(thing, other) for other in things):
+        if all(_may_stand_together(thing, other, settings.same_class_overlap) for other in things):
             things.append(thing)
     return things
 
 
-def _may_stand_together(a: _Thing, b: _Thing) -> bool:
+def _choose_name(rng: np.random.Generator) -> str:
+    return str(rng.choice(TIERS[rng.choice(len(TIERS), p=TIER_SHARES)]))
+
+
+def _may_stand_together(a: _Thing, b: _Thing, same_class_overlap: float) -> bool:
     """Whether one could tell the two apart, whether they overlap, and by the rules which one is in front."""
     size = np.maximum(np.minimum(a.box[2:], b.box[2:]) - np.maximum(a.box[:2], b.box[:2]), 0)
     intersection = size.prod()
@@ -123,7 +136,7 @@ def _may_stand_together(a: _Thing, b: _Thing) -> bool:
     if intersection / union > MAX_BOX_IOU:
         return False
     overlap = (a.mask & b.mask).sum() / min(a.mask.sum(), b.mask.sum())
-    if a.name == b.name and overlap > MAX_SAME_CLASS_OVERLAP:
+    if a.name == b.name and overlap > same_class_overlap:
         return False
     if UNCLEAR_OVERLAP[0] < overlap < UNCLEAR_OVERLAP[1]:
         return False

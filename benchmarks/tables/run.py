@@ -1,0 +1,97 @@
+"""One network of the tables: trained, evaluated in every way that a row asks for, its metrics in one file.
+
+    python -m benchmarks.tables.run --network=shapes_sognet --seed=0 --workdir=runs/tables --output=FILE.json
+
+A process of its own for each network: many compiled programs in one process reach Linux' limit of memory maps.
+"""
+
+import argparse
+import functools
+import hashlib
+import json
+import math
+import pathlib
+import sys
+import time
+
+import ml_collections
+
+from benchmarks.tables.rows import NETWORKS, ROWS, Network, network_config, occlusion_config
+from sognet_jax.checkpoints import latest_step
+from sognet_jax.cpu_convolutions import choose_eigen
+from sognet_jax.evaluation.summary import Metrics
+from sognet_jax.files import write_whole
+from sognet_jax.programs.evaluate import Outputs, evaluate
+from sognet_jax.programs.mine_label_prior import mine
+from sognet_jax.training.loop import train
+
+say = functools.partial(print, flush=True)
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog='python -m benchmarks.tables.run', description=__doc__)
+    networks = {network.name: network for network in NETWORKS}
+    parser.add_argument('--network', choices=networks, required=True, help='which one')
+    parser.add_argument('--seed', type=int, required=True, help='of weights and batches')
+    parser.add_argument('--workdir', type=pathlib.Path, required=True, help='folder of the trained networks')
+    parser.add_argument('--output', type=pathlib.Path, required=True, help='file for the metrics')
+    options = parser.parse_args()
+    choose_eigen()
+    started, network = time.monotonic(), networks[options.network]
+    evaluations = run(network, options.seed, options.workdir.resolve())
+    document = {
+        'recipe': recipe(network),
+        'minutes': round((time.monotonic() - started) / 60, 1),
+        'evaluations': evaluations,
+    }
+    write_whole(options.output, json.dumps(document, indent=1) + '\n')
+
+
+def run(network: Network, seed: int, workdir: pathlib.Path) -> dict[str, Metrics]:
+    """Trains the network unless that has been done, and evaluates it: metrics by the name of the evaluation."""
+    prior = workdir / f'label_prior_{network.world}.json'
+    config, folder = network_config(network, seed), workdir / f'{network.name}_{seed}'
+    if not prior.is_file():
+        mine(config, prior)
+    _train(config, folder)
+    if network.gets_occlusion_head:
+        config, folder = occlusion_config(network, seed, str(folder)), workdir / f'{network.name}_{seed}_occlusion'
+        _train(config, folder)
+    results = {}
+    for row in ROWS:
+        if row.network == network and row.evaluation not in results:
+            results[row.evaluation] = _evaluate(config, row.inference, folder, prior)
+    return results
+
+
+def recipe(network: Network) -> str:
+    """A sum over all that the metrics of a network come from, but the seed and the code."""
+    configs = [network_config(network, 0), occlusion_config(network, 0, '')]
+    rows = [f'{row.evaluation} {dict(row.inference)}' for row in ROWS if row.network == network]
+    text = '\n'.join([*(config.to_json(sort_keys=True) for config in configs), *rows])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
+    if latest_step(folder) != config.train.steps:
+        train(config, folder, say=say)
+
+
+def _evaluate(
+    config: ml_collections.ConfigDict, inference: dict, folder: pathlib.Path, prior: pathlib.Path
+) -> Metrics:
+    """The metrics that are not of single categories."""
+    config = config.copy_and_resolve_references()
+    config.train.only = ''
+    config.inference.update(inference)
+    config.inference.label_prior = str(prior)
+    compares = config.inference.method == 'relations'
+    outputs = Outputs(folder / 'eval', num_pictures=0, overlap_pixels=compares, say=say)
+    metrics = evaluate(config, folder, outputs)
+    kept = {name: value for name, value in metrics.items() if '/' not in name or name.startswith('overlap_pixels')}
+    return {name: value for name, value in kept.items() if value is not None and math.isfinite(value)}
+
+
+if __name__ == '__main__':
+    sys.exit(main())
