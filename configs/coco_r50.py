@@ -70,7 +70,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.train.best_metric = 'PQ'  # the checkpoint with the largest stays
     config.train.silent_lines = 5  # log lines in a row, after the warm-up, that may relate no pair without a warning
     config.train.initialize_from = ''  # checkpoint of the same network that the weights come from
-    config.train.only = ''  # 'relation': the relation head alone, from annotations, without images
+    config.train.only = (
+        ''  # 'relation': that head alone, from annotations; 'occlusion': that one, on a finished network
+    )
 
     config.expected = ml_collections.ConfigDict()  # the least that a run reaches, by metric; evaluation says so
     if variant == 'ablation':
@@ -140,6 +142,13 @@ def _model() -> dict:
             'appearance_features': 128,
             'geometry_features': 128,
         },
+        # Which of two instances lies on the other, by OCFusion, for inference.method = 'occlusion_head'.
+        'occlusion': {
+            'width': 0,  # no such head; published: 512
+            'features': 1024,
+            'side': 14,
+            'pairs': 128,  # of an image
+        },
         'pixel_mean': (123.675, 116.28, 103.53),
         'pixel_std': (58.395, 57.12, 57.375),
         'dtype': 'float32',
@@ -158,6 +167,7 @@ def _objective() -> dict:
             'semantic_boxes': 0.0,
             'panoptic': 0.1,
             'relation': 80.0,
+            'occlusion': 1.0,
         },
         'rpn_batch_size': 256,
         'proposals_per_level': 2000,

@@ -14,13 +14,14 @@ Variants, the rows of the paper's Tables 1 and 2 (docs/results.md has what they 
     :overlap                 Eq. (12), which knows overlaps but no order
     :plain                   PlainNet: no relation and no panoptic loss; evaluated with inference.method
                              `panoptic_head`, `heuristics` or `label_prior`
+    :occlusion               PlainNet with the occlusion head (OCFusion), the rival of the relations
 """
 
 import ml_collections
 
 from sognet_jax.configs import coco_r50
 
-VARIANTS = ('', 'box', 'category', 'both', 'overlap', 'plain')
+VARIANTS = ('', 'box', 'category', 'both', 'overlap', 'plain', 'occlusion')
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -89,11 +90,13 @@ def _vary(config: ml_collections.ConfigDict, variant: str) -> None:
         config.objective.relation_loss = 'overlap'
         # Eq. (12) only strengthens the direction that a relation has; the panoptic loss has to be able to turn it.
         config.objective.weights.relation = 1.0
-    if variant == 'plain':
+    if variant in ('plain', 'occlusion'):
         config.objective.weights.panoptic = 0.0
         config.objective.weights.relation = 0.0
         config.inference.method = 'panoptic_head'
         config.inference.panoptic_head = 1
+    if variant == 'occlusion':
+        config.model.occlusion.width = 32
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
@@ -109,3 +112,5 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     model.relation.category_features = 32
     model.relation.appearance_features = 32
     model.relation.geometry_features = 128
+    model.occlusion.features = 64
+    model.occlusion.pairs = 16
