@@ -201,10 +201,12 @@ def _optimizer() -> dict:
 
 def _inference() -> dict:
     return {
-        # Or what the paper compares with: 'panoptic_head' (without relations), 'heuristics', 'label_prior'.
+        # Or what the paper compares with: 'panoptic_head' (without relations), 'heuristics', 'label_prior'; or
+        # 'occlusion_head'.
         'method': 'relations',
         'label_prior': '',  # the file of the last one, see `python -m sognet_jax.programs.mine_label_prior`
-        'free_fraction': 0.7,  # of the last two: what has to be free of an instance's mask
+        'free_fraction': 0.7,  # of heuristics and label prior: what has to be free of an instance's mask
+        'occlusion_free_fraction': 0.5,  # the same, of the occlusion head
         'proposals_per_level': 1000,
         'proposals': 1000,
         'score_threshold': 0.6,

@@ -97,6 +97,7 @@ def _vary(config: ml_collections.ConfigDict, variant: str) -> None:
         config.inference.panoptic_head = 1
     if variant == 'occlusion':
         config.model.occlusion.width = 32
+        config.inference.method = 'occlusion_head'
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
 from sognet_jax.inference.detections import box_detections, panoptic_detections
+from sognet_jax.inference.occlusion import occlusion_relations
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.models.fpn import STRIDES
@@ -24,12 +25,13 @@ from sognet_jax.ops.strips import cut_rows_with_neighbours, enlarge_strip, strip
 OVERLAP_THRESHOLD = 0.1
 """Kept instances whose intersection over the smaller one is larger than this take part in overlap resolving."""
 
-METHODS = ('relations', 'panoptic_head', 'heuristics', 'label_prior')
+METHODS = ('relations', 'panoptic_head', 'heuristics', 'label_prior', 'occlusion_head')
 """How instances and stuff become one map: SOGNet; the panoptic head without relations (O = 0); instance by instance in
-the order of the scores (Kirillov et al. 2019b); the same, where pairs of categories may decide (Li et al. 2019b). The
-last two have no panoptic head: they are done on the host, see `inference.heuristics`."""
+the order of the scores (Kirillov et al. 2019b); the same, where pairs of categories may decide (Li et al. 2019b), or
+the occlusion head (Lazarow et al. 2020). The last three have no panoptic head: they are done on the host, see
+`inference.heuristics`."""
 
-WITHOUT_PANOPTIC_HEAD = ('heuristics', 'label_prior')
+WITHOUT_PANOPTIC_HEAD = ('heuristics', 'label_prior', 'occlusion_head')
 
 
 Array = TypeVar('Array', jax.Array, np.ndarray)
@@ -46,6 +48,7 @@ class Inference:
         score_threshold, nms_threshold, max_detections: which detections become instances.
         same_class_threshold: a mask that is covered by kept masks of its class to more than this is removed.
         free_fraction: of the heuristics: an instance stays if at least this share of its mask is still free.
+        occlusion_free_fraction: the same of the method `occlusion_head`. (Checkpoints of before do not have it.)
         label_prior: of the method `label_prior`: the file that says which categories lie on which.
         panoptic_head: 1 (Eq. 9) or 2 (Eq. 10) with `balance` k.
         resolve: `joint` is Eq. (8), `sequential` the published pairwise form.
@@ -71,6 +74,7 @@ class Inference:
     void_channel: bool
     stuff_area_limit: int
     vote: bool
+    occlusion_free_fraction: float = 0.5
 
     def __post_init__(self) -> None:
         choices = {'method': METHODS, 'resolve': RESOLVE, 'outside': OUTSIDE, 'panoptic_head': PANOPTIC_HEADS}
@@ -126,9 +130,11 @@ class Prediction(NamedTuple, Generic[Array]):
             without a panoptic head.
         semantic: `[B, H, W]` int32: train id with the highest semantic logit.
         instances: the K instances; `valid` ones survived same-class removal (without a panoptic head: are detections).
-        relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations.
+        relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations. That of the
+            method `occlusion_head` is by `occlusion_relations`.
         detections: those that AP counts, see `detect_in_classes`; None where nobody asked for them.
         fusion: with what the instances can be fused again, by `paint`; None where nobody asked for it.
+        occlusion: O of the same instances by the occlusion head; None where nobody asked, or the network has none.
     """
 
     panoptic: Array | None
@@ -137,6 +143,7 @@ class Prediction(NamedTuple, Generic[Array]):
     relations: Array
     detections: Instances[Array] | None = None
     fusion: FusionInputs | None = None
+    occlusion: Array | None = None
 
 
 def predict(
@@ -156,21 +163,32 @@ def predict(
         image_size: `[B, 2]` height and width of the valid part.
         settings: thresholds and choices.
         with_detections: find the detections that AP counts, too.
-        with_fusion: keep what the instances are fused with; a method without a panoptic head has nothing of it.
+        with_fusion: keep what the instances are fused with, and ask the occlusion head of them; a method without a
+            panoptic head has nothing of it.
+
+    Raises:
+        ValueError: the method needs an occlusion head, and the network has none.
     """
     features = network.extract_features(image, image_size)
     proposals = propose(network, features, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
     size = image.shape[1], image.shape[2]
+
+    def occlude(found: Instances[jax.Array]) -> jax.Array:
+        return occlusion_relations(network, features, found.boxes, found.mask_logits, found.valid, image_size, size)
+
     if settings.method in WITHOUT_PANOPTIC_HEAD:
         detections = detect_in_classes(network, features, proposals, image_size, settings)
-        count = detections.scores.shape[1]
-        nothing = jnp.zeros((len(image), count, count))
-        return Prediction(None, semantic_labels(semantic, size), detections, nothing, detections)
+        relations = jnp.zeros((*detections.scores.shape, detections.scores.shape[1]))
+        if settings.method == 'occlusion_head':
+            certain = detections.valid & (detections.scores >= settings.score_threshold)
+            relations = occlude(detections._replace(valid=certain))
+        return Prediction(None, semantic_labels(semantic, size), detections, relations, detections)
     counted = detect_in_classes(network, features, proposals, image_size, settings) if with_detections else None
     instances = detect(network, features, proposals, image_size, settings)
     fused = fuse(network, instances, semantic, image_size, size, settings, keep_inputs=with_fusion)
-    return fused._replace(detections=counted)
+    occlusion = occlude(fused.instances) if with_fusion and network.has_occlusion_head else None
+    return fused._replace(detections=counted, occlusion=occlusion)
 
 
 def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: Inference) -> Proposals:

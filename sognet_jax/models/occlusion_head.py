@@ -6,6 +6,8 @@ panoptic head.
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -63,9 +65,5 @@ def overlapping_enough(
     mask_logits: jax.Array, boxes: jax.Array, valid: jax.Array, image_size: jax.Array, size: tuple[int, int]
 ) -> jax.Array:
     """Pairs whose masks share `LEAST_OVERLAP` of the smaller one, `[B, R, R]` bool; arguments as elsewhere."""
-
-    def ratio(mask_logits: jax.Array, boxes: jax.Array, valid: jax.Array, image_size: jax.Array) -> jax.Array:
-        one_class = jnp.zeros(valid.shape, jnp.int32)
-        return mask_statistics(mask_logits, boxes, one_class, valid, image_size, size, num_classes=1)[1]
-
-    return jax.vmap(ratio)(mask_logits, boxes, valid, image_size) >= LEAST_OVERLAP
+    compare, any_class = functools.partial(mask_statistics, size=size, num_classes=1), jnp.zeros(valid.shape, int)
+    return jax.vmap(compare)(mask_logits, boxes, any_class, valid, image_size)[1] >= LEAST_OVERLAP

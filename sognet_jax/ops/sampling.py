@@ -39,7 +39,7 @@ def sample_pairs(candidates: jax.Array, k: int, priority: jax.Array) -> Pairs:
 
     Args:
         candidates: `[n, n]` bool, at (i, j) whether i and j, in this order, may be a pair.
-        k: how many; no more than n^2 are given.
+        k: how many, up to n^2.
         priority: `[n, n]`, finite; ties go to the lower i, then to the lower j.
     """
     value, place = jax.lax.top_k(jnp.where(candidates, -priority, -jnp.inf).reshape(-1), min(k, candidates.size))

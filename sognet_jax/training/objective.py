@@ -108,8 +108,8 @@ def occlusion_training_loss(
     assignment = assign_targets(features, network.score_anchors(features), batch, keys, objective)
     nothing = jax.tree.map(lambda x: x[:, :0], ground_truth(batch))
     logits, is_foreground = segment_boxes(network, features, batch['image_size'], nothing, assignment)
-    sampled, priority = assignment.first_sampled, assignment.pair_priority
-    values, counts = occlusion_losses(network, features, batch, sampled, is_foreground, logits, priority)
+    drawn = assignment.sampled, assignment.pair_priority
+    values, counts = occlusion_losses(network, features, batch, *drawn, is_foreground, logits)
     return {'occlusion': jnp.mean(values * batch['has_instances'])}, counts
 
 
@@ -140,11 +140,6 @@ class Assignment(NamedTuple):
     mask_targets: jax.Array
     pair_priority: jax.Array
     unknown: jax.Array | None = None
-
-    @property
-    def first_sampled(self) -> SampledProposals:
-        """The first F sampled boxes."""
-        return jax.tree.map(lambda x: x[:, : self.mask_targets.shape[1]], self.sampled)
 
 
 AnchorPredictions = tuple[list[jax.Array], list[jax.Array]]
@@ -245,9 +240,9 @@ def losses_of_assignment(
     instances['relation'] = relation_losses(relations, batch, objective.relation_loss)
     counts = count_pairs(relations, batch)
     if network.has_occlusion_head:
-        sampled, priority = assignment.first_sampled, assignment.pair_priority
+        drawn = assignment.sampled, assignment.pair_priority
         instances['occlusion'], asked = occlusion_losses(
-            network, features, batch, sampled, is_foreground, sampled_logits, priority
+            network, features, batch, *drawn, is_foreground, sampled_logits
         )
         counts = counts if objective.weights['relation'] else asked
     shown = ShownInstances(mask_logits, truth.boxes, truth.classes, truth.valid, relations.matrix)
@@ -298,7 +293,8 @@ def segment_boxes(
     """Mask logits `[B, F + N, 28, 28]` of the first F sampled boxes and of the ground truth boxes, and which of the
     former are foreground, `[B, F]` bool.
     """
-    foreground = assignment.first_sampled
+    num_foreground = assignment.mask_targets.shape[1]
+    foreground = jax.tree.map(lambda x: x[:, :num_foreground], assignment.sampled)
     boxes = jnp.concatenate([foreground.boxes, truth.boxes], axis=1)
     classes = jnp.concatenate([jnp.maximum(foreground.labels - 1, 0), truth.classes], axis=1)
     is_foreground = foreground.valid & (foreground.labels > 0)

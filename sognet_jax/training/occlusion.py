@@ -1,4 +1,4 @@
-"""What the occlusion head is trained towards, with the network or alone."""
+"""What the occlusion head is trained with, beside the rest of the network or alone."""
 
 from __future__ import annotations
 
@@ -16,34 +16,30 @@ from sognet_jax.training.relation import PAIR_COUNTS, Batch
 
 
 def occlusion_losses(
-    network: SOGNet,
-    features: Pyramid,
-    batch: Batch,
-    foreground: SampledProposals,
-    is_foreground: jax.Array,
-    mask_logits: jax.Array,
-    priority: jax.Array,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    network: SOGNet, features: Pyramid, batch: Batch, sampled: SampledProposals, priority: jax.Array,
+    is_foreground: jax.Array, mask_logits: jax.Array,
+) -> tuple[jax.Array, dict[str, jax.Array]]:  # fmt: skip
     """The cross entropy of "i lies on j" over pairs of foreground boxes whose masks overlap, for each image.
 
-    Masks are the predicted ones, as at inference, and without gradient: the step has them already. (The publication
-    does not say which are meant.)
+    Masks are the predicted ones, as at inference and without gradient: the step has them already (the publication does
+    not say which are meant).
 
     Args:
-        foreground, is_foreground: `[B, F, ...]` sampled boxes, and which of them are foreground.
-        mask_logits: `[B, F, 28, 28]` of these boxes.
+        sampled: `[B, R, ...]` boxes, of which the first F may be foreground.
         priority: `[B, F, F]`, see `occlusion_targets`.
+        is_foreground, mask_logits: `[B, F]` and `[B, F, 28, 28]`.
 
     Returns:
         Losses `[B]` float32; and, named as in `count_pairs`, how many answers were asked for and how many were right.
     """
-    mask_logits, boxes = jax.lax.stop_gradient(mask_logits), foreground.boxes
+    mask_logits = jax.lax.stop_gradient(mask_logits)
+    boxes, matched = (values[:, : is_foreground.shape[1]] for values in (sampled.boxes, sampled.matched))
     size = batch['image'].shape[1], batch['image'].shape[2]
     overlap = overlapping_enough(mask_logits, boxes, is_foreground, batch['image_size'], size)
     choose = jax.vmap(functools.partial(occlusion_targets, k=network.occlusion['pairs']))
-    pairs, lies_on = choose(batch['order'], batch['decided'], foreground.matched, overlap, priority)
+    pairs, lies_on = choose(batch['order'], batch['decided'], matched, overlap, priority)
     logits = network.occlude(features, boxes, mask_logits, pairs, batch['image_size'])
-    asked = jnp.sum(pairs.valid, dtype=jnp.float32)
-    right = jnp.sum(pairs.valid & ((logits > 0) == lies_on), dtype=jnp.float32)
-    counts = dict(zip(PAIR_COUNTS, (asked, asked, jnp.zeros_like(asked), asked, right), strict=True))
+    right = pairs.valid & ((logits > 0) == lies_on)
+    counted = (pairs.valid, pairs.valid, jnp.zeros_like(right), pairs.valid, right)
+    counts = {name: jnp.sum(which, dtype=jnp.float32) for name, which in zip(PAIR_COUNTS, counted, strict=True)}
     return jax.vmap(losses.occlusion_loss)(logits, lies_on, pairs.valid), counts

@@ -15,13 +15,20 @@ from sognet_jax.category_files import category_set
 from sognet_jax.checkpoints import restore_variables
 from sognet_jax.choices import require_choice
 from sognet_jax.models.sognet import (
+    OCCLUSION_HEAD,
     RELATION_HEAD,
+    SOGNet,
     build_network,
     initialize,
     initialize_relation_head,
     variable_shapes,
 )
-from sognet_jax.training.objective import build_objective, relation_training_loss, training_losses
+from sognet_jax.training.objective import (
+    build_objective,
+    occlusion_training_loss,
+    relation_training_loss,
+    training_losses,
+)
 from sognet_jax.training.optimizer import build_optimizer
 from sognet_jax.training.step import TrainState, create_state, parallel_step
 
@@ -41,6 +48,9 @@ class Run:
     rates: np.ndarray
 
 
+LOSSES = {'': training_losses, 'relation': relation_training_loss, 'occlusion': occlusion_training_loss}
+"""What is computed of a batch, by `train.only`."""
+
 _COMPILED: dict[Any, Callable[..., Any]] = {}
 """The step that was trained with last: the next training like it uses it again, whatever was evaluated in between."""
 
@@ -59,13 +69,11 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
     network = build_network(config.model, category_set(config.categories))
     objective = build_objective(config.objective)
     only = trained_part(config)
-    start, losses = (initialize_relation_head, relation_training_loss) if only else (initialize, training_losses)
-    optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
-    source = config.train.initialize_from
-    if source and not resumes:
-        variables = hosts.from_first(lambda: restore_variables(source, variable_shapes(network, start), only))
-    else:
-        variables = start(network, config.seed)
+    losses = LOSSES[config.train.only]
+    optimizer, schedule = build_optimizer(
+        config.optimizer, config.batch_size, config.model.backbone.frozen_stages, only
+    )
+    variables = _first_variables(config, network, '' if resumes else config.train.initialize_from, only)
     key = network, losses, config.seed, config.batch_size, f'{config.objective}', f'{config.optimizer}'
     if key not in _COMPILED:
         _COMPILED.clear()
@@ -85,9 +93,30 @@ def trained_part(config: ml_collections.ConfigDict) -> str | None:
     """The one part of the network that a config trains, as parameters name it; None for the whole network.
 
     Raises:
-        ValueError: `train.only` is unknown, or asks for the relation head without weight for its loss.
+        ValueError: `train.only` is unknown, or asks for a head without weight for its loss; or for the occlusion head,
+            and the network has none or is not a trained one.
     """
-    require_choice('config field train.only', config.train.only, ('', 'relation'))
-    if config.train.only and not config.objective.weights.relation:
-        raise ValueError("config field objective.weights.relation must not be 0 where train.only = 'relation'")
-    return RELATION_HEAD if config.train.only else None
+    only = config.train.only
+    require_choice('config field train.only', only, tuple(LOSSES))
+    if only and not config.objective.weights[only]:
+        raise ValueError(f'config field objective.weights.{only} must not be 0 where train.only = {only!r}')
+    if only == 'occlusion' and not (config.model.occlusion.width and config.train.initialize_from):
+        raise ValueError(
+            "train.only = 'occlusion' needs the config fields model.occlusion.width and train.initialize_from"
+        )
+    return {'': None, 'relation': RELATION_HEAD, 'occlusion': OCCLUSION_HEAD}[only]
+
+
+def _first_variables(
+    config: ml_collections.ConfigDict, network: SOGNet, source: str, only: str | None
+) -> dict[str, Any]:
+    """Fresh variables, or those of a checkpoint; to those of a finished network a fresh occlusion head is added."""
+    start = initialize_relation_head if only == RELATION_HEAD else initialize
+    if not source:
+        return start(network, config.seed)
+    wanted, fresh = variable_shapes(network, start), {}
+    if only == OCCLUSION_HEAD:
+        del wanted['params'][OCCLUSION_HEAD]
+        fresh = {OCCLUSION_HEAD: start(network, config.seed)['params'][OCCLUSION_HEAD]}
+    restored = hosts.from_first(lambda: restore_variables(source, wanted, partly=only is not None))
+    return restored | {'params': restored['params'] | fresh}
