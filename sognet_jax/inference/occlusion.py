@@ -22,12 +22,7 @@ def occlusion_relations(
 
     Returns:
         `[B, K, K]`: at (i, j) the probability that j lies on i where it is the more probable way round, else 0.
-
-    Raises:
-        ValueError: the network has no occlusion head.
     """
-    if not network.has_occlusion_head:
-        raise ValueError("inference.method = 'occlusion_head' needs a network that has one (model.occlusion.width)")
     count = valid.shape[1]
     overlap = jnp.tril(overlapping_enough(mask_logits, boxes, valid, image_size, size), -1)
     in_order = jnp.arange(count**2).reshape(count, count)

@@ -169,6 +169,8 @@ def predict(
     Raises:
         ValueError: the method needs an occlusion head, and the network has none.
     """
+    if settings.method == 'occlusion_head' and not network.has_occlusion_head:
+        raise ValueError("inference.method = 'occlusion_head' needs a network that has one (model.occlusion.width)")
     features = network.extract_features(image, image_size)
     proposals = propose(network, features, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
