@@ -70,9 +70,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.train.best_metric = 'PQ'  # the checkpoint with the largest stays
     config.train.silent_lines = 5  # log lines in a row, after the warm-up, that may relate no pair without a warning
     config.train.initialize_from = ''  # checkpoint of the same network that the weights come from
-    config.train.only = (
-        ''  # 'relation': that head alone, from annotations; 'occlusion': that one, on a finished network
-    )
+    config.train.only = ''  # 'relation': that head alone, from annotations; 'occlusion': that of a finished network
 
     config.expected = ml_collections.ConfigDict()  # the least that a run reaches, by metric; evaluation says so
     if variant == 'ablation':
@@ -201,8 +199,7 @@ def _optimizer() -> dict:
 
 def _inference() -> dict:
     return {
-        # Or what the paper compares with: 'panoptic_head' (without relations), 'heuristics', 'label_prior'; or
-        # 'occlusion_head'.
+        # Or a rival: 'panoptic_head' (without relations), 'heuristics', 'label_prior', 'occlusion_head'.
         'method': 'relations',
         'label_prior': '',  # the file of the last one, see `python -m sognet_jax.programs.mine_label_prior`
         'free_fraction': 0.7,  # of heuristics and label prior: what has to be free of an instance's mask

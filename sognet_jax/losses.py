@@ -172,9 +172,7 @@ def occlusion_loss(logits: jax.Array, lies_on: jax.Array, valid: jax.Array) -> j
     """Binary cross entropy of the pairs that the occlusion head was asked, a mean.
 
     Args:
-        logits: `[P]`.
-        lies_on: `[P]` bool, the first instance lies on the second.
-        valid: `[P]` bool, the pairs that count.
+        logits, lies_on, valid: `[P]`: its answers, the right ones, and the pairs that count.
     """
     return _masked_sum(_binary_cross_entropy(logits, lies_on.astype(jnp.float32)), valid) / _at_least_one(valid)
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
 from sognet_jax.inference.detections import box_detections, panoptic_detections
-from sognet_jax.inference.occlusion import occlusion_relations
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.models.fpn import STRIDES
+from sognet_jax.models.occlusion_head import overlapping_enough
 from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.proposals import propose_boxes
+from sognet_jax.ops.sampling import sample_pairs
 from sognet_jax.ops.strips import cut_rows_with_neighbours, enlarge_strip, strip_height
 
 OVERLAP_THRESHOLD = 0.1
@@ -130,8 +131,7 @@ class Prediction(NamedTuple, Generic[Array]):
             without a panoptic head.
         semantic: `[B, H, W]` int32: train id with the highest semantic logit.
         instances: the K instances; `valid` ones survived same-class removal (without a panoptic head: are detections).
-        relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations. That of the
-            method `occlusion_head` is by `occlusion_relations`.
+        relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations.
         detections: those that AP counts, see `detect_in_classes`; None where nobody asked for them.
         fusion: with what the instances can be fused again, by `paint`; None where nobody asked for it.
         occlusion: O of the same instances by the occlusion head; None where nobody asked, or the network has none.
@@ -175,10 +175,7 @@ def predict(
     proposals = propose(network, features, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
     size = image.shape[1], image.shape[2]
-
-    def occlude(found: Instances[jax.Array]) -> jax.Array:
-        return occlusion_relations(network, features, found.boxes, found.mask_logits, found.valid, image_size, size)
-
+    occlude = functools.partial(occlusion_relations, network, features, image_size=image_size, size=size)
     if settings.method in WITHOUT_PANOPTIC_HEAD:
         detections = detect_in_classes(network, features, proposals, image_size, settings)
         relations = jnp.zeros((*detections.scores.shape, detections.scores.shape[1]))
@@ -234,6 +231,28 @@ def _with_masks(
 ) -> Instances[jax.Array]:
     boxes, classes, scores, valid = detections
     return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes, image_size, valid))
+
+
+def occlusion_relations(
+    network: SOGNet, features: Pyramid, instances: Instances[jax.Array], image_size: jax.Array, size: tuple[int, int]
+) -> jax.Array:
+    """O by the occlusion head.
+
+    It is asked of overlapping pairs whether the worse detection lies on the better one: the other way round nobody
+    asks in a merge by score. Where there are too many pairs, those of the worst detections are left out.
+
+    Returns:
+        `[B, K, K]`: at (i, j) the probability that j lies on i where it is the more probable way round, else 0.
+    """
+    boxes, logits, valid = instances.boxes, instances.mask_logits, instances.valid
+    candidates = jnp.tril(overlapping_enough(logits, boxes, valid, image_size, size), -1)
+    in_order = jnp.arange(candidates[0].size).reshape(candidates[0].shape)
+    pairs = jax.vmap(functools.partial(sample_pairs, k=network.occlusion['pairs'], priority=in_order))(candidates)
+    answers = jnp.where(pairs.valid, network.occlude(features, boxes, logits, pairs, image_size), 0.0)
+    images = jnp.arange(len(boxes))[:, None]
+    on_it = jnp.zeros(candidates.shape).at[images, pairs.second, pairs.first].set(answers)  # the logit that j lies on i
+    on_it -= on_it.mT
+    return jnp.where(on_it > 0, nn.sigmoid(on_it), 0.0)
 
 
 def semantic_labels(semantic: jax.Array, size: tuple[int, int]) -> jax.Array:

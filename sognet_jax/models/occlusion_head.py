@@ -43,10 +43,7 @@ class OcclusionHead(nn.Module):
         Args:
             pooled: `[B, R, side, side, C]` features of the instances.
             mask_logits: `[B, R, 28, 28]`.
-            first, second: `[B, P]` int, the instances of each pair.
-
-        Returns:
-            `[B, P]` float32.
+            first, second: `[B, P]` int, the instances of each pair; so is the result, float32.
         """
         cell, rest = divmod(MASK_LOGITS_SIDE, self.side)
         if rest:

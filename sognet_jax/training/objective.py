@@ -108,8 +108,8 @@ def occlusion_training_loss(
     assignment = assign_targets(features, network.score_anchors(features), batch, keys, objective)
     nothing = jax.tree.map(lambda x: x[:, :0], ground_truth(batch))
     logits, is_foreground = segment_boxes(network, features, batch['image_size'], nothing, assignment)
-    drawn = assignment.sampled, assignment.pair_priority
-    values, counts = occlusion_losses(network, features, batch, *drawn, is_foreground, logits)
+    drawn = assignment.sampled, is_foreground, logits, assignment.pair_priority
+    values, counts = occlusion_losses(network, features, batch, *drawn)
     return {'occlusion': jnp.mean(values * batch['has_instances'])}, counts
 
 
@@ -240,10 +240,8 @@ def losses_of_assignment(
     instances['relation'] = relation_losses(relations, batch, objective.relation_loss)
     counts = count_pairs(relations, batch)
     if network.has_occlusion_head:
-        drawn = assignment.sampled, assignment.pair_priority
-        instances['occlusion'], asked = occlusion_losses(
-            network, features, batch, *drawn, is_foreground, sampled_logits
-        )
+        drawn = assignment.sampled, is_foreground, sampled_logits, assignment.pair_priority
+        instances['occlusion'], asked = occlusion_losses(network, features, batch, *drawn)
         counts = counts if objective.weights['relation'] else asked
     shown = ShownInstances(mask_logits, truth.boxes, truth.classes, truth.valid, relations.matrix)
     both = {
@@ -270,13 +268,9 @@ def _rpn_losses(predictions: AnchorPredictions, assignment: Assignment, objectiv
 
 
 def _instance_losses(
-    network: SOGNet,
-    features: Pyramid,
-    image_size: jax.Array,
-    assignment: Assignment,
-    mask_logits: jax.Array,
+    network: SOGNet, features: Pyramid, image_size: jax.Array, assignment: Assignment, mask_logits: jax.Array,
     is_foreground: jax.Array,
-) -> Losses:
+) -> Losses:  # fmt: skip
     """Box and mask head losses `[B]`, from the mask logits `[B, F, 28, 28]` of the first F sampled boxes."""
     sampled = assignment.sampled
     class_logits, deltas = network.classify_boxes(features, sampled.boxes, image_size)

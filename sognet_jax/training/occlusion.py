@@ -16,8 +16,8 @@ from sognet_jax.training.relation import PAIR_COUNTS, Batch
 
 
 def occlusion_losses(
-    network: SOGNet, features: Pyramid, batch: Batch, sampled: SampledProposals, priority: jax.Array,
-    is_foreground: jax.Array, mask_logits: jax.Array,
+    network: SOGNet, features: Pyramid, batch: Batch, sampled: SampledProposals,
+    is_foreground: jax.Array, mask_logits: jax.Array, priority: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:  # fmt: skip
     """The cross entropy of "i lies on j" over pairs of foreground boxes whose masks overlap, for each image.
 
@@ -26,8 +26,8 @@ def occlusion_losses(
 
     Args:
         sampled: `[B, R, ...]` boxes, of which the first F may be foreground.
-        priority: `[B, F, F]`, see `occlusion_targets`.
         is_foreground, mask_logits: `[B, F]` and `[B, F, 28, 28]`.
+        priority: `[B, F, F]`, see `occlusion_targets`.
 
     Returns:
         Losses `[B]` float32; and, named as in `count_pairs`, how many answers were asked for and how many were right.

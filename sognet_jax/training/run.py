@@ -48,8 +48,12 @@ class Run:
     rates: np.ndarray
 
 
-LOSSES = {'': training_losses, 'relation': relation_training_loss, 'occlusion': occlusion_training_loss}
-"""What is computed of a batch, by `train.only`."""
+TRAININGS = {
+    '': (None, initialize, training_losses),
+    'relation': (RELATION_HEAD, initialize_relation_head, relation_training_loss),
+    'occlusion': (OCCLUSION_HEAD, initialize, occlusion_training_loss),
+}
+"""By `train.only`: the one part that is trained, the variables that this takes, and what is computed of a batch."""
 
 _COMPILED: dict[Any, Callable[..., Any]] = {}
 """The step that was trained with last: the next training like it uses it again, whatever was evaluated in between."""
@@ -68,12 +72,11 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
     """
     network = build_network(config.model, category_set(config.categories))
     objective = build_objective(config.objective)
-    only = trained_part(config)
-    losses = LOSSES[config.train.only]
-    optimizer, schedule = build_optimizer(
-        config.optimizer, config.batch_size, config.model.backbone.frozen_stages, only
-    )
-    variables = _first_variables(config, network, '' if resumes else config.train.initialize_from, only)
+    _check_trained_part(config)
+    only, start, losses = TRAININGS[config.train.only]
+    frozen_stages = config.model.backbone.frozen_stages
+    optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, frozen_stages, only)
+    variables = _first_variables(network, start, config.seed, '' if resumes else config.train.initialize_from, only)
     key = network, losses, config.seed, config.batch_size, f'{config.objective}', f'{config.optimizer}'
     if key not in _COMPILED:
         _COMPILED.clear()
@@ -89,34 +92,27 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
     return Run(create_state(variables, optimizer), _COMPILED[key], rates)
 
 
-def trained_part(config: ml_collections.ConfigDict) -> str | None:
-    """The one part of the network that a config trains, as parameters name it; None for the whole network.
-
-    Raises:
-        ValueError: `train.only` is unknown, or asks for a head without weight for its loss; or for the occlusion head,
-            and the network has none or is not a trained one.
+def _check_trained_part(config: ml_collections.ConfigDict) -> None:
+    """Refuses a `train.only` that is unknown, a head without weight for its loss, and the occlusion head of a network
+    that has none or that nobody has trained.
     """
     only = config.train.only
-    require_choice('config field train.only', only, tuple(LOSSES))
+    require_choice('config field train.only', only, tuple(TRAININGS))
     if only and not config.objective.weights[only]:
         raise ValueError(f'config field objective.weights.{only} must not be 0 where train.only = {only!r}')
     if only == 'occlusion' and not (config.model.occlusion.width and config.train.initialize_from):
-        raise ValueError(
-            "train.only = 'occlusion' needs the config fields model.occlusion.width and train.initialize_from"
-        )
-    return {'': None, 'relation': RELATION_HEAD, 'occlusion': OCCLUSION_HEAD}[only]
+        raise ValueError("train.only = 'occlusion' needs model.occlusion.width and train.initialize_from")
 
 
 def _first_variables(
-    config: ml_collections.ConfigDict, network: SOGNet, source: str, only: str | None
+    network: SOGNet, start: Callable[[SOGNet, int], dict[str, Any]], seed: int, source: str, only: str | None
 ) -> dict[str, Any]:
-    """Fresh variables, or those of a checkpoint; to those of a finished network a fresh occlusion head is added."""
-    start = initialize_relation_head if only == RELATION_HEAD else initialize
+    """Fresh variables, or those of a checkpoint; a finished network gets a fresh occlusion head to be trained."""
     if not source:
-        return start(network, config.seed)
+        return start(network, seed)
     wanted, fresh = variable_shapes(network, start), {}
     if only == OCCLUSION_HEAD:
         del wanted['params'][OCCLUSION_HEAD]
-        fresh = {OCCLUSION_HEAD: start(network, config.seed)['params'][OCCLUSION_HEAD]}
+        fresh = {OCCLUSION_HEAD: start(network, seed)['params'][OCCLUSION_HEAD]}
     restored = hosts.from_first(lambda: restore_variables(source, wanted, partly=only is not None))
     return restored | {'params': restored['params'] | fresh}

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from sognet_jax.categories import SHAPES
-from sognet_jax.inference.occlusion import occlusion_relations
-from sognet_jax.inference.prediction import Instances, Prediction, predict
+from sognet_jax.inference.prediction import Instances, Prediction, occlusion_relations, predict
 from sognet_jax.inference.result import Frame, Segmenter, paste_instances
 from sognet_jax.models.sognet import build_network, variable_shapes
 from tests.support.examples import inference_settings, tiny_config
@@ -52,7 +51,7 @@ def shared(one, other):
 def test_relations_are_those_of_a_loop_over_pairs(rectangles, limit):
     boxes, logits, valid = rectangles
     size = np.full((3, 2), SIZE)
-    found = occlusion_relations(Rule(limit), [], boxes, logits, valid, size, (SIZE, SIZE))
+    found = occlusion_relations(Rule(limit), [], Instances(boxes, None, None, valid, logits), size, (SIZE, SIZE))
     asked = 0
     for image in range(3):
         expected, left = np.zeros((COUNT, COUNT)), limit
@@ -85,7 +84,8 @@ def place(masks, relations, threshold):
 def test_pixels_are_placed_as_by_a_loop(rectangles, threshold):
     boxes, logits, valid = rectangles
     settings = inference_settings(method='occlusion_head', occlusion_free_fraction=threshold, free_fraction=0.0)
-    relations = np.asarray(occlusion_relations(Rule(60), [], boxes, logits, valid, np.full((3, 2), SIZE), (SIZE, SIZE)))
+    found, size = Instances(boxes, None, None, valid, logits), np.full((3, 2), SIZE)
+    relations = np.asarray(occlusion_relations(Rule(60), [], found, size, (SIZE, SIZE)))
     segmenter, frame = Segmenter(settings, SHAPES), Frame((SIZE, SIZE), (SIZE, SIZE), 1.0)
     by_score, dropped = Segmenter(dataclasses.replace(settings, method='heuristics'), SHAPES), 0
     for image in range(3):
