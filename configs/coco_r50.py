@@ -70,7 +70,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.train.best_metric = 'PQ'  # the checkpoint with the largest stays
     config.train.silent_lines = 5  # log lines in a row, after the warm-up, that may relate no pair without a warning
     config.train.initialize_from = ''  # checkpoint of the same network that the weights come from
-    config.train.only = ''  # 'relation': the relation head alone, from annotations, without images
+    config.train.only = ''  # 'relation': that head alone, from annotations; 'occlusion': that of a finished network
 
     config.expected = ml_collections.ConfigDict()  # the least that a run reaches, by metric; evaluation says so
     if variant == 'ablation':
@@ -140,6 +140,13 @@ def _model() -> dict:
             'appearance_features': 128,
             'geometry_features': 128,
         },
+        # Which of two instances lies on the other, by OCFusion, for inference.method = 'occlusion_head'.
+        'occlusion': {
+            'width': 0,  # no such head; published: 512
+            'features': 1024,
+            'side': 14,
+            'pairs': 128,  # of an image
+        },
         'pixel_mean': (123.675, 116.28, 103.53),
         'pixel_std': (58.395, 57.12, 57.375),
         'dtype': 'float32',
@@ -158,6 +165,7 @@ def _objective() -> dict:
             'semantic_boxes': 0.0,
             'panoptic': 0.1,
             'relation': 80.0,
+            'occlusion': 1.0,
         },
         'rpn_batch_size': 256,
         'proposals_per_level': 2000,
@@ -191,10 +199,11 @@ def _optimizer() -> dict:
 
 def _inference() -> dict:
     return {
-        # Or what the paper compares with: 'panoptic_head' (without relations), 'heuristics', 'label_prior'.
+        # Or a rival: 'panoptic_head' (without relations), 'heuristics', 'label_prior', 'occlusion_head'.
         'method': 'relations',
         'label_prior': '',  # the file of the last one, see `python -m sognet_jax.programs.mine_label_prior`
-        'free_fraction': 0.7,  # of the last two: what has to be free of an instance's mask
+        'free_fraction': 0.7,  # of heuristics and label prior: what has to be free of an instance's mask
+        'occlusion_free_fraction': 0.5,  # the same, of the occlusion head
         'proposals_per_level': 1000,
         'proposals': 1000,
         'score_threshold': 0.6,

@@ -14,13 +14,15 @@ Variants, the rows of the paper's Tables 1 and 2 (docs/results.md has what they 
     :overlap                 Eq. (12), which knows overlaps but no order
     :plain                   PlainNet: no relation and no panoptic loss; evaluated with inference.method
                              `panoptic_head`, `heuristics` or `label_prior`
+    :crowded                 harder scenes: more objects, of few categories each
+    :occlusion               PlainNet with the occlusion head (OCFusion), the rival of the relations
 """
 
 import ml_collections
 
 from sognet_jax.configs import coco_r50
 
-VARIANTS = ('', 'box', 'category', 'both', 'overlap', 'plain')
+VARIANTS = ('', 'box', 'category', 'both', 'overlap', 'plain', 'crowded', 'occlusion')
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -64,6 +66,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.data.short_side = 128
     config.data.long_side = 128
     config.data.max_instances = 10
+    config.data.crowded = False
     config.data.num_train = 3000
     config.data.num_validation = 200
     config.data.seed = 0
@@ -78,6 +81,14 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     return config
 
 
+def crowd(config: ml_collections.ConfigDict) -> None:
+    """Makes the scenes harder: more objects, of few categories each, a third of the overlapping pairs of one category."""
+    config.data.crowded = True
+    config.data.max_instances = 16
+    config.inference.max_detections = 32
+    config.inference.same_class_threshold = 0.6
+
+
 def _vary(config: ml_collections.ConfigDict, variant: str) -> None:
     if variant:
         config.expected = ml_collections.ConfigDict()
@@ -85,15 +96,20 @@ def _vary(config: ml_collections.ConfigDict, variant: str) -> None:
         features = {'box': ('geometry',), 'category': ('category',), 'both': ('category', 'geometry')}[variant]
         for name in ('category', 'geometry', 'appearance'):
             config.model.relation[name] = name in features
+    if variant == 'crowded':
+        crowd(config)
     if variant == 'overlap':
         config.objective.relation_loss = 'overlap'
         # Eq. (12) only strengthens the direction that a relation has; the panoptic loss has to be able to turn it.
         config.objective.weights.relation = 1.0
-    if variant == 'plain':
+    if variant in ('plain', 'occlusion'):
         config.objective.weights.panoptic = 0.0
         config.objective.weights.relation = 0.0
         config.inference.method = 'panoptic_head'
         config.inference.panoptic_head = 1
+    if variant == 'occlusion':
+        config.model.occlusion.width = 32
+        config.inference.method = 'occlusion_head'
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
@@ -109,3 +125,5 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     model.relation.category_features = 32
     model.relation.appearance_features = 32
     model.relation.geometry_features = 128
+    model.occlusion.features = 64
+    model.occlusion.pairs = 16

@@ -168,6 +168,15 @@ def order_cross_entropy_loss(
     return _mean_over_pairs(errors, decided & off_diagonal, takes_part)
 
 
+def occlusion_loss(logits: jax.Array, lies_on: jax.Array, valid: jax.Array) -> jax.Array:
+    """Binary cross entropy of the pairs that the occlusion head was asked, a mean.
+
+    Args:
+        logits, lies_on, valid: `[P]`: its answers, the right ones, and the pairs that count.
+    """
+    return _masked_sum(_binary_cross_entropy(logits, lies_on.astype(jnp.float32)), valid) / _at_least_one(valid)
+
+
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross entropy with integer labels along the last axis, `[..., C]` and `[...]` -> `[...]` float32.
 

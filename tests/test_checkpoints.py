@@ -21,9 +21,10 @@ from sognet_jax.checkpoints import (
     save_variables,
     stored_config,
 )
+from sognet_jax.inference.prediction import Inference
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.predictor import restore_network
-from tests.support.examples import tiny_config
+from tests.support.examples import inference_settings, tiny_config
 from tests.support.runs import save_fresh_run
 
 
@@ -94,6 +95,20 @@ def test_what_may_be_used_otherwise_does_not_contradict(tmp_path):
     config.categories = 'coco'
     with pytest.raises(CheckpointError, match="categories = 'coco'.*other classes"):
         require_same_network(tmp_path / 'saved', config)
+
+
+def test_a_checkpoint_of_before_there_was_an_occlusion_head_is_one_without(tmp_path):
+    old = tiny_config()
+    del old.model['occlusion'], old.inference['occlusion_free_fraction']
+    save_variables(tmp_path / 'saved', initialize(build_network(old.model, SHAPES), 0), describe(old, SHAPES))
+    restore_network(stored_config(tmp_path / 'saved'), SHAPES, tmp_path / 'saved')
+    assert Inference(**stored_config(tmp_path / 'saved').inference) == inference_settings(**old.inference)
+    config = tiny_config()
+    config.model.occlusion.features = 3
+    restore_network(config, SHAPES, tmp_path / 'saved')
+    config.model.occlusion.width = 8
+    with pytest.raises(CheckpointError, match='model.occlusion.features = 3 contradicts'):
+        restore_network(config, SHAPES, tmp_path / 'saved')
 
 
 def test_a_checkpoint_that_says_nothing_asks_for_the_config(run):

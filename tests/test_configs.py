@@ -18,7 +18,8 @@ from sognet_jax.training.run import build_run
 from tests.support.paths import ROOT
 
 EXPERIMENTS = [
-    (shapes, ''), (shapes, 'overlap'), (coco_mini, ''), (own_data, ''), (coco_r50, ''), (coco_r50, 'ablation'),
+    (shapes, ''), (shapes, 'overlap'), (shapes, 'occlusion'), (coco_mini, ''), (own_data, ''), (coco_r50, ''),
+    (coco_r50, 'ablation'),
     (coco_r50, 'paper'), (coco_r50, 'published'), (coco_r101_dcn, ''), (coco_r101_dcn, 'published'),
     (cityscapes_r50, ''), (cityscapes_r50, 'paper'), (cityscapes_r50, 'published'), (cityscapes_r50, 'from_coco'),
 ]  # fmt: skip

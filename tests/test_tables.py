@@ -107,6 +107,9 @@ def test_the_page_has_every_row_and_every_claim():
         assert f'| {row.title} | ' in page
     assert all(f'| {title} | ' in page for title in FUSIONS.values())
     assert page.count(' ± ') == 7 * len(TABLE_1) + 5 * (len(TABLE_2) + len(CHOICES)) + 2 * len(FUSIONS)
+    without = {key: {name: value for name, value in metrics.items() if 'occlusion_head' not in name}
+               for key, metrics in made_up([0]).items()}  # fmt: skip
+    assert 'occlusion head' not in results_page(without, [0], 98.0, 200)
     assert page.count('spread') > len(CLAIMS) and 'nan' not in page
 
 

@@ -151,7 +151,8 @@ def _table(rows: Sequence[Row], columns: Mapping[str, str], results: Results, se
 def _overlap_pixels(results: Results, seeds: Sequence[int]) -> list[str]:
     columns = {'overlap_pixels': 'all', 'overlap_pixels_same_class': 'of one class'}
     lines = [f'| | {" | ".join(columns.values())} |', '| --- |' + ' ---: |' * len(columns)]
-    for name, title in FUSIONS.items():
+    compared = results[SOGNET_PH2.title, seeds[0]]
+    for name, title in ((name, title) for name, title in FUSIONS.items() if f'overlap_pixels/{name}' in compared):
         cells = [_cell(_values(SOGNET_PH2, f'{column}/{name}', results, seeds)) for column in columns]
         lines.append(f'| {title} | {" | ".join(cells)} |')
     return lines

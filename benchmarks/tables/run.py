@@ -78,9 +78,7 @@ def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
         train(config, folder, say=say)
 
 
-def _evaluate(
-    config: ml_collections.ConfigDict, inference: dict, folder: pathlib.Path, prior: pathlib.Path
-) -> Metrics:
+def _evaluate(config: ml_collections.ConfigDict, inference: dict, folder: pathlib.Path, prior: pathlib.Path) -> Metrics:
     """The metrics that are not of single categories."""
     config = config.copy_and_resolve_references()
     config.train.only = ''

@@ -106,4 +106,6 @@ def _run(network: Network, seed: int, workdir: pathlib.Path, file: pathlib.Path)
         reason = (log.read_text().strip().splitlines() or [''])[-1]
         write_whole(file, json.dumps({'died': f'status {ended.returncode}: {reason}'}) + '\n')
     elif ended.returncode:
-        sys.exit(f'{network.name}, seed {seed}: ended by signal {-ended.returncode}; the same command goes on from here')
+        sys.exit(
+            f'{network.name}, seed {seed}: ended by signal {-ended.returncode}; the same command goes on from here'
+        )

@@ -86,14 +86,14 @@ def trained_parts(path: str | pathlib.Path) -> set[str]:
 
 
 def restore_variables(
-    path: str | pathlib.Path, variables: Mapping[str, Any], part: str | None = None
+    path: str | pathlib.Path, variables: Mapping[str, Any], *, partly: bool = False
 ) -> dict[str, Any]:
     """Parameters and frozen normalisation for inference, as arrays of NumPy.
 
     Args:
         path: a run's folder, its `checkpoints` folder, or one step's folder.
         variables: variables of the network, as shapes or arrays: what the checkpoint has to fit.
-        part: the one part of the network that is wanted, where `variables` have no other.
+        partly: the checkpoint's network may have parts (`resnet`, `relation_head`, ...) that `variables` do not have.
 
     Returns:
         Variables like the given ones.
@@ -106,7 +106,7 @@ def restore_variables(
     for _ in range(MOST_TRIES):
         folder = step_folder(path)
         try:
-            return _restore_variables(folder, variables, part)
+            return _restore_variables(folder, variables, partly)
         except DamagedError as error:
             if folder.is_dir():
                 raise DamagedError(f'{error}; --older_if_damaged takes the newest that is whole') from error
@@ -134,9 +134,9 @@ def newest_whole(path: str | pathlib.Path, say: Callable[[str], None]) -> pathli
     raise CheckpointError(f'no checkpoint in {newest.parent} is whole')
 
 
-def _restore_variables(folder: pathlib.Path, variables: Mapping[str, Any], part: str | None) -> dict[str, Any]:
+def _restore_variables(folder: pathlib.Path, variables: Mapping[str, Any], partly: bool) -> dict[str, Any]:
     stored = stored_shapes(folder)
-    params = stored['params'] if part is None else {k: v for k, v in stored['params'].items() if k == part}
+    params = {k: v for k, v in stored['params'].items() if not partly or k in variables['params']}
     missing = variables['params'].keys() - params.keys()
     if missing:
         raise CheckpointError(f'{folder} is of another network: it has no {", ".join(sorted(missing))}')
@@ -145,8 +145,7 @@ def _restore_variables(folder: pathlib.Path, variables: Mapping[str, Any], part:
         listed = '; '.join(differences[:5])
         raise CheckpointError(f'{folder} is of another network ({len(differences)} arrays differ): {listed}')
     restored = _read(folder, stored)
-    if part is not None:
-        restored['params'] = {part: restored['params'][part]}
+    restored['params'] = {name: restored['params'][name] for name in variables['params']}
     return {name: restored[name] for name in variables}
 
 

@@ -14,7 +14,7 @@ from sognet_jax.categories import CATEGORY_SETS, CategorySet
 from sognet_jax.category_files import categories_to_json, category_set
 from sognet_jax.checkpoints.folders import CheckpointError, DamagedError, step_folder
 
-NOT_OF_THE_NETWORK = ('model.dtype', 'model.backbone.frozen_stages')
+NOT_OF_THE_NETWORK = ('model.dtype', 'model.backbone.frozen_stages', 'model.occlusion.pairs')
 """Fields that a trained network may be used with in another way."""
 
 REQUIRED = {'config': 'model', 'categories': 'categories'}
@@ -110,4 +110,7 @@ def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def _network_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The fields that make the network, by their full names; as stored, so that a list is what a tuple is."""
-    return traverse_util.flatten_dict({'model': _with_tuples(_plain(config)['model'])}, sep='.')
+    model = _with_tuples(_plain(config)['model'])
+    if not model.get('occlusion', {}).get('width'):
+        model.pop('occlusion', None)  # no such head, as in checkpoints of before there was one
+    return traverse_util.flatten_dict({'model': model}, sep='.')

@@ -16,6 +16,7 @@ Metrics = dict[str, float]
 FUSIONS = {
     'heuristics': 'heuristics',
     'label_prior': 'label prior',
+    'occlusion_head': 'occlusion head',
     'zero': 'O = 0',
     'head_1': 'panoptic head 1',
     'head_2': 'panoptic head 2',

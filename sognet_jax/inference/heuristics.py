@@ -1,7 +1,7 @@
 """The merge of instance masks and a semantic map that needs no panoptic head: Kirillov et al. 2019b (host side).
 
 With a label prior (Li et al. 2019b, `label_prior`) the categories of two instances may decide which of them lies on the
-other, against the order of their scores.
+other, against the order of their scores; with the occlusion head (Lazarow et al. 2020), what they look like.
 """
 
 from __future__ import annotations

@@ -16,22 +16,25 @@ from sognet_jax.inference.detections import box_detections, panoptic_detections
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.models.fpn import STRIDES
+from sognet_jax.models.occlusion_head import overlapping_enough
 from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.arg_max import first_best
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.resize import between_samples, with_edges
+from sognet_jax.ops.sampling import sample_pairs
 from sognet_jax.ops.strips import cut_rows_with_neighbours, strip_height
 
 OVERLAP_THRESHOLD = 0.1
 """Kept instances whose intersection over the smaller one is larger than this take part in overlap resolving."""
 
-METHODS = ('relations', 'panoptic_head', 'heuristics', 'label_prior')
+METHODS = ('relations', 'panoptic_head', 'heuristics', 'label_prior', 'occlusion_head')
 """How instances and stuff become one map: SOGNet; the panoptic head without relations (O = 0); instance by instance in
-the order of the scores (Kirillov et al. 2019b); the same, where pairs of categories may decide (Li et al. 2019b). The
-last two have no panoptic head: they are done on the host, see `inference.heuristics`."""
+the order of the scores (Kirillov et al. 2019b); the same, where pairs of categories may decide (Li et al. 2019b), or
+the occlusion head (Lazarow et al. 2020). The last three have no panoptic head: they are done on the host, see
+`inference.heuristics`."""
 
-WITHOUT_PANOPTIC_HEAD = ('heuristics', 'label_prior')
+WITHOUT_PANOPTIC_HEAD = ('heuristics', 'label_prior', 'occlusion_head')
 
 
 Array = TypeVar('Array', jax.Array, np.ndarray)
@@ -48,6 +51,7 @@ class Inference:
         score_threshold, nms_threshold, max_detections: which detections become instances.
         same_class_threshold: a mask that is covered by kept masks of its class to more than this is removed.
         free_fraction: of the heuristics: an instance stays if at least this share of its mask is still free.
+        occlusion_free_fraction: the same of the method `occlusion_head`. (Checkpoints of before do not have it.)
         label_prior: of the method `label_prior`: the file that says which categories lie on which.
         panoptic_head: 1 (Eq. 9) or 2 (Eq. 10) with `balance` k.
         resolve: `joint` is Eq. (8), `sequential` the published pairwise form.
@@ -73,6 +77,7 @@ class Inference:
     void_channel: bool
     stuff_area_limit: int
     vote: bool
+    occlusion_free_fraction: float = 0.5
 
     def __post_init__(self) -> None:
         choices = {'method': METHODS, 'resolve': RESOLVE, 'outside': OUTSIDE, 'panoptic_head': PANOPTIC_HEADS}
@@ -131,6 +136,7 @@ class Prediction(NamedTuple, Generic[Array]):
         relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations.
         detections: those that AP counts, see `detect_in_classes`; None where nobody asked for them.
         fusion: with what the instances can be fused again, by `paint`; None where nobody asked for it.
+        occlusion: O of the same instances by the occlusion head; None where nobody asked, or the network has none.
     """
 
     panoptic: Array | None
@@ -139,6 +145,7 @@ class Prediction(NamedTuple, Generic[Array]):
     relations: Array
     detections: Instances[Array] | None = None
     fusion: FusionInputs | None = None
+    occlusion: Array | None = None
 
 
 def predict(
@@ -158,21 +165,31 @@ def predict(
         image_size: `[B, 2]` height and width of the valid part.
         settings: thresholds and choices.
         with_detections: find the detections that AP counts, too.
-        with_fusion: keep what the instances are fused with; a method without a panoptic head has nothing of it.
+        with_fusion: keep what the instances are fused with, and ask the occlusion head of them; a method without a
+            panoptic head has nothing of it.
+
+    Raises:
+        ValueError: the method needs an occlusion head, and the network has none.
     """
+    if settings.method == 'occlusion_head' and not network.has_occlusion_head:
+        raise ValueError("inference.method = 'occlusion_head' needs a network that has one (model.occlusion.width)")
     features = network.extract_features(image, image_size)
     proposals = propose(network, features, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
     size = image.shape[1], image.shape[2]
+    occlude = functools.partial(occlusion_relations, network, features, image_size=image_size, size=size)
     if settings.method in WITHOUT_PANOPTIC_HEAD:
         detections = detect_in_classes(network, features, proposals, image_size, settings)
-        count = detections.scores.shape[1]
-        nothing = jnp.zeros((len(image), count, count))
-        return Prediction(None, semantic_labels(semantic, size), detections, nothing, detections)
+        relations = jnp.zeros((*detections.scores.shape, detections.scores.shape[1]))
+        if settings.method == 'occlusion_head':
+            certain = detections.valid & (detections.scores >= settings.score_threshold)
+            relations = occlude(detections._replace(valid=certain))
+        return Prediction(None, semantic_labels(semantic, size), detections, relations, detections)
     counted = detect_in_classes(network, features, proposals, image_size, settings) if with_detections else None
     instances = detect(network, features, proposals, image_size, settings)
     fused = fuse(network, instances, semantic, image_size, size, settings, keep_inputs=with_fusion)
-    return fused._replace(detections=counted)
+    occlusion = occlude(fused.instances) if with_fusion and network.has_occlusion_head else None
+    return fused._replace(detections=counted, occlusion=occlusion)
 
 
 def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: Inference) -> Proposals:
@@ -216,6 +233,28 @@ def _with_masks(
 ) -> Instances[jax.Array]:
     boxes, classes, scores, valid = detections
     return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes, image_size, valid))
+
+
+def occlusion_relations(
+    network: SOGNet, features: Pyramid, instances: Instances[jax.Array], image_size: jax.Array, size: tuple[int, int]
+) -> jax.Array:
+    """O by the occlusion head.
+
+    It is asked of overlapping pairs whether the worse detection lies on the better one: the other way round nobody
+    asks in a merge by score. Where there are too many pairs, those of the worst detections are left out.
+
+    Returns:
+        `[B, K, K]`: at (i, j) the probability that j lies on i where it is the more probable way round, else 0.
+    """
+    boxes, logits, valid = instances.boxes, instances.mask_logits, instances.valid
+    candidates = jnp.tril(overlapping_enough(logits, boxes, valid, image_size, size), -1)
+    in_order = jnp.arange(candidates[0].size).reshape(candidates[0].shape)
+    pairs = jax.vmap(functools.partial(sample_pairs, k=network.occlusion['pairs'], priority=in_order))(candidates)
+    answers = jnp.where(pairs.valid, network.occlude(features, boxes, logits, pairs, image_size), 0.0)
+    images = jnp.arange(len(boxes))[:, None]
+    on_it = jnp.zeros(candidates.shape).at[images, pairs.second, pairs.first].set(answers)  # the logit that j lies on i
+    on_it -= on_it.mT
+    return jnp.where(on_it > 0, nn.sigmoid(on_it), 0.0)
 
 
 def semantic_labels(semantic: jax.Array, size: tuple[int, int]) -> jax.Array:

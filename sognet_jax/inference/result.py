@@ -87,16 +87,20 @@ class Segmenter:
         is_certain = instances.valid & (instances.scores >= settings.score_threshold)
         # Detections come in the order of their scores: behind the last certain one there is nothing to paste.
         count = int(np.flatnonzero(is_certain).max(initial=-1)) + 1
-        classes = instances.classes[:count]
+        classes, free_fraction, lies_on = instances.classes[:count], settings.free_fraction, None
+        if settings.method == 'occlusion_head':
+            lies_on, free_fraction = prediction.relations[:count, :count].T > 0, settings.occlusion_free_fraction
+        elif self._lies_on is not None:
+            lies_on = self._lies_on[np.ix_(classes, classes)]
         return heuristic_segments(
             paste_instances(instances, np.arange(count), frame),
             classes,
             np.where(is_certain, instances.scores, -1)[:count],
             restore_labels(prediction.semantic, frame.image_size, frame.original_size),
             num_stuff=self._categories.num_stuff,
-            lies_on=None if self._lies_on is None else self._lies_on[np.ix_(classes, classes)],
+            lies_on=lies_on,
             score_threshold=settings.score_threshold,
-            fraction_threshold=settings.free_fraction,
+            fraction_threshold=free_fraction,
             stuff_area_limit=settings.stuff_area_limit,
         )
 

@@ -17,6 +17,7 @@ from sognet_jax.kernels.choice import current_target
 from sognet_jax.kernels.roi_align import pyramid_level, roi_align
 from sognet_jax.models.fpn import STRIDES, FeaturePyramid
 from sognet_jax.models.instance_heads import BoxHead, MaskHead
+from sognet_jax.models.occlusion_head import OcclusionHead
 from sognet_jax.models.relation_head import RelationHead, Relations
 from sognet_jax.models.resnet import ResNet
 from sognet_jax.models.rpn import RegionProposalNetwork
@@ -24,9 +25,10 @@ from sognet_jax.models.semantic_head import SemanticHead
 from sognet_jax.ops.extent import image_extent, zero_outside
 from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.ops.overlap import overlap_relations
+from sognet_jax.ops.sampling import Pairs
 
-RELATION_HEAD = 'relation_head'
-"""Name of the relation head among the parts of the network that have parameters."""
+RELATION_HEAD, OCCLUSION_HEAD = 'relation_head', 'occlusion_head'
+"""Names of these heads among the parts of the network that have parameters."""
 
 GROUP = 32
 """Boxes of an image that the mask head runs for together, or skips."""
@@ -39,7 +41,7 @@ class SOGNet(nn.Module):
 
     Attributes:
         num_stuff, num_things: S and T.
-        backbone, pyramid, rpn, box, mask, semantic, relation: keyword arguments of the parts.
+        backbone, pyramid, rpn, box, mask, semantic, relation, occlusion: keyword arguments of the parts.
         pixel_mean, pixel_std: RGB normalisation of the image.
         dtype: compute type of features; scores, boxes, relations and losses are float32.
     """
@@ -53,6 +55,7 @@ class SOGNet(nn.Module):
     mask: Mapping[str, Any]
     semantic: Mapping[str, Any]
     relation: Mapping[str, Any]
+    occlusion: Mapping[str, Any]
     pixel_mean: Sequence[float] = (123.675, 116.28, 103.53)
     pixel_std: Sequence[float] = (58.395, 57.12, 57.375)
     dtype: jnp.dtype = jnp.float32
@@ -67,6 +70,13 @@ class SOGNet(nn.Module):
         classes = self.num_stuff + self.num_things
         self.semantic_head = SemanticHead(classes, dtype=self.dtype, **self.semantic)
         self.relation_head = RelationHead(self.num_things, **self.relation)
+        if self.has_occlusion_head:
+            self.occlusion_head = OcclusionHead(dtype=self.dtype, **self.occlusion)
+
+    @property
+    def has_occlusion_head(self) -> bool:
+        """Whether the network has the head that it does not need: a rival of the relations."""
+        return self.occlusion.get('width', 0) > 0
 
     def extract_features(self, image: jax.Array, image_size: jax.Array) -> Pyramid:
         """P2 .. P6 of a batch.
@@ -152,15 +162,25 @@ class SOGNet(nn.Module):
         potential = self.relation_head.potential(batch['classes'], batch['boxes'], masks)
         return Relations(takes_part, potential, overlap_relations(nn.sigmoid(potential), takes_part))
 
+    def occlude(
+        self, features: Pyramid, boxes: jax.Array, mask_logits: jax.Array, pairs: Pairs, image_size: jax.Array
+    ) -> jax.Array:
+        """Logits `[B, P]` that the first instance of each pair lies on the second: see `OcclusionHead`."""
+        pooled = self._pool(features, boxes, image_size, self.occlusion['side'])
+        return self.occlusion_head(pooled, mask_logits, pairs.first, pairs.second)
+
     def __call__(self, image: jax.Array, boxes: jax.Array, classes: jax.Array) -> None:
         """Runs every part once, to initialise the parameters."""
         size = jnp.array([image.shape[1:3]] * image.shape[0])
         features = self.extract_features(image, size)
         self.score_anchors(features)
         self.classify_boxes(features, boxes, size)
-        masks = nn.sigmoid(self.segment_boxes(features, boxes, classes, size))
+        masks = self.segment_boxes(features, boxes, classes, size)
         self.segment_semantics(features, size)
-        self.relate(classes, boxes, masks, jnp.ones(classes.shape, bool))
+        self.relate(classes, boxes, nn.sigmoid(masks), jnp.ones(classes.shape, bool))
+        if self.has_occlusion_head:
+            itself = jnp.zeros_like(classes)
+            self.occlude(features, boxes, masks, Pairs(itself, itself, itself), size)
 
     def _pool(self, features: Pyramid, boxes: jax.Array, image_size: jax.Array, output_size: int) -> jax.Array:
         levels = features[:4]
@@ -177,6 +197,7 @@ def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:
         ValueError: a field is unknown; the message names it.
     """
     fields = dict(model)
+    fields.setdefault('occlusion', {})  # of a checkpoint of before there was one
     fields['dtype'] = jnp.dtype(fields.pop('dtype', 'float32'))
     parts: Mapping[str, type[nn.Module]] = {
         'backbone': ResNet,
@@ -186,6 +207,7 @@ def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:
         'mask': MaskHead,
         'semantic': SemanticHead,
         'relation': RelationHead,
+        'occlusion': OcclusionHead,
     }
     for name, module in parts.items():
         fields[name] = flax.core.freeze(dict(fields[name]))  # a network is a key of what is compiled for it

@@ -10,7 +10,6 @@ from sognet_jax import hosts
 from sognet_jax.categories import CategorySet
 from sognet_jax.checkpoints import require_same_network, restore_variables
 from sognet_jax.models.sognet import (
-    RELATION_HEAD,
     SOGNet,
     build_network,
     initialize,
@@ -37,6 +36,6 @@ def restore_network(
     """
     hosts.from_first(lambda: require_same_network(checkpoint, config))
     network = build_network(config.model, categories)
-    start, part = (initialize_relation_head, RELATION_HEAD) if relation_head_alone else (initialize, None)
-    variables = hosts.from_first(lambda: restore_variables(checkpoint, variable_shapes(network, start), part))
+    shapes = variable_shapes(network, initialize_relation_head if relation_head_alone else initialize)
+    variables = hosts.from_first(lambda: restore_variables(checkpoint, shapes, partly=relation_head_alone))
     return network, jax.device_put(variables)

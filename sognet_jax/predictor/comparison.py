@@ -32,7 +32,7 @@ class FusionComparison:
     """Counts, batch by batch, what every way of `summary.FUSIONS` to fuse detections does with their overlap pixels.
 
     All get the instances that survive the same-class removal. O is 0 or the true order with the panoptic head of the
-    settings. A label prior is compared where the settings name its file.
+    settings. A label prior is compared where the settings name its file, an occlusion head where the network has one.
 
     Args:
         settings: of inference.
@@ -50,6 +50,7 @@ class FusionComparison:
         self._segmenter = Segmenter(settings, categories)
         merges = ('heuristics', 'label_prior') if settings.label_prior else ('heuristics',)
         self._merges = {name: Segmenter(dataclasses.replace(settings, method=name), categories) for name in merges}
+        self._by_occlusion = Segmenter(dataclasses.replace(settings, method='occlusion_head'), categories)
 
     def __call__(
         self,
@@ -76,7 +77,10 @@ class FusionComparison:
         counts = {}
         for row, found in pixels.items():
             one, frame = images[row][0], frames[row]
-            scenes = {name: merge(one._replace(panoptic=None), frame) for name, merge in self._merges.items()}
+            given = one._replace(panoptic=None)
+            scenes = {name: merge(given, frame) for name, merge in self._merges.items()}
+            if one.occlusion is not None:
+                scenes['occlusion_head'] = self._by_occlusion(given._replace(relations=one.occlusion), frame)
             scenes |= {name: self._segmenter(one._replace(panoptic=maps[row]), frame) for name, maps in painted.items()}
             counts[row] = OverlapPixelCounts()
             counts[row].add(found, {name: _slots(scene) for name, scene in scenes.items()})

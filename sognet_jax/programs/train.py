@@ -37,7 +37,7 @@ def evaluation(config: ml_collections.ConfigDict, say: Say) -> Evaluate | None:
     source = whole.first(config.train.eval_images)
 
     def evaluate(variables: Mapping[str, Any], gives_up: Callable[[], bool]) -> Metrics | None:
-        if config.train.only:
+        if config.train.only == 'relation':
             tally: Any = relation_tally(config, network, variables, source, gives_up)
         else:
             tally = Tally(categories)

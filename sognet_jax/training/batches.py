@@ -48,10 +48,10 @@ class TrainBatches(Iterator[dict[str, Any]]):
             )
         hosts.require_same('the number of devices', jax.local_device_count())
         host_batch = config.batch_size // hosts.count()
-        if config.objective.weights.relation and not config.data.relations:
+        if (config.objective.weights.relation or config.model.occlusion.width) and not config.data.relations:
             raise ValueError(
-                'config field objective.weights.relation must be 0 where data.relations is False: '
-                'it is not known which instances overlap'
+                'config fields objective.weights.relation and model.occlusion.width must be 0 where data.relations is '
+                'False: it is not known which instances overlap'
             )
         self.left_out: set[str] = set()
         self._say = say
@@ -66,7 +66,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
             augmentation=augmentation(config),
             host=host,
             num_hosts=hosts.count(),
-            pixels=not config.train.only,
+            pixels=config.train.only != 'relation',
             skip_corrupt=config.data.skip_corrupt,
         )
         self._stream = pipeline.Stream(dataset, first_step, config.data.workers, say)

@@ -21,6 +21,7 @@ from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.targets.anchors import label_anchors
 from sognet_jax.targets.pixels import mask_targets, semantic_box_targets, void_targets
 from sognet_jax.targets.proposals import SampledProposals, sample_proposals
+from sognet_jax.training.occlusion import occlusion_losses
 from sognet_jax.training.pixel_losses import ShownInstances, panoptic_losses, semantic_losses
 from sognet_jax.training.relation import RELATION_LOSSES, Batch, count_pairs, relation_losses
 
@@ -29,6 +30,7 @@ Counts = Mapping[str, jax.Array]
 
 LOSS_NAMES = (
     'rpn_score', 'rpn_box', 'box_class', 'box_delta', 'mask', 'semantic', 'semantic_boxes', 'panoptic', 'relation',
+    'occlusion',
 )  # fmt: skip
 
 
@@ -38,7 +40,7 @@ class Objective:
 
     Attributes:
         weights: factor of each loss, one for every name in `LOSS_NAMES`. `semantic_boxes`, a loss that only the
-            published code has, is not computed where its weight is 0.
+            published code has, is not computed where its weight is 0, nor `occlusion` without that head.
         rpn_batch_size: anchors sampled per image.
         proposals_per_level, proposals: boxes kept before and after non-maximum suppression.
         box_batch_size, foreground_fraction: proposals sampled per image, and how many of them may be foreground.
@@ -94,6 +96,23 @@ def relation_training_loss(
     return {'relation': jnp.mean(values * batch['has_instances'])}, count_pairs(relations, batch)
 
 
+def occlusion_training_loss(
+    network: SOGNet, batch: Batch, keys: jax.Array, objective: Objective
+) -> tuple[Losses, Counts]:
+    """What `training_losses` gives of the occlusion head alone, on the sampled boxes of a network that stays as it is.
+
+    Args:
+        network, batch, keys, objective: as in `training_losses`.
+    """
+    features = jax.lax.stop_gradient(network.extract_features(batch['image'], batch['image_size']))
+    assignment = assign_targets(features, network.score_anchors(features), batch, keys, objective)
+    nothing = jax.tree.map(lambda x: x[:, :0], ground_truth(batch))
+    logits, is_foreground = segment_boxes(network, features, batch['image_size'], nothing, assignment)
+    drawn = assignment.sampled, is_foreground, logits, assignment.pair_priority
+    values, counts = occlusion_losses(network, features, batch, *drawn)
+    return {'occlusion': jnp.mean(values * batch['has_instances'])}, counts
+
+
 class GroundTruth(NamedTuple):
     """The instances that losses are computed on: real, not crowd. `[B, N, ...]` each."""
 
@@ -111,6 +130,7 @@ class Assignment(NamedTuple):
         anchor_labels, anchor_targets: `[B, A]`, `[B, A, 4]` of `label_anchors`.
         sampled: `[B, R, ...]` of `sample_proposals`; foreground lies in the first F slots.
         mask_targets: `[B, F, 28, 28]` of the first F sampled boxes.
+        pair_priority: `[B, F, F]`, decides which pairs of the first F boxes the occlusion head is asked.
         unknown: `[B, N]` bool, instances that the panoptic head is not shown, see `Objective.void_fraction`.
     """
 
@@ -118,6 +138,7 @@ class Assignment(NamedTuple):
     anchor_targets: jax.Array
     sampled: SampledProposals
     mask_targets: jax.Array
+    pair_priority: jax.Array
     unknown: jax.Array | None = None
 
 
@@ -136,7 +157,7 @@ def training_losses(network: SOGNet, batch: Batch, keys: jax.Array, objective: O
 
     Returns:
         `{name: scalar}`, float32, for every name in `LOSS_NAMES` (`semantic_boxes` only where it has a weight), and
-        the counts of `count_pairs`.
+        the counts of `count_pairs`; where the occlusion head is trained in the relation head's place, those of that.
     """
     features = network.extract_features(batch['image'], batch['image_size'])
     anchors = network.score_anchors(features)
@@ -192,7 +213,8 @@ def assign_targets(
         if objective.void_fraction:
             unknown = jax.random.uniform(jax.random.fold_in(key, 2), truth.valid.shape) < objective.void_fraction
         masks = mask_targets(truth.masks, truth.boxes, foreground, matched)
-        return Assignment(labels, targets, sampled, masks, unknown)
+        pair_priority = jax.random.uniform(jax.random.fold_in(key, 3), (num_foreground, num_foreground))
+        return Assignment(labels, targets, sampled, masks, pair_priority, unknown)
 
     return jax.lax.stop_gradient(jax.vmap(assign)(*anchor_predictions, ground_truth(batch), batch['image_size'], keys))
 
@@ -207,13 +229,20 @@ def losses_of_assignment(
 ) -> tuple[Losses, Counts]:
     """The result of `training_losses` once it is decided what anchors and boxes are trained towards."""
     truth = ground_truth(batch)
-    instances, mask_logits = _instance_losses(network, features, batch['image_size'], truth, assignment)
+    logits, is_foreground = segment_boxes(network, features, batch['image_size'], truth, assignment)
+    sampled_logits, mask_logits = jnp.split(logits, is_foreground.shape[1:], axis=1)
+    instances = _instance_losses(network, features, batch['image_size'], assignment, sampled_logits, is_foreground)
     instances |= _rpn_losses(anchor_predictions, assignment, objective)
     semantic_logits = network.segment_semantics(features, batch['image_size'])
     semantic = {'semantic': semantic_losses(semantic_logits, batch['semantic'])}
     relations = network.relate_annotated(batch)
     # R needs instance annotations alone; R* of Eq. (14) has no decided pair without the others.
     instances['relation'] = relation_losses(relations, batch, objective.relation_loss)
+    counts = count_pairs(relations, batch)
+    if network.has_occlusion_head:
+        drawn = assignment.sampled, is_foreground, sampled_logits, assignment.pair_priority
+        instances['occlusion'], asked = occlusion_losses(network, features, batch, *drawn)
+        counts = counts if objective.weights['relation'] else asked
     shown = ShownInstances(mask_logits, truth.boxes, truth.classes, truth.valid, relations.matrix)
     both = {
         'panoptic': _panoptic_losses(shown, semantic_logits, batch, network.num_stuff, objective, assignment.unknown)
@@ -225,7 +254,7 @@ def losses_of_assignment(
     has_panoptic = batch['has_panoptic'].astype(jnp.float32)
     by_annotation = [(instances, has_instances), (semantic, has_panoptic), (both, has_instances * has_panoptic)]
     values = {name: jnp.mean(value * on) for group, on in by_annotation for name, value in group.items()}
-    return values, count_pairs(relations, batch)
+    return values, counts
 
 
 def _rpn_losses(predictions: AnchorPredictions, assignment: Assignment, objective: Objective) -> Losses:
@@ -239,18 +268,17 @@ def _rpn_losses(predictions: AnchorPredictions, assignment: Assignment, objectiv
 
 
 def _instance_losses(
-    network: SOGNet, features: Pyramid, image_size: jax.Array, truth: GroundTruth, assignment: Assignment
-) -> tuple[Losses, jax.Array]:
-    """Box and mask head losses `[B]`, and the mask logits `[B, N, 28, 28]` of the ground truth boxes."""
-    sampled, targets = assignment.sampled, assignment.mask_targets
+    network: SOGNet, features: Pyramid, image_size: jax.Array, assignment: Assignment, mask_logits: jax.Array,
+    is_foreground: jax.Array,
+) -> Losses:  # fmt: skip
+    """Box and mask head losses `[B]`, from the mask logits `[B, F, 28, 28]` of the first F sampled boxes."""
+    sampled = assignment.sampled
     class_logits, deltas = network.classify_boxes(features, sampled.boxes, image_size)
-    logits, is_foreground = segment_boxes(network, features, image_size, truth, assignment)
-    num_foreground = targets.shape[1]
     return {
         'box_class': jax.vmap(losses.box_class_loss)(class_logits, sampled.labels, sampled.valid),
         'box_delta': jax.vmap(losses.box_delta_loss)(deltas, sampled.targets, sampled.labels, sampled.valid),
-        'mask': jax.vmap(losses.mask_loss)(logits[:, :num_foreground], targets, is_foreground),
-    }, logits[:, num_foreground:]
+        'mask': jax.vmap(losses.mask_loss)(mask_logits, assignment.mask_targets, is_foreground),
+    }
 
 
 def segment_boxes(

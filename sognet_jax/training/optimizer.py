@@ -31,8 +31,10 @@ def learning_rate_schedule(
     return schedule
 
 
-def parameter_labels(params: Any, frozen_stages: int) -> Any:
+def parameter_labels(params: Any, frozen_stages: int, only: str | None = None) -> Any:
     """A tree like `params`: `'frozen'` for frozen stages, `'relation'` for that head, `'trained'` elsewhere.
+
+    With the name of a part of the network as `only`, all else is frozen.
 
     The relation head reads annotations alone and shares no parameter with the rest. Clipped by a norm of its own, it
     neither diverges nor holds the rest back, whatever weight its loss has.
@@ -40,6 +42,8 @@ def parameter_labels(params: Any, frozen_stages: int) -> Any:
 
     def label(path: tuple[Any, ...], _: jax.Array) -> str:
         names = [entry.key for entry in path]
+        if only not in (None, names[0]):
+            return 'frozen'
         if names[0] == RELATION_HEAD:
             return 'relation'
         return 'frozen' if names[0] == 'resnet' and is_frozen(names[1:], frozen_stages) else 'trained'
@@ -127,14 +131,15 @@ REFERENCE_BATCH = 8
 
 
 def build_optimizer(
-    settings: Any, batch_size: int, frozen_stages: int
+    settings: Any, batch_size: int, frozen_stages: int, only: str | None = None
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimizer of everything but the frozen stages, and its learning rate.
+    """The optimizer of everything but the frozen stages, or of one part alone, and its learning rate.
 
     Args:
         settings: the config's `optimizer` section.
         batch_size: images per step over all devices.
         frozen_stages: see `ResNet`.
+        only: the one part that is trained, if not all are.
 
     Raises:
         ValueError: two fields of the section contradict each other.
@@ -151,4 +156,4 @@ def build_optimizer(
         'relation': update_rule(settings, schedule, settings.relation_clip),
         'frozen': optax.set_to_zero(),
     }
-    return optax.partition(transforms, lambda params: parameter_labels(params, frozen_stages)), schedule
+    return optax.partition(transforms, lambda params: parameter_labels(params, frozen_stages, only)), schedule

@@ -15,13 +15,20 @@ from sognet_jax.category_files import category_set
 from sognet_jax.checkpoints import restore_variables
 from sognet_jax.choices import require_choice
 from sognet_jax.models.sognet import (
+    OCCLUSION_HEAD,
     RELATION_HEAD,
+    SOGNet,
     build_network,
     initialize,
     initialize_relation_head,
     variable_shapes,
 )
-from sognet_jax.training.objective import build_objective, relation_training_loss, training_losses
+from sognet_jax.training.objective import (
+    build_objective,
+    occlusion_training_loss,
+    relation_training_loss,
+    training_losses,
+)
 from sognet_jax.training.optimizer import build_optimizer
 from sognet_jax.training.step import TrainState, create_state, parallel_step
 
@@ -41,6 +48,13 @@ class Run:
     rates: np.ndarray
 
 
+TRAININGS = {
+    '': (None, initialize, training_losses),
+    'relation': (RELATION_HEAD, initialize_relation_head, relation_training_loss),
+    'occlusion': (OCCLUSION_HEAD, initialize, occlusion_training_loss),
+}
+"""By `train.only`: the one part that is trained, the variables that this takes, and what is computed of a batch."""
+
 _COMPILED: dict[Any, Callable[..., Any]] = {}
 """The step that was trained with last: the next training like it uses it again, whatever was evaluated in between."""
 
@@ -58,14 +72,11 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
     """
     network = build_network(config.model, category_set(config.categories))
     objective = build_objective(config.objective)
-    only = trained_part(config)
-    start, losses = (initialize_relation_head, relation_training_loss) if only else (initialize, training_losses)
-    optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, config.model.backbone.frozen_stages)
-    source = config.train.initialize_from
-    if source and not resumes:
-        variables = hosts.from_first(lambda: restore_variables(source, variable_shapes(network, start), only))
-    else:
-        variables = start(network, config.seed)
+    _check_trained_part(config)
+    only, start, losses = TRAININGS[config.train.only]
+    frozen_stages = config.model.backbone.frozen_stages
+    optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, frozen_stages, only)
+    variables = _first_variables(network, start, config.seed, '' if resumes else config.train.initialize_from, only)
     key = network, losses, config.seed, config.batch_size, f'{config.objective}', f'{config.optimizer}'
     if key not in _COMPILED:
         _COMPILED.clear()
@@ -81,13 +92,27 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
     return Run(create_state(variables, optimizer), _COMPILED[key], rates)
 
 
-def trained_part(config: ml_collections.ConfigDict) -> str | None:
-    """The one part of the network that a config trains, as parameters name it; None for the whole network.
-
-    Raises:
-        ValueError: `train.only` is unknown, or asks for the relation head without weight for its loss.
+def _check_trained_part(config: ml_collections.ConfigDict) -> None:
+    """Refuses a `train.only` that is unknown, a head without weight for its loss, and the occlusion head of a network
+    that has none or that nobody has trained.
     """
-    require_choice('config field train.only', config.train.only, ('', 'relation'))
-    if config.train.only and not config.objective.weights.relation:
-        raise ValueError("config field objective.weights.relation must not be 0 where train.only = 'relation'")
-    return RELATION_HEAD if config.train.only else None
+    only = config.train.only
+    require_choice('config field train.only', only, tuple(TRAININGS))
+    if only and not config.objective.weights[only]:
+        raise ValueError(f'config field objective.weights.{only} must not be 0 where train.only = {only!r}')
+    if only == 'occlusion' and not (config.model.occlusion.width and config.train.initialize_from):
+        raise ValueError("train.only = 'occlusion' needs model.occlusion.width and train.initialize_from")
+
+
+def _first_variables(
+    network: SOGNet, start: Callable[[SOGNet, int], dict[str, Any]], seed: int, source: str, only: str | None
+) -> dict[str, Any]:
+    """Fresh variables, or those of a checkpoint; a finished network gets a fresh occlusion head to be trained."""
+    if not source:
+        return start(network, seed)
+    wanted, fresh = variable_shapes(network, start), {}
+    if only == OCCLUSION_HEAD:
+        del wanted['params'][OCCLUSION_HEAD]
+        fresh = {OCCLUSION_HEAD: start(network, seed)['params'][OCCLUSION_HEAD]}
+    restored = hosts.from_first(lambda: restore_variables(source, wanted, partly=only is not None))
+    return restored | {'params': restored['params'] | fresh}

@@ -71,7 +71,7 @@ def device_step(
         state: the state before.
         batch: `[B, ...]` examples of the data contract with their `example_index`.
         network, optimizer, objective, seed: what is trained, and how.
-        losses: what is computed of a batch: `training_losses`, or `relation_training_loss`.
+        losses: what is computed of a batch: `training_losses`, or what one head alone is trained with.
         accumulate: into so many parts the batch is cut, whose gradients are added up before the update: the same update
             with less memory.
         axis: the mapped axis that gradients are averaged over; None for a single device without pmap.

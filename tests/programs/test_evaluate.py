@@ -23,6 +23,7 @@ def config(tmp_path_factory):
     config.eval_batch_size = 4
     config.inference.score_threshold = 0.02  # so that fresh parameters find something
     config.inference.stuff_area_limit = 4
+    config.model.occlusion.update(width=4, features=4, pairs=4)
     return config
 
 
@@ -76,7 +77,7 @@ def test_overlap_pixels_are_compared_where_they_are_asked_for(config, run, tmp_p
         assert title in printed and title in page, title
 
 
-@pytest.mark.parametrize('method', ['heuristics', 'label_prior'])
+@pytest.mark.parametrize('method', ['heuristics', 'label_prior', 'occlusion_head'])
 def test_methods_without_a_panoptic_head(config, run, tmp_path, method):
     (tmp_path / 'rules.json').write_text('{"rules": [{"on": "star", "under": "box"}]}')
     config = config.copy_and_resolve_references()

@@ -116,7 +116,8 @@ class Stored:
             rois, self.sampled['labels'], np.ones(count, bool), np.zeros(count, np.int32),
             self.sampled['bbox_target_own_class'],
         )  # fmt: skip
-        return jax.tree.map(lambda value: jnp.array(value)[None], Assignment(labels, targets, sampled, masks))
+        priority = np.zeros((num_foreground, num_foreground))
+        return jax.tree.map(lambda value: jnp.array(value)[None], Assignment(labels, targets, sampled, masks, priority))
 
 
 @functools.cache

@@ -106,7 +106,12 @@ def test_the_head_alone_has_the_loss_and_gradient_that_it_has_in_the_network():
 
 
 @pytest.mark.parametrize(
-    ('only', 'weight', 'message'), [('mask', 1.0, 'train.only'), ('relation', 0.0, 'relation must')]
+    ('only', 'weight', 'message'),
+    [
+        ('mask', 1.0, 'train.only'),
+        ('relation', 0.0, 'relation must'),
+        ('occlusion', 1.0, 'model.occlusion.width and train.initialize_from'),
+    ],
 )
 def test_what_cannot_be_trained_alone_is_named(only, weight, message):
     config = tiny_config()

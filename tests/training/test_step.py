@@ -82,6 +82,7 @@ def trained():
     config.model.backbone.norm = 'frozen_batch'
     config.model.backbone.frozen_stages = 2
     config.objective.weights.semantic_boxes = 0.04
+    config.model.occlusion.update(width=4, features=8, pairs=4)
     config.objective.void_fraction = 0.3
     before, step = first_step(config)
     return config, step, before, *step(random_batch(config))
@@ -111,7 +112,7 @@ def test_a_missing_annotation_switches_off_its_losses_alone(trained):
     batch = random_batch(config)
     # Without a panoptic map no order is known, see the data contract.
     _, metrics = step(batch | {'has_panoptic': np.zeros(8, bool), 'decided': np.zeros_like(batch['decided'])})
-    for name in ('semantic', 'semantic_boxes', 'panoptic', 'relation'):
+    for name in ('semantic', 'semantic_boxes', 'panoptic', 'relation', 'occlusion'):
         assert metrics[name] == 0, name
     for name in ('rpn_score', 'rpn_box', 'box_class', 'mask'):
         np.testing.assert_allclose(metrics[name], complete[name], rtol=1e-6, err_msg=name)

@@ -56,9 +56,7 @@ class SceneSettings:
     same_class_overlap: float = 0.2
 
 
-CROWDED = SceneSettings(
-    min_instances=7, max_instances=16, smallest=16.0, spread=18.0, kinds=3, same_class_overlap=0.5
-)
+CROWDED = SceneSettings(min_instances=7, max_instances=16, smallest=16.0, spread=18.0, kinds=3, same_class_overlap=0.5)
 """Many objects of few categories, which semantic logits cannot tell apart where they overlap."""
 
 
