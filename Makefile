@@ -39,7 +39,7 @@ demo:
 	$(VENV)/bin/python eval.py --checkpoint=$(RUN)
 
 tables: $(VENV)/.installed
-	$(VENV)/bin/python -m sognet_jax.programs.tables
+	$(VENV)/bin/python -m benchmarks.tables
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

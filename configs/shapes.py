@@ -82,7 +82,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 
 def crowd(config: ml_collections.ConfigDict) -> None:
-    """Makes the scenes harder: more objects, of few categories each, a third of the overlapping pairs of one category."""
+    """Makes the scenes harder: more objects, of few categories each; a third of the overlapping pairs have one."""
     config.data.crowded = True
     config.data.max_instances = 16
     config.inference.max_detections = 32

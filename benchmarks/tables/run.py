@@ -7,12 +7,13 @@ A process of its own for each network: many compiled programs in one process rea
 
 import argparse
 import functools
-import hashlib
 import json
 import math
 import pathlib
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import ml_collections
 
@@ -65,12 +66,20 @@ def run(network: Network, seed: int, workdir: pathlib.Path) -> dict[str, Metrics
     return results
 
 
-def recipe(network: Network) -> str:
-    """A sum over all that the metrics of a network come from, but the seed and the code."""
-    configs = [network_config(network, 0), occlusion_config(network, 0, '')]
-    rows = [f'{row.evaluation} {dict(row.inference)}' for row in ROWS if row.network == network]
-    text = '\n'.join([*(config.to_json(sort_keys=True) for config in configs), *rows])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def recipe(network: Network) -> dict[str, Any]:
+    """The fields of the configs that a network's metrics come from, but the seed, by their names."""
+    fields = {}
+    for stage, config in (('', network_config(network, 0)), ('occlusion.', occlusion_config(network, 0, ''))):
+        fields |= {f'{stage}{name}': value for name, value in _flat(config.to_dict(), '')}
+    return json.loads(json.dumps(fields))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f'{prefix}{name}.')
+        else:
+            yield f'{prefix}{name}', value
 
 
 def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
