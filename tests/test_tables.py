@@ -1,30 +1,26 @@
-"""The tables of the shapes: every row has its own evaluation, runs go on where they were, claims are judged."""
+"""The tables: every row has its own evaluation, runs go on where they were, the dead are counted, claims are judged."""
 
 import json
 
 import numpy as np
 import pytest
+import scipy.stats
 
+from benchmarks.tables import runs
+from benchmarks.tables.claims import CLAIMS, QUESTIONS, judge
+from benchmarks.tables.gap import METRICS, Gap
+from benchmarks.tables.gap import ROWS as GAP_ROWS
+from benchmarks.tables.page import results_page
+from benchmarks.tables.rows import CHOICES, CROWDED, NETWORKS, ROWS, STEPS, TABLE_1, TABLE_2, network_config
+from benchmarks.tables.run import recipe
 from sognet_jax.evaluation.summary import FUSIONS
 from sognet_jax.inference.prediction import Inference
-from sognet_jax.programs.tables import runs
-from sognet_jax.programs.tables.page import CLAIMS, Claim, results_page, verdict
-from sognet_jax.programs.tables.rows import CHOICES, ROWS, STEPS, TABLE_1, TABLE_2, row_config
 from sognet_jax.training.objective import build_objective
 
 NAMES = [
-    'PQ',
-    'PQ_things',
-    'PQ_stuff',
-    'SQ',
-    'RQ',
-    'OA',
-    'OA_true',
-    'OA_zero',
-    'order_accuracy',
-    'order_accuracy_true',
-    'order_accuracy_true_category_rule',
-    'order_accuracy_true_geometry_rule',
+    *('PQ', 'PQ_things', 'PQ_stuff', 'SQ', 'RQ', 'OA', 'OA_true', 'OA_zero', 'pairs_related'),
+    *('order_accuracy', 'order_accuracy_true'),
+    *('order_accuracy_true_category_rule', 'order_accuracy_true_geometry_rule'),
     *(f'{pixels}/{name}' for pixels in ('overlap_pixels', 'overlap_pixels_same_class') for name in FUSIONS),
 ]
 
@@ -32,94 +28,117 @@ NAMES = [
 def test_rows_are_experiments_of_their_own():
     seen = {}
     for row in ROWS:
-        config = row_config(row, 2, 'rules.json')
+        config = network_config(row.network, 2)
         assert config.seed == 2 and config.train.steps == STEPS
         build_objective(config.objective)
-        inference = Inference(**config.inference)
-        seen.setdefault((row.variant, row.evaluation), inference)
-        assert seen[row.variant, row.evaluation] == inference, 'two evaluations would have one folder'
-    features = [row_config(row, 0, 'p').model.relation for row in TABLE_1]
+        inference = Inference(**{**config.inference, **row.inference, 'label_prior': 'rules.json'})
+        seen.setdefault((row.network, row.evaluation), inference)
+        assert seen[row.network, row.evaluation] == inference, 'two evaluations would have one name'
+    features = [network_config(row.network, 0).model.relation for row in TABLE_1]
     used = [(one.geometry, one.category, one.appearance) for one in features]
     assert used == [(1, 0, 0), (0, 1, 0), (1, 1, 0), (1, 1, 1), (1, 1, 1)]
-    losses = [row_config(row, 0, 'p').objective.relation_loss for row in TABLE_1]
+    losses = [network_config(row.network, 0).objective.relation_loss for row in TABLE_1]
     assert losses == ['order_cross_entropy'] * 4 + ['overlap']
-    plain = row_config(TABLE_2[0], 0, 'p').objective.weights
+    plain = network_config(TABLE_2[0].network, 0).objective.weights
     assert plain.relation == plain.panoptic == 0
+    assert network_config(CROWDED[0].network, 0).data.crowded and not network_config(TABLE_2[0].network, 0).data.crowded
+
+
+def document(network, seed, **values):
+    rng = np.random.default_rng(seed)
+    metrics = {name: 50 + rng.uniform() for name in NAMES} | values
+    evaluations = {row.evaluation: metrics for row in ROWS if row.network == network}
+    return {'recipe': recipe(network), 'minutes': 6.0, 'evaluations': evaluations}
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Training and evaluation that only take notes."""
-    notes = {'trained': [], 'evaluated': [], 'steps': {}}
+    """A process that takes notes and writes what a run would; `fails` says with which status one ends instead."""
+    notes = {'ran': [], 'fails': {}}
 
-    def train(config, folder, say):
-        notes['trained'].append(folder.name)
-        notes['steps'][folder] = config.train.steps
+    class Ended:
+        def __init__(self, status):
+            self.returncode = status
 
-    def evaluate(config, folder, outputs):
-        output = outputs.folder
-        notes['evaluated'].append(f'{folder.name}/{output.name}')
-        if notes.get('interrupted') == len(notes['evaluated']):
-            raise KeyboardInterrupt
-        output.mkdir(parents=True)
-        (output / 'metrics.json').write_text(json.dumps({'PQ': float(len(notes['evaluated']))}))
+    def run(command, stdout, **_):
+        options = dict(part.removeprefix('--').split('=', 1) for part in command if part.startswith('--'))
+        name = f'{options["network"]}_{options["seed"]}'
+        notes['ran'].append(name)
+        if name in notes['fails']:
+            stdout.write('step 1\nNotFiniteError: the loss is nan\n')
+            return Ended(notes['fails'][name])
+        network = next(network for network in NETWORKS if network.name == options['network'])
+        with open(options['output'], 'w') as file:
+            json.dump(document(network, int(options['seed'])), file)
+        return Ended(0)
 
-    monkeypatch.setattr(runs, 'train', train)
-    monkeypatch.setattr(runs, 'evaluate', evaluate)
-    monkeypatch.setattr(runs, 'latest_step', lambda folder: notes['steps'].get(folder))
-    monkeypatch.setattr(runs, 'mine', lambda config, path: path.write_text('{}'))
-    monkeypatch.setattr(runs.jax.config, 'update', lambda *_: None)
+    monkeypatch.setattr(runs.subprocess, 'run', run)
     return notes
 
 
-def test_networks_are_trained_once_and_what_is_done_is_not_done_again(fake, tmp_path):
-    fake['interrupted'] = 4
-    with pytest.raises(KeyboardInterrupt):
-        runs.run_all(tmp_path, [0, 1])
-    metrics = runs.run_all(tmp_path, [0, 1])
-    variants = {row.variant for row in ROWS}
-    assert len(fake['trained']) == 2 * len(variants) == len(set(fake['trained']))
-    evaluations = {(row.variant, row.evaluation) for row in ROWS}
-    assert len(fake['evaluated']) == 2 * len(evaluations) + 1, 'the interrupted one twice'
-    assert metrics.keys() == {(row.title, seed) for row in ROWS for seed in (0, 1)}
-    assert runs.run_all(tmp_path, [0, 1]) == metrics and len(fake['trained']) == 2 * len(variants)
+def test_runs_go_on_where_they_were_and_the_dead_are_counted(fake, tmp_path):
+    fake['fails'] = {'shapes_plain_1': 1, 'crowded_sognet_0': -9}
+    with pytest.raises(SystemExit, match='crowded_sognet, seed 0: ended by signal 9'):
+        runs.run_all(tmp_path / 'results', tmp_path / 'work', [0, 1])
+    del fake['fails']['crowded_sognet_0']
+    runs.run_all(tmp_path / 'results', tmp_path / 'work', [0, 1])
+    assert len(fake['ran']) == 2 * len(NETWORKS) + 1, 'the one that a signal ended twice'
+    runs.run_all(tmp_path / 'results', tmp_path / 'work', [0, 1])
+    assert len(fake['ran']) == 2 * len(NETWORKS) + 1
+    results = runs.Results(tmp_path / 'results', [0, 1])
+    assert results.count == 2 * len(NETWORKS) - 1
+    assert results.dead == ['shapes_plain with seed 1 (status 1: NotFiniteError: the loss is nan)']
+    assert results.values(TABLE_2[0], 'PQ').keys() == {0} and results.values(TABLE_2[4], 'PQ').keys() == {0, 1}
 
 
-def test_a_folder_of_another_recipe_is_refused(fake, tmp_path):
-    runs.run_all(tmp_path, [0])
-    (tmp_path / 'recipe.sha256').write_text('another')
-    with pytest.raises(ValueError, match='trained by another recipe'):
-        runs.run_all(tmp_path, [0])
+def test_a_network_that_learned_no_order_is_dead(tmp_path):
+    network = TABLE_2[4].network
+    runs.results_file(tmp_path, network, 0).write_text(json.dumps(document(network, 0, pairs_related=1.0)))
+    results = runs.Results(tmp_path, [0])
+    assert results.dead == ['shapes_sognet with seed 0 (relates 1.0 % of the pairs)'] and not results.count
 
 
-def made_up(seeds, **offsets):
-    rng = np.random.default_rng(0)
-    return {
-        (row.title, seed): {name: 50 + offsets.get(row.title, 0) + rng.uniform() for name in NAMES}
-        for row in ROWS
-        for seed in seeds
-    }
+def test_results_of_another_recipe_are_refused_and_new_fields_are_not(tmp_path):
+    network = TABLE_2[0].network
+    file = runs.results_file(tmp_path, network, 0)
+    stored = document(network, 0)
+    del stored['recipe']['optimizer.learning_rate']
+    file.write_text(json.dumps(stored))
+    assert runs.Results(tmp_path, [0]).count == 1
+    stored['recipe']['train.steps'] = 5
+    file.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match='other values of train.steps'):
+        runs.Results(tmp_path, [0])
 
 
-def test_the_page_has_every_row_and_every_claim():
-    page = results_page(made_up([0, 1, 2]), [0, 1, 2], 98.0, 200)
-    for row in (*TABLE_1, *TABLE_2, *CHOICES):
+def test_the_page_has_every_row_and_every_claim(fake, tmp_path):
+    runs.run_all(tmp_path / 'results', tmp_path / 'work', [0, 1, 2])
+    gaps = [Gap('shapes', seed, {row: dict.fromkeys(METRICS, 60.0 + seed) for row in GAP_ROWS}) for seed in (0, 1)]
+    page = results_page(runs.Results(tmp_path / 'results', [0, 1, 2]), gaps, tmp_path / 'figures')
+    for row in (*TABLE_1, *TABLE_2, *CHOICES, *CROWDED):
         assert f'| {row.title} | ' in page
-    assert all(f'| {title} | ' in page for title in FUSIONS.values())
-    assert page.count(' ± ') == 7 * len(TABLE_1) + 5 * (len(TABLE_2) + len(CHOICES)) + 2 * len(FUSIONS)
-    without = {key: {name: value for name, value in metrics.items() if 'occlusion_head' not in name}
-               for key, metrics in made_up([0]).items()}  # fmt: skip
-    assert 'occlusion head' not in results_page(without, [0], 98.0, 200)
-    assert page.count('spread') > len(CLAIMS) and 'nan' not in page
+    assert all(f'| {title} | ' in page for title in (*FUSIONS.values(), *GAP_ROWS.values()))
+    assert all(f'| {claim.text} | ' in page for claim in (*CLAIMS, *QUESTIONS))
+    assert 'nan' not in page and '(2)' not in page and '60.5 ± 0.7' in page
+    assert (tmp_path / 'figures' / 'overlap_pixels.png').is_file()
 
 
-def test_claims_are_held_against_the_spread():
-    better, worse = TABLE_2[4], TABLE_2[0]
-    claim = Claim('more is better', better, worse, 'PQ')
-    rows = {(better.title, 0): 60.0, (better.title, 1): 62.0, (worse.title, 0): 50.0, (worse.title, 1): 50.0}
-    results = {key: {'PQ': value} for key, value in rows.items()}
-    assert verdict(claim, results, [0, 1]) == 'More is better: holds (+11.0 PQ, spread 1.4).'
-    turned = Claim('more is better', worse, better, 'PQ')
-    assert 'does not hold: it is the other way round (-11.0 PQ' in verdict(turned, results, [0, 1])
-    results[worse.title, 1]['PQ'] = 71.0
-    assert 'cannot be told from no difference' in verdict(claim, results, [0, 1])
+def test_claims_are_judged_by_the_paired_t_interval(tmp_path):
+    claim = CLAIMS[0]
+    better = [60.0, 62.0, 61.5, 60.4]
+    worse = [58.0, 58.5, 60.0, 58.1]
+    for side, values in ((claim.better, better), (claim.worse, worse)):
+        for seed, value in enumerate(values):
+            file = runs.results_file(tmp_path, side[0].network, seed)
+            file.write_text(json.dumps(document(side[0].network, seed, PQ=value)))
+    found = judge(claim, runs.Results(tmp_path, range(4)))
+    interval = scipy.stats.ttest_rel(better, worse).confidence_interval(0.95)
+    assert found.answer == 'holds' and found.seeds == 4
+    np.testing.assert_allclose([found.low, found.high], interval, rtol=1e-12)
+    two = judge(claim, runs.Results(tmp_path, range(2)))
+    assert two.answer == 'undecided' and two.low < 0 < two.high
+    # With so many seeds and these mean and spread the interval leaves out 0, with one less it does not.
+    spread = np.std([2.0, 3.5], ddof=1)
+    half = [scipy.stats.t.ppf(0.975, n - 1) * spread / n**0.5 for n in (two.seeds_needed - 1, two.seeds_needed)]
+    assert half[1] < 2.75 <= half[0]
+    assert judge(claim, runs.Results(tmp_path, range(1))).answer == 'not run'

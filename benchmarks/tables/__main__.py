@@ -1,6 +1,7 @@
-"""The paper's Tables 1 and 2 on drawn scenes, with the nearest rival: `python -m benchmarks.tables`, or `make tables`.
+"""The paper's Tables 1 and 2 on drawn scenes, and the nearest rival: `python -m benchmarks.tables`, or `make tables`.
 
-Trains and evaluates every network in a process of its own, and writes a page of results. What is done is not done again.
+Trains and evaluates every network in a process of its own, and writes a page of results. What is done is not done
+again.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import contextlib
 import pathlib
 import sys
 
+from benchmarks.tables.gap import read_gaps
 from benchmarks.tables.page import results_page
 from benchmarks.tables.runs import Results, run_all
 from sognet_jax.files import write_whole
@@ -27,7 +29,9 @@ def main() -> None:
     try:
         if not options.page:
             run_all(options.results, options.workdir, options.seeds)
-        page = results_page(Results(options.results, options.seeds), options.output.parent / 'figures')
+        page = results_page(
+            Results(options.results, options.seeds), read_gaps(options.results), options.output.parent / 'figures'
+        )
     except ValueError as error:
         sys.exit(f'{error}')
     write_whole(options.output, page)

@@ -83,7 +83,7 @@ class FusionComparison:
                 scenes['occlusion_head'] = self._by_occlusion(given._replace(relations=one.occlusion), frame)
             scenes |= {name: self._segmenter(one._replace(panoptic=maps[row]), frame) for name, maps in painted.items()}
             counts[row] = OverlapPixelCounts()
-            counts[row].add(found, {name: _slots(scene) for name, scene in scenes.items()})
+            counts[row].add(found, {name: scene_slots(scene) for name, scene in scenes.items()})
         return counts
 
     def _compare_with_truth(
@@ -130,7 +130,7 @@ def _parallel_paint(settings: Inference, num_stuff: int) -> Callable[[Prediction
     return jax.pmap(paint_again, devices=jax.local_devices())
 
 
-def _slots(scene: Scene) -> np.ndarray:
+def scene_slots(scene: Scene) -> np.ndarray:
     """`[h, w]` the instance slot of each pixel, -1 where there is none."""
     slot_of = np.full(int(scene.panoptic.max()) + 1, -1)
     for segment in scene.found:
