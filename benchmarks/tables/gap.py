@@ -111,7 +111,7 @@ def gap_table(gaps: Sequence[Gap]) -> list[str]:
     seeds = ', '.join(f'{world}: {sum(gap.world == world for gap in gaps)} seeds' for world in WORLDS)
     return [
         '## What closes the gap',
-        'Overlap pixels and PQ of SOGNet where one input after the other is that of the annotation, for detections that '
+        "Overlap pixels and PQ of SOGNet where one input after the other is the annotation's, for detections that "
         f'match one ({seeds}). Without a match, and where the order is not known, all is as found.',
         '\n'.join(lines),
     ]

@@ -52,7 +52,8 @@ def results_page(results: Results, gaps: Sequence[Gap], figures: pathlib.Path) -
 
 def _introduction(results: Results, claims: Mapping[str, Verdict]) -> str:
     counted = ', '.join(f'{number} {answer}' for answer, number in count_answers(claims).items())
-    dead = f' Dead are {"; ".join(results.dead)}.' if results.dead else ' No run died.'
+    dead = f'Dead are {"; ".join(results.dead)}.' if results.dead else 'No run died.'
+    runs = f'{results.count} of {len(results.seeds) * len(NETWORKS)} runs'
     return f"""
 Written by `make tables` from the metrics of each run in `benchmarks/results/tables/`. The questions: does the paper's
 network tell who lies on whom, what is that worth beyond panoptic quality, and how does it compare with a learned
@@ -128,7 +129,8 @@ def _overlap_pixels(results: Results, drawn: Sequence[str], questions: Mapping[s
 
 def _verdicts(verdicts: Mapping[str, Verdict]) -> str:
     lines = [
-        'Difference of the two means with its 95 % paired t interval over seeds; a claim holds where all of it is above 0.',
+        'The difference of the two means with its 95 % paired t interval over seeds; a claim holds where the interval '
+        'is above 0.',
         '',
         '| | difference | interval | |',
         '| --- | ---: | ---: | --- |',
@@ -147,10 +149,11 @@ def _verdicts(verdicts: Mapping[str, Verdict]) -> str:
 def _limits() -> list[str]:
     return [
         '## Limits',
-        'The scenes are drawn: clean outlines, ten categories, an order that follows from category and place but for 5 % '
-        'of the objects. The networks are small and trained for minutes, from nothing; on photographs with a pretrained '
-        'backbone detections are better, and what remains for the order may be more or less. Masks of annotated '
-        'instances are whole here, also where something lies on them; those of COCO mostly end where they are covered.',
+        'The scenes are drawn: clean outlines, ten categories, an order that follows from category and place but for '
+        '5 % of the objects. The networks are small and trained for minutes, from nothing; on photographs with a '
+        'pretrained backbone detections are better, and what remains for the order may be more or less. Masks of '
+        'annotated instances are whole here, also where something lies on them; those of COCO mostly end where they '
+        'are covered.',
     ]
 
 
