@@ -48,8 +48,7 @@ class Inference:
         proposals_per_level, proposals: boxes kept before and after non-maximum suppression.
         score_threshold, nms_threshold, max_detections: which detections become instances.
         same_class_threshold: a mask that is covered by kept masks of its class to more than this is removed.
-        free_fraction: of the heuristics: an instance stays if at least this share of its mask is still free.
-        occlusion_free_fraction: the same of the method `occlusion_head`. (Checkpoints of before do not have it.)
+        free_fraction, occlusion_free_fraction: least share of a mask that has to be free still, by method.
         label_prior: of the method `label_prior`: the file that says which categories lie on which.
         panoptic_head: 1 (Eq. 9) or 2 (Eq. 10) with `balance` k.
         resolve: `joint` is Eq. (8), `sequential` the published pairwise form.
