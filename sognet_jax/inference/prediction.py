@@ -31,11 +31,9 @@ OVERLAP_THRESHOLD = 0.1
 METHODS = ('relations', 'panoptic_head', 'heuristics', 'label_prior', 'occlusion_head')
 """How instances and stuff become one map: SOGNet; the panoptic head without relations (O = 0); instance by instance in
 the order of the scores (Kirillov et al. 2019b); the same, where pairs of categories may decide (Li et al. 2019b), or
-the occlusion head (Lazarow et al. 2020). The last three have no panoptic head: they are done on the host, see
-`inference.heuristics`."""
+the occlusion head (Lazarow et al. 2020). The last three need no panoptic head, see `inference.heuristics`."""
 
 WITHOUT_PANOPTIC_HEAD = ('heuristics', 'label_prior', 'occlusion_head')
-
 
 Array = TypeVar('Array', jax.Array, np.ndarray)
 """What a prediction consists of: arrays of JAX while it is computed, of NumPy on the host."""
@@ -50,8 +48,7 @@ class Inference:
         proposals_per_level, proposals: boxes kept before and after non-maximum suppression.
         score_threshold, nms_threshold, max_detections: which detections become instances.
         same_class_threshold: a mask that is covered by kept masks of its class to more than this is removed.
-        free_fraction: of the heuristics: an instance stays if at least this share of its mask is still free.
-        occlusion_free_fraction: the same of the method `occlusion_head`. (Checkpoints of before do not have it.)
+        free_fraction, occlusion_free_fraction: least share of a mask that has to be free still, by method.
         label_prior: of the method `label_prior`: the file that says which categories lie on which.
         panoptic_head: 1 (Eq. 9) or 2 (Eq. 10) with `balance` k.
         resolve: `joint` is Eq. (8), `sequential` the published pairwise form.
@@ -165,8 +162,7 @@ def predict(
         image_size: `[B, 2]` height and width of the valid part.
         settings: thresholds and choices.
         with_detections: find the detections that AP counts, too.
-        with_fusion: keep what the instances are fused with, and ask the occlusion head of them; a method without a
-            panoptic head has nothing of it.
+        with_fusion: keep what instances are fused with, and ask the occlusion head; not without a panoptic head.
 
     Raises:
         ValueError: the method needs an occlusion head, and the network has none.
@@ -238,21 +234,18 @@ def _with_masks(
 def occlusion_relations(
     network: SOGNet, features: Pyramid, instances: Instances[jax.Array], image_size: jax.Array, size: tuple[int, int]
 ) -> jax.Array:
-    """O by the occlusion head.
+    """O by the occlusion head, `[B, K, K]`: the probability that j lies on i where it is above 0.5, else 0.
 
     It is asked of overlapping pairs whether the worse detection lies on the better one: the other way round nobody
     asks in a merge by score. Where there are too many pairs, those of the worst detections are left out.
-
-    Returns:
-        `[B, K, K]`: at (i, j) the probability that j lies on i where it is the more probable way round, else 0.
     """
     boxes, logits, valid = instances.boxes, instances.mask_logits, instances.valid
     candidates = jnp.tril(overlapping_enough(logits, boxes, valid, image_size, size), -1)
-    in_order = jnp.arange(candidates[0].size).reshape(candidates[0].shape)
-    pairs = jax.vmap(functools.partial(sample_pairs, k=network.occlusion['pairs'], priority=in_order))(candidates)
+    in_order = functools.partial(sample_pairs, k=network.occlusion['pairs'], priority=jnp.zeros(candidates.shape[1:]))
+    pairs = jax.vmap(in_order)(candidates)
     answers = jnp.where(pairs.valid, network.occlude(features, boxes, logits, pairs, image_size), 0.0)
-    images = jnp.arange(len(boxes))[:, None]
-    on_it = jnp.zeros(candidates.shape).at[images, pairs.second, pairs.first].set(answers)  # the logit that j lies on i
+    place = jnp.arange(len(boxes))[:, None], pairs.second, pairs.first
+    on_it = jnp.zeros(candidates.shape).at[place].set(answers)  # the logit that j lies on i
     on_it -= on_it.mT
     return jnp.where(on_it > 0, nn.sigmoid(on_it), 0.0)
 

@@ -1,8 +1,4 @@
-"""The learned occlusion head of OCFusion (Lazarow et al. 2020): which of two overlapping instances lies on the other.
-
-The rival of the overlap relations: it looks at the features of a pair, and what it says orders a merge that has no
-panoptic head.
-"""
+"""The learned occlusion head of OCFusion (Lazarow et al. 2020): which of two instances lies on the other."""
 
 from __future__ import annotations
 

@@ -32,9 +32,8 @@ def learning_rate_schedule(
 
 
 def parameter_labels(params: Any, frozen_stages: int, only: str | None = None) -> Any:
-    """A tree like `params`: `'frozen'` for frozen stages, `'relation'` for that head, `'trained'` elsewhere.
-
-    With the name of a part of the network as `only`, all else is frozen.
+    """A tree like `params`: `'frozen'` for frozen stages, or for all parts but one that is named (`only`), `'relation'`
+    for that head, `'trained'` elsewhere.
 
     The relation head reads annotations alone and shares no parameter with the rest. Clipped by a norm of its own, it
     neither diverges nor holds the rest back, whatever weight its loss has.
@@ -133,7 +132,7 @@ REFERENCE_BATCH = 8
 def build_optimizer(
     settings: Any, batch_size: int, frozen_stages: int, only: str | None = None
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimizer of everything but the frozen stages, or of one part alone, and its learning rate.
+    """The optimizer of everything but the frozen stages, and its learning rate.
 
     Args:
         settings: the config's `optimizer` section.
