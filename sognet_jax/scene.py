@@ -11,6 +11,9 @@ import numpy as np
 
 from sognet_jax.categories import CategorySet
 
+THRESHOLD = 0.5
+"""From this O on, a pair counts: the one lies on the other."""
+
 LEAST_STRENGTH = 0.01
 """Pairs with a smaller O are not listed: the network sees no overlap there."""
 

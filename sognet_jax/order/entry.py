@@ -1,0 +1,54 @@
+"""`order.json`: who lies on whom in an image, in words that need no graph library."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from sognet_jax.order.layers import list_overlaps, order_layers
+from sognet_jax.scene import Overlap
+
+
+def order_entry(file_name: str, instances: Sequence[Mapping[str, Any]], relations: np.ndarray) -> dict[str, Any]:
+    """What `order.json` says of an image.
+
+    Args:
+        file_name: of the image.
+        instances: `id`, and what else is to stand there (`category`, `score`), of the n instances.
+        relations: `[n, n]` O; from 0.5 at (i, j) on, i is covered by j.
+
+    Returns:
+        `instances`, each with its `layer` (0 at the back), the ids that it is `covered_by` and `covers` directly, and
+        those to `lift_first`, which lie on it or on what lies on it; `overlaps`, all pairs; `top`, the ids that nothing
+        lies on; those `without_relations`, of which no pair says anything; `cycles_cut`, the pairs that were left out
+        of all but `overlaps`.
+
+    Raises:
+        ValueError: as `order_layers`.
+    """
+    ids = [instance['id'] for instance in instances]
+    order = order_layers(ids, relations)
+    layer_of = {instance: number for number, layer in enumerate(order.layers) for instance in layer}
+    described = [
+        {
+            **instance,
+            'layer': layer_of[instance['id']],
+            'covered_by': sorted(order.graph.predecessors(instance['id'])),
+            'covers': sorted(order.graph.successors(instance['id'])),
+            'lift_first': sorted(nx.ancestors(order.graph, instance['id'])),
+        }
+        for instance in instances
+    ]
+    return {
+        'file_name': file_name,
+        'instances': described,
+        'overlaps': [_rounded(overlap) for overlap in list_overlaps(ids, relations)],
+        'top': order.top,
+        'without_relations': order.without_relations,
+        'cycles_cut': [_rounded(overlap) for overlap in order.cut],
+    }
+
+
+def _rounded(overlap: Overlap) -> dict[str, Any]:
+    return overlap._asdict() | {'strength': round(overlap.strength, 4)}
