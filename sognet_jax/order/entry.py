@@ -1,4 +1,4 @@
-"""`order.json`: who lies on whom in an image, in words that need no graph library."""
+"""Who lies on whom in an image, for others: an entry of `order.json`, and the same as GraphML."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,6 +48,20 @@ def order_entry(file_name: str, instances: Sequence[Mapping[str, Any]], relation
         'without_relations': order.without_relations,
         'cycles_cut': [_rounded(overlap) for overlap in order.cut],
     }
+
+
+def encode_graph(entry: Mapping[str, Any]) -> str:
+    """An entry as GraphML: the instances as nodes, an edge from the covering to the covered one for each pair.
+
+    Nodes have `category`, `score` and `layer`, edges their `strength` and whether the pair was `cut` from a cycle.
+    """
+    graph = nx.DiGraph(file_name=entry['file_name'])
+    for instance in entry['instances']:
+        graph.add_node(instance['id'], **{name: instance[name] for name in ('category', 'score', 'layer')})
+    for pair in entry['overlaps']:
+        cut = pair in entry['cycles_cut']
+        graph.add_edge(pair['covering'], pair['covered'], strength=pair['strength'], cut=cut)
+    return '\n'.join(nx.generate_graphml(graph))
 
 
 def _rounded(overlap: Overlap) -> dict[str, Any]:

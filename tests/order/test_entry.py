@@ -2,9 +2,10 @@
 
 import json
 
+import networkx as nx
 import numpy as np
 
-from sognet_jax.order.entry import order_entry
+from sognet_jax.order.entry import encode_graph, order_entry
 
 
 def test_an_image_with_all_kinds_of_relations():
@@ -40,6 +41,19 @@ def test_what_has_to_be_lifted_first_lies_on_it_or_on_what_lies_on_it():
     described = order_entry('a.jpg', [{'id': id_} for id_ in range(5)], relations)['instances']
     assert [instance['lift_first'] for instance in described] == [[1, 2, 3, 4], [2, 3, 4], [3, 4], [4], []]
     assert [instance['covered_by'] for instance in described] == [[1], [2], [3], [4], []]
+
+
+def test_graphml_as_networkx_reads_it(tmp_path):
+    """Two on each other, the stronger direction kept, and one alone."""
+    relations = np.zeros((3, 3))
+    relations[0, 1], relations[1, 0] = 0.9, 0.6
+    instances = [{'id': id_, 'category': 'a <&> b', 'score': 0.25} for id_ in (3, 4, 5)]
+    (tmp_path / 'graph').write_text(encode_graph(order_entry('ä "1".jpg', instances, relations)))
+    graph = nx.read_graphml(tmp_path / 'graph', node_type=int)
+    assert graph.is_directed() and graph.graph['file_name'] == 'ä "1".jpg'
+    assert graph.nodes[4] == {'category': 'a <&> b', 'score': 0.25, 'layer': 1} and set(graph) == {3, 4, 5}
+    edges = {(4, 3): {'strength': 0.9, 'cut': False}, (3, 4): {'strength': 0.6, 'cut': True}}
+    assert {(start, end): data for start, end, data in graph.edges(data=True)} == edges
 
 
 def test_an_image_without_instances():
