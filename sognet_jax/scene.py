@@ -82,8 +82,8 @@ class Scene:
             j; 0 for a method without relations.
         image: `[h, w, 3]` uint8 RGB, where it was kept.
         painter: what draws the image and what was found in it.
-        paster: what makes the whole masks of the instances.
-        layers: ids of the instances, the first layer at the back: see `order.layers`; a `Predictor` says them.
+        paster: what makes `masks`.
+        layers: ids of the instances, the first layer at the back (`order.layers`), where a `Predictor` says them.
     """
 
     categories: CategorySet = dataclasses.field(repr=False)
@@ -112,11 +112,7 @@ class Scene:
 
     @property
     def masks(self) -> np.ndarray:
-        """`[n, h, w]` bool, the whole masks of the instances, which overlap; computed whenever they are asked for.
-
-        Raises:
-            ValueError: the scene is none that a network has made.
-        """
+        """`[n, h, w]` bool, the whole masks of the instances, which overlap; ValueError if nobody predicted them."""
         if self.paster is None:
             raise ValueError('there are no whole masks of a scene that was not predicted')
         return self.paster()

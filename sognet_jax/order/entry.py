@@ -1,12 +1,13 @@
 """Who lies on whom in an image, for others: an entry of `order.json`, and the same as GraphML."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
-from sognet_jax.order.layers import list_overlaps, order_layers
+from sognet_jax.order.layers import order_layers, strongest_first
 from sognet_jax.scene import Overlap
 
 
@@ -16,35 +17,32 @@ def order_entry(file_name: str, instances: Sequence[Mapping[str, Any]], relation
     Args:
         file_name: of the image.
         instances: `id`, and what else is to stand there (`category`, `score`), of the n instances.
-        relations: `[n, n]` O; from 0.5 at (i, j) on, i is covered by j.
+        relations: `[n, n]` O; from 0.5 at (i, j) on, i is covered by j. Errors are those of `order_layers`.
 
     Returns:
         `instances`, each with its `layer` (0 at the back), the ids that it is `covered_by` and `covers` directly, and
         those to `lift_first`, which lie on it or on what lies on it; `overlaps`, all pairs; `top`, the ids that nothing
         lies on; those `without_relations`, of which no pair says anything; `cycles_cut`, the pairs that were left out
         of all but `overlaps`.
-
-    Raises:
-        ValueError: as `order_layers`.
     """
-    ids = [instance['id'] for instance in instances]
-    order = order_layers(ids, relations)
-    layer_of = {instance: number for number, layer in enumerate(order.layers) for instance in layer}
+    order = order_layers([instance['id'] for instance in instances], relations)
+    graph, layer_of = order.graph, {one: number for number, layer in enumerate(order.layers) for one in layer}
+    kept = itertools.starmap(Overlap, graph.edges(data='strength'))
     described = [
         {
             **instance,
             'layer': layer_of[instance['id']],
-            'covered_by': sorted(order.graph.predecessors(instance['id'])),
-            'covers': sorted(order.graph.successors(instance['id'])),
-            'lift_first': sorted(nx.ancestors(order.graph, instance['id'])),
+            'covered_by': sorted(graph.predecessors(instance['id'])),
+            'covers': sorted(graph.successors(instance['id'])),
+            'lift_first': sorted(nx.ancestors(graph, instance['id'])),
         }
         for instance in instances
     ]
     return {
         'file_name': file_name,
         'instances': described,
-        'overlaps': [_rounded(overlap) for overlap in list_overlaps(ids, relations)],
-        'top': order.top,
+        'overlaps': [_rounded(overlap) for overlap in strongest_first([*kept, *order.cut])],
+        'top': sorted(one for one, covering in graph.in_degree if covering == 0),
         'without_relations': order.without_relations,
         'cycles_cut': [_rounded(overlap) for overlap in order.cut],
     }
@@ -56,8 +54,8 @@ def encode_graph(entry: Mapping[str, Any]) -> str:
     Nodes have `category`, `score` and `layer`, edges their `strength` and whether the pair was `cut` from a cycle.
     """
     graph = nx.DiGraph(file_name=entry['file_name'])
-    for instance in entry['instances']:
-        graph.add_node(instance['id'], **{name: instance[name] for name in ('category', 'score', 'layer')})
+    for one in entry['instances']:
+        graph.add_node(one['id'], category=one['category'], score=one['score'], layer=one['layer'])
     for pair in entry['overlaps']:
         cut = pair in entry['cycles_cut']
         graph.add_edge(pair['covering'], pair['covered'], strength=pair['strength'], cut=cut)

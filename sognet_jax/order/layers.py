@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import networkx as nx
 import numpy as np
@@ -16,7 +16,7 @@ class LayerOrder:
 
     Attributes:
         graph: an edge from the covering to the covered one for each pair that is kept, its `strength` at it; no cycles.
-        cut: the pairs that are not, since stronger ones contradict them, the strongest first.
+        cut: the pairs that are not, since others contradict them, the strongest first.
         layers: ids, the first layer at the back. An instance lies as far back as it can: in the first layer if it
             covers nothing, else in the one that follows the highest of what it covers. So instances of one layer lie
             beside each other; their order in it, that of the ids, says nothing.
@@ -29,13 +29,7 @@ class LayerOrder:
     @property
     def without_relations(self) -> list[int]:
         """Those that no pair names, neither a kept one nor one that was cut."""
-        contradicted = {instance for pair in self.cut for instance in pair[:2]}
-        return sorted(set(nx.isolates(self.graph)) - contradicted)
-
-    @property
-    def top(self) -> list[int]:
-        """Those that nothing lies on."""
-        return sorted(instance for instance, number in self.graph.in_degree if number == 0)
+        return sorted(set(nx.isolates(self.graph)).difference(*(pair[:2] for pair in self.cut)))
 
 
 def order_layers(ids: Sequence[int], relations: np.ndarray) -> LayerOrder:
@@ -52,45 +46,37 @@ def order_layers(ids: Sequence[int], relations: np.ndarray) -> LayerOrder:
         raise ValueError(
             f'relations {list(relations.shape)} of {len(ids)} instances, {len(set(ids))} of them different'
         )
-    kept, cut = _break_cycles(relations)
+    pairs = np.argwhere(relations >= THRESHOLD).tolist()
     graph = nx.DiGraph()
     graph.add_nodes_from(sorted(ids))
-    graph.add_weighted_edges_from(_named(kept, ids, relations), weight='strength')
-    layers = [sorted(layer) for layer in nx.topological_generations(graph.reverse(copy=False))]
-    return LayerOrder(graph, _named(cut, ids, relations), layers)
+    graph.add_weighted_edges_from(((ids[j], ids[i], float(relations[i, j])) for i, j in pairs), weight='strength')
+    cut = _break_cycles(graph)
+    return LayerOrder(graph, cut, [sorted(layer) for layer in nx.topological_generations(graph.reverse(copy=False))])
 
 
-def list_overlaps(ids: Sequence[int], relations: np.ndarray) -> list[Overlap]:
-    """The pairs that count, the strongest first, equally strong ones by their ids."""
-    return _named(np.argwhere(relations >= THRESHOLD), ids, relations)
-
-
-def _named(pairs: np.ndarray, ids: Sequence[int], relations: np.ndarray) -> list[Overlap]:
-    overlaps = [Overlap(ids[j], ids[i], float(relations[i, j])) for i, j in pairs.tolist()]
+def strongest_first(overlaps: Sequence[Overlap]) -> list[Overlap]:
+    """Pairs by their strength, equally strong ones by their ids."""
     return sorted(overlaps, key=lambda overlap: (-overlap.strength, overlap))
 
 
-def _break_cycles(relations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs (covered, covering) `[k, 2]` that stay, and those that do not: each is the weakest of a cycle.
+def _break_cycles(graph: nx.DiGraph) -> list[Overlap]:
+    """Takes pairs from the graph until it has no cycle, and returns them: each is the weakest of a cycle.
 
     From the strongest pair down, a pair stays if it closes no cycle with those that stay already. Equally strong pairs
     are judged together: those that close a cycle all go, for none has a better claim than the others.
     """
-    pairs = np.argwhere(relations >= THRESHOLD)
-    strengths = relations[tuple(pairs.T)]
-    stays = np.ones(len(pairs), bool)
-    # Row a is what a reaches; with an edge (u, v), all that reach u reach what v reaches.
-    reached = np.eye(len(relations), dtype=bool)
-    for _, equals in itertools.groupby(np.argsort(-strengths).tolist(), key=lambda pair: strengths[pair]):
-        group = list(equals)
-        with_all = _reached_with(reached, pairs[group])
-        stays[group] = ~with_all[pairs[group, 1], pairs[group, 0]]
-        reached = with_all if stays[group].all() else _reached_with(reached, pairs[group][stays[group]])
-    return pairs[stays], pairs[~stays]
+    doubtful, cut = _inside_cycles(graph, itertools.starmap(Overlap, graph.edges(data='strength'))), []
+    graph.remove_edges_from([pair[:2] for pair in doubtful])
+    for _, equals in itertools.groupby(strongest_first(doubtful), key=lambda pair: pair.strength):
+        judged = list(equals)
+        graph.add_weighted_edges_from(judged, weight='strength')
+        contradicted = _inside_cycles(graph, judged)
+        graph.remove_edges_from([pair[:2] for pair in contradicted])
+        cut += contradicted
+    return cut
 
 
-def _reached_with(reached: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    reached = reached.copy()
-    for start, end in edges.tolist():
-        reached |= np.outer(reached[:, start], reached[end])
-    return reached
+def _inside_cycles(graph: nx.DiGraph, pairs: Iterable[Overlap]) -> list[Overlap]:
+    """Those of the graph's pairs that are part of a cycle: either end can be reached from the other."""
+    component = {node: number for number, nodes in enumerate(nx.strongly_connected_components(graph)) for node in nodes}
+    return [pair for pair in pairs if component[pair.covering] == component[pair.covered]]

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from sognet_jax.data.records.png import encode_image, index_ids
+from sognet_jax.scene import Scene
 
 EDGE = 2
 """A layer fades out over so many pixels on either side of its edge."""
@@ -22,35 +23,33 @@ THUMBNAIL = 256
 """Longer side of the preview, in pixels."""
 
 
-def encode_openraster(image: np.ndarray, panoptic: np.ndarray, instances: Sequence[Mapping[str, Any]]) -> bytes:
+def encode_openraster(scene: Scene, instances: Sequence[Mapping[str, Any]]) -> bytes:
     """An OpenRaster file: what is no instance (stuff, void) as the background, a layer for each instance on it.
 
-    A layer is as large as its instance, or what is seen of it, and is called like `dog 0.93`.
+    A layer is as large as what is seen of its instance, and is called like `dog 0.93`.
 
     Args:
-        image: `[h, w, 3]` uint8 RGB.
-        panoptic: `[h, w]` segment ids.
-        instances: of `order_entry`. What has a higher `layer` lies in front, in a layer what has a higher `score`, of
-            equal ones what has a lower `id`.
+        scene: with its image, or ValueError.
+        instances: its own, of `order_entry`. What has a higher `layer` lies in front, in a layer what has a higher
+            `score`, of equal ones what has a lower `id`.
     """
+    if scene.image is None:
+        raise ValueError('there are no layers of a scene whose image was not kept')
     stack = sorted(instances, key=lambda instance: (instance['layer'], instance['score'], -instance['id']))
-    height, width = panoptic.shape
-    depth = index_ids(panoptic, np.array([instance['id'] for instance in stack], int))
+    image, (height, width) = scene.image, scene.panoptic.shape
+    depth = index_ids(scene.panoptic, np.array([instance['id'] for instance in stack], int))
     root = ElementTree.Element('image', version='0.0.3', w=str(width), h=str(height))
     layers = ElementTree.SubElement(root, 'stack')
     reduction = max(height, width, THUMBNAIL) / THUMBNAIL
-    small = max(round(width / reduction), 1), max(round(height / reduction), 1)
-    preview = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    preview = cv2.resize(image, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
     content = io.BytesIO()
     with zipfile.ZipFile(content, 'w') as archive:  # stored: readers look for the first file at a fixed place
         archive.writestr('mimetype', 'image/openraster')
-        names = ['background', *(f'{instance["category"]} {instance["score"]:.2f}' for instance in stack)]
-        for number, name in enumerate(names):
+        for number, name in enumerate(['background', *(f'{one["category"]} {one["score"]:.2f}' for one in stack)]):
             x, y, picture = _cut_out(image, _opacity(depth, number))
             archive.writestr(f'data/layer{number}.png', cv2.imencode('.png', picture)[1].tobytes())
             place = {'name': name, 'src': f'data/layer{number}.png', 'x': str(x), 'y': str(y)}
-            attributes = place | {'opacity': '1.0', 'visibility': 'visible', 'composite-op': 'svg:src-over'}
-            layers.insert(0, ElementTree.Element('layer', attributes))  # the first one lies in front
+            layers.insert(0, ElementTree.Element('layer', place))  # the first one lies in front
         archive.writestr('stack.xml', ElementTree.tostring(root, 'UTF-8', xml_declaration=True))
         archive.writestr('mergedimage.png', encode_image(image))
         archive.writestr('Thumbnails/thumbnail.png', encode_image(preview))

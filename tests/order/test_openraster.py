@@ -8,7 +8,9 @@ import numpy as np
 import pyora
 import pytest
 
+from sognet_jax.categories import SHAPES
 from sognet_jax.order.openraster import EDGE, encode_openraster
+from sognet_jax.scene import Scene
 
 SIZE = (90, 130)
 
@@ -29,6 +31,10 @@ def made_up_scene(seed):
     return rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8), panoptic, instances
 
 
+def encoded(image, panoptic, instances):
+    return encode_openraster(Scene(SHAPES, panoptic, [], np.zeros((0, 0)), image), instances)
+
+
 def opened(content):
     """The project, and its layers from the back to the front."""
     project = pyora.Project.load(io.BytesIO(content))
@@ -39,7 +45,7 @@ def opened(content):
 def test_layers_laid_on_each_other_are_the_image(seed):
     """By pyora's own renderer; what is half transparent anywhere in front lies on something opaque."""
     image, panoptic, instances = made_up_scene(seed)
-    project, _ = opened(encode_openraster(image, panoptic, instances))
+    project, _ = opened(encoded(image, panoptic, instances))
     rendered = np.asarray(project.get_image_data(use_original=False)).astype(int)
     assert (rendered[..., 3] == 255).all()
     assert np.abs(rendered[..., :3] - image).max() <= 1
@@ -48,7 +54,7 @@ def test_layers_laid_on_each_other_are_the_image(seed):
 @pytest.mark.parametrize('seed', range(3))
 def test_layers_hold_what_is_seen_of_their_instances_in_their_order(seed):
     image, panoptic, instances = made_up_scene(seed)
-    _, layers = opened(encode_openraster(image, panoptic, instances))
+    _, layers = opened(encoded(image, panoptic, instances))
     stack = sorted(instances, key=lambda one: (one['layer'], one['score'], -one['id']))
     assert [layer.name for layer in layers] == ['background'] + [
         f'{one["category"]} {one["score"]:.2f}' for one in stack
@@ -76,7 +82,7 @@ def test_edges_are_soft_towards_what_lies_behind_and_opaque_below_what_lies_in_f
         {'id': 1, 'category': 'a', 'score': 1.0, 'layer': 0},
         {'id': 2, 'category': 'b', 'score': 1.0, 'layer': 1},
     ]
-    _, layers = opened(encode_openraster(np.zeros((*SIZE, 3), np.uint8), panoptic, instances))
+    _, layers = opened(encoded(np.zeros((*SIZE, 3), np.uint8), panoptic, instances))
     behind, half, square = (np.asarray(layer.get_image_data(raw=False))[45, :, 3].astype(int) for layer in layers)
     assert (
         (np.diff(half[55:65]) >= 0).all() and half[57] == 0 and 0 < half[59] < 128 < half[60] < 255 and half[62] == 255
@@ -87,7 +93,7 @@ def test_edges_are_soft_towards_what_lies_behind_and_opaque_below_what_lies_in_f
 
 def test_the_file_is_laid_out_as_the_standard_says():
     image, panoptic, instances = made_up_scene(0)
-    content = encode_openraster(image, panoptic, instances)
+    content = encoded(image, panoptic, instances)
     assert content[30:54] == b'mimetypeimage/openraster'
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.testzip() is None
@@ -102,7 +108,7 @@ def test_the_file_is_laid_out_as_the_standard_says():
 def test_thumbnails_of_every_shape(size):
     """Without instances, and with one that is everywhere: the background is a pixel then."""
     for instances in ([], [{'id': 1, 'category': 'a', 'score': 0.5, 'layer': 0}]):
-        content = encode_openraster(np.full((*size, 3), 90, np.uint8), np.ones(size, np.int32), instances)
+        content = encoded(np.full((*size, 3), 90, np.uint8), np.ones(size, np.int32), instances)
         project, layers = opened(content)
         assert len(layers) == len(instances) + 1 and project.dimensions == size[::-1]
         assert max(pyora.Project.extract_thumbnail(io.BytesIO(content), pil=True).size) <= 256
