@@ -133,7 +133,7 @@ def _main(images: Sequence[str]) -> None:
     if not images:
         raise app.UsageError('no images: name files, or folders of images, behind the flags')
     count = predict_images(given.config, given.checkpoint, given.output, images, given.formats)
-    print(f'{given.output}/predictions.json, and what it names of {count} images beside it')
+    print(f'{given.output}/predictions.json; panoptic PNGs and {", ".join(given.formats)} of {count} images beside it')
 
 
 if __name__ == '__main__':
