@@ -11,6 +11,9 @@ import numpy as np
 
 from sognet_jax.categories import CategorySet
 
+THRESHOLD = 0.5
+"""From this O on, a pair counts: the one lies on the other."""
+
 LEAST_STRENGTH = 0.01
 """Pairs with a smaller O are not listed: the network sees no overlap there."""
 
@@ -79,6 +82,8 @@ class Scene:
             j; 0 for a method without relations.
         image: `[h, w, 3]` uint8 RGB, where it was kept.
         painter: what draws the image and what was found in it.
+        paster: what makes `masks`.
+        layers: ids of the instances, the first layer at the back (`order.layers`), where a `Predictor` says them.
     """
 
     categories: CategorySet = dataclasses.field(repr=False)
@@ -87,6 +92,8 @@ class Scene:
     relations: np.ndarray = dataclasses.field(repr=False)
     image: np.ndarray | None = dataclasses.field(default=None, repr=False)
     painter: 'Callable[[np.ndarray, Scene], np.ndarray] | None' = dataclasses.field(default=None, repr=False)
+    paster: Callable[[], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    layers: list[list[int]] = dataclasses.field(default_factory=list)
 
     @functools.cached_property
     def segments(self) -> list[SceneSegment]:
@@ -102,6 +109,13 @@ class Scene:
     def instance_ids(self) -> list[int]:
         """Their ids in the map."""
         return [segment.id for segment in self.found if segment.instance >= 0]
+
+    @property
+    def masks(self) -> np.ndarray:
+        """`[n, h, w]` bool, the whole masks of the instances, which overlap; ValueError if nobody predicted them."""
+        if self.paster is None:
+            raise ValueError('there are no whole masks of a scene that was not predicted')
+        return self.paster()
 
     @property
     def labels(self) -> list[tuple[int, int]]:

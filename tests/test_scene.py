@@ -96,3 +96,14 @@ def test_a_scene_as_text_and_as_a_picture(prediction):
 def test_a_scene_without_its_image_has_no_picture(prediction):
     with pytest.raises(ValueError, match='image was not kept'):
         dataclasses.replace(describe(prediction), painter=None).picture()
+
+
+def test_whole_masks_of_the_instances_that_are_seen(prediction):
+    """Slots 0 and 2 in boxes that overlap: logits of 0 are no mask, high ones fill it."""
+    logits, boxes = prediction.instances.mask_logits.copy(), prediction.instances.boxes.copy()
+    logits[[0, 2]], boxes[0], boxes[2] = 9, (1, 1, 7, 6), (4, 3, 9, 8)
+    scene = describe(prediction._replace(instances=prediction.instances._replace(mask_logits=logits, boxes=boxes)))
+    assert scene.masks.shape == (2, 8, 10) and scene.masks.dtype == bool
+    assert scene.masks.all(axis=0)[3:6, 4:7].all() and not scene.masks.any(axis=0)[:, 9].any()
+    with pytest.raises(ValueError, match='was not predicted'):
+        _ = dataclasses.replace(scene, paster=None).masks

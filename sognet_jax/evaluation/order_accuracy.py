@@ -11,8 +11,7 @@ from typing import Self
 import numpy as np
 
 from sognet_jax.evaluation.summary import Metrics
-
-THRESHOLD = 0.5
+from sognet_jax.scene import THRESHOLD
 
 
 def overlap_accuracy(relations: np.ndarray, order: np.ndarray, decided: np.ndarray | None = None) -> float:

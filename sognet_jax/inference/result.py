@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -65,7 +66,8 @@ class Segmenter:
         scores = prediction.instances.scores
         found = [one if one.instance < 0 else one._replace(score=float(scores[one.instance])) for one in segments]
         slots = [segment.instance for segment in found if segment.instance >= 0]
-        return Scene(self._categories, ids, found, prediction.relations[np.ix_(slots, slots)])
+        paster = functools.partial(paste_instances, prediction.instances, np.array(slots, int), frame)
+        return Scene(self._categories, ids, found, prediction.relations[np.ix_(slots, slots)], paster=paster)
 
     def _segments(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
         """The id map `[h, w]` int32 with 0 = void, and its segments; see `panoptic_segments`."""

@@ -14,17 +14,21 @@ from sognet_jax.pictures.drawing import (
     write_names,
 )
 from sognet_jax.pictures.evaluation import PREDICTED
+from sognet_jax.pictures.layers import exploded_layers
 from sognet_jax.scene import Scene
 
 PANEL = (600, 720)
 """Largest height and width of a panel in pixels."""
+
+LAYERS = 420
+"""Height of the panel with the layers."""
 
 MATRIX_ROW = 14
 """Pixels that a row of the matrix needs for its name to be readable."""
 
 
 def prediction_picture(image: np.ndarray, scene: Scene) -> np.ndarray:
-    """`[h, w, 3]` uint8 RGB: the image and its segments above; who covers whom as a graph and as the matrix O below."""
+    """`[h, w, 3]` uint8 RGB: the image and its segments; who covers whom as a graph, as the matrix O, as layers."""
     categories = scene.categories
     names = [segment.name for segment in scene.instances]
     label_length = max([13, *(len(f'{index} {name}') for index, name in enumerate(names))])
@@ -35,16 +39,15 @@ def prediction_picture(image: np.ndarray, scene: Scene) -> np.ndarray:
     # A matrix of many rows, and the graph beside it, are larger.
     side = max(height, PANEL[0] // 2, 2 * MATRIX_ROW + len(names) * MATRIX_ROW + 6 * label_length)
     matrix = overlap_matrix(scene.relations, names, size=side, color=PREDICTED, label_length=label_length)
+    layers = exploded_layers(image, scene, size=(LAYERS, 2 * max(plain.shape[1], LAYERS)))
     return compose(
         [
-            [
-                ('image', plain),
-                ('segments', overlay),
-            ],
+            [('image', plain), ('segments', overlay)],
             [
                 ('who covers whom: arrows point to what is covered', _graph(image, scene, side)),
                 ('O: row is covered by column', matrix),
             ],
+            [('layers from the back to the front; what is in no pair is pale', layers)],
         ]
     )
 

@@ -19,6 +19,7 @@ from sognet_jax.data.examples.transforms import ExampleSettings, image_arrays, o
 from sognet_jax.inference.prediction import Inference, Prediction, predict
 from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.models.sognet import SOGNet
+from sognet_jax.order.layers import order_layers
 from sognet_jax.pictures.prediction import prediction_picture
 from sognet_jax.predictor import restore_network
 from sognet_jax.scene import Scene
@@ -70,7 +71,8 @@ class Predictor:
         prediction = jax.device_get(self._run(self._variables, example['image'][None], example['image_size'][None]))
         of_image = jax.tree.map(lambda value: value[0], prediction)
         scene = self._segmenter(of_image, Frame.of(example))
-        return dataclasses.replace(scene, image=image, painter=prediction_picture)
+        layers = order_layers(scene.instance_ids, scene.relations).layers
+        return dataclasses.replace(scene, image=image, painter=prediction_picture, layers=layers)
 
     def prepare(self, image: np.ndarray) -> Example:
         """What the network gets of an image: `image`, `image_size`, `scale` and `original_size` of the data contract.

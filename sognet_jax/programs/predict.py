@@ -1,28 +1,44 @@
 """Segments images: `sognet-predict --checkpoint=runs/shapes --output=DIR images...`.
 
-Pictures, panoptic PNGs, and a description of all of them as JSON.
+Panoptic PNGs and a description of all of them as JSON; and, in the formats that are asked for, who lies on whom.
 """
 
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ml_collections
 from absl import app, flags
 from tqdm import tqdm
 
+from sognet_jax.choices import require_choice
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import ExampleSettings
 from sognet_jax.data.records.images import ImageError, find_images, read_image
 from sognet_jax.data.records.png import encode_image
 from sognet_jax.files import require_folder, write_whole
 from sognet_jax.id_maps import encode_ids
+from sognet_jax.order.entry import encode_graph
+from sognet_jax.order.openraster import encode_openraster
 from sognet_jax.predictor.predictor import Predictor, require_image
+from sognet_jax.predictor.results import Entry, coco_results, image_ids, scene_order
 from sognet_jax.programs import command_line
+from sognet_jax.scene import Scene
 
 LONGEST_NAME = 255
 """Bytes that file systems take."""
+
+FILES: dict[str, tuple[str, Callable[[Scene, Entry], str | bytes]]] = {
+    'panoptic': ('panoptic/{}.png', lambda scene, order: encode_ids(scene.panoptic)),
+    'picture': ('pictures/{}.png', lambda scene, order: encode_image(scene.picture())),
+    'graphml': ('graphs/{}.graphml', lambda scene, order: encode_graph(order)),
+    'ora': ('layers/{}.ora', lambda scene, order: encode_openraster(scene, order['instances'])),
+}
+"""What there can be of an image: the name, and what is written of a scene and of who lies on whom in it."""
+
+FORMATS = ('json', 'picture', 'graphml', 'ora', 'coco')
+USUAL_FORMATS = ('json', 'picture')
 
 
 def predict_images(
@@ -30,8 +46,9 @@ def predict_images(
     checkpoint: str | pathlib.Path,
     output: str | pathlib.Path,
     paths: Sequence[str | pathlib.Path],
+    formats: Sequence[str] = USUAL_FORMATS,
 ) -> int:
-    """Segments images; writes `predictions.json`, and for each image `pictures/NAME.png` and `panoptic/NAME.png`.
+    """Segments images; writes `predictions.json`, and for each image `panoptic/NAME.png`.
 
     Nothing is written before all images and the checkpoint have been found to be readable; `predictions.json` comes
     last, and no file is ever there in part.
@@ -39,6 +56,8 @@ def predict_images(
     Args:
         checkpoint: a run's folder or one step of it.
         paths: images, and folders of images.
+        formats: what else is written: `json` is `order.json`, `coco` is `coco_results.json`; `picture`, `graphml` and
+            `ora` are for each image `pictures/NAME.png`, `graphs/NAME.graphml` and `layers/NAME.ora`.
 
     Returns:
         How many images there were.
@@ -47,22 +66,37 @@ def predict_images(
         ImageError: an image is missing or broken, a folder has none, or two images would have results of one name.
         CheckpointError: there is no checkpoint, or it does not fit the config.
         NotADirectoryError: `output` is a file.
+        ValueError: there is no such format.
     """
+    for name in formats:
+        require_choice('--formats', name, FORMATS)
     output = pathlib.Path(output)
     require_folder(output)
     images = find_images(paths)
     _check(images, example_settings(config))
     model = Predictor(config, checkpoint)
-    entries = []
-    for path in tqdm(images, desc='predict', unit='image'):
+    entries, orders, detections = [], [], []
+    for path, image_id in tqdm(zip(images, image_ids(images), strict=True), 'predict', len(images), unit='image'):
         scene = model(read_image(path))
-        files = {'panoptic': f'panoptic/{path.stem}.png', 'picture': f'pictures/{path.stem}.png'}
-        write_whole(output / files['panoptic'], encode_ids(scene.panoptic))
-        write_whole(output / files['picture'], encode_image(scene.picture()))
+        order = scene_order(path.name, scene)
+        files = {kind: name.format(path.stem) for kind, (name, _) in FILES.items() if kind in ('panoptic', *formats)}
+        for kind, name in files.items():
+            write_whole(output / name, FILES[kind][1](scene, order))
         entries.append({'file': str(path)} | files | scene.to_dict())
-    lines = ',\n'.join(json.dumps(entry) for entry in entries)
-    write_whole(output / 'predictions.json', f'{{"images": [\n{lines}\n]}}\n')
+        orders.append(order)
+        if 'coco' in formats:
+            detections += coco_results(image_id, scene, order)
+    if 'json' in formats:
+        write_whole(output / 'order.json', f'{{"images": {_lines(orders)}}}\n')
+    if 'coco' in formats:
+        write_whole(output / 'coco_results.json', f'{_lines(detections)}\n')
+    write_whole(output / 'predictions.json', f'{{"images": {_lines(entries)}}}\n')
     return len(images)
+
+
+def _lines(entries: Sequence[Entry]) -> str:
+    """A list as JSON, an entry on a line."""
+    return '[\n' + ',\n'.join(map(json.dumps, entries)) + '\n]'
 
 
 def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:
@@ -76,8 +110,8 @@ def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:
         other = stems.setdefault(path.stem, path)
         if other is not path:
             raise ImageError(f'{other} and {path} would have results of one name: {path.stem}.png')
-        if len(os.fsencode(f'{path.stem}.png')) > LONGEST_NAME:
-            raise ImageError(f'{path}: this name is too long for {path.stem}.png')
+        if len(os.fsencode(f'{path.stem}.graphml')) > LONGEST_NAME:
+            raise ImageError(f'{path}: this name is too long for {path.stem}.graphml')
     for path in tqdm(images, desc='check', unit='image', delay=2):
         image = read_image(path)
         try:
@@ -90,6 +124,7 @@ def start() -> None:
     """Runs `predict.py`."""
     flags.DEFINE_string('checkpoint', None, 'Folder of a run, or of one of its checkpoints.', required=True)
     flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
+    flags.DEFINE_list('formats', list(USUAL_FORMATS), f'What is written: some of {", ".join(FORMATS)} (docs/order.md).')
     command_line.run(_main, takes_arguments=True)
 
 
@@ -97,8 +132,8 @@ def _main(images: Sequence[str]) -> None:
     given = flags.FLAGS
     if not images:
         raise app.UsageError('no images: name files, or folders of images, behind the flags')
-    count = predict_images(given.config, given.checkpoint, given.output, images)
-    print(f'{given.output}/predictions.json, and pictures and panoptic PNGs of {count} images beside it')
+    count = predict_images(given.config, given.checkpoint, given.output, images, given.formats)
+    print(f'{given.output}/predictions.json; panoptic PNGs and {", ".join(given.formats)} of {count} images beside it')
 
 
 if __name__ == '__main__':
