@@ -69,7 +69,8 @@ def exploded_layers(image: np.ndarray, scene: Scene, *, size: tuple[int, int]) -
 
 def _draw_slide(picture: np.ndarray, card: np.ndarray, opacity: np.ndarray, turn: np.ndarray) -> None:
     """A pane of glass with what is on it, and a breath of the rest of the image."""
-    height, width = card.shape[:2]
+    (height, width), left = card.shape[:2], int(turn[0, 2])
+    picture, turn = picture[:, left : left + int(TURN * width) + 2], turn - [[0, 0, left], [0, 0, 0]]
     corners = (np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]]) @ turn.T).round().astype(int)
     glass = np.zeros(picture.shape[:2], np.uint8)
     cv2.fillPoly(glass, [corners], 1)

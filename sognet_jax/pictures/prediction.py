@@ -20,8 +20,7 @@ from sognet_jax.scene import Scene
 PANEL = (600, 720)
 """Largest height and width of a panel in pixels."""
 
-LAYERS = 420
-"""Height of the panel with the layers."""
+LAYERS_HEIGHT = 420
 
 MATRIX_ROW = 14
 """Pixels that a row of the matrix needs for its name to be readable."""
@@ -39,7 +38,7 @@ def prediction_picture(image: np.ndarray, scene: Scene) -> np.ndarray:
     # A matrix of many rows, and the graph beside it, are larger.
     side = max(height, PANEL[0] // 2, 2 * MATRIX_ROW + len(names) * MATRIX_ROW + 6 * label_length)
     matrix = overlap_matrix(scene.relations, names, size=side, color=PREDICTED, label_length=label_length)
-    layers = exploded_layers(image, scene, size=(LAYERS, 2 * max(plain.shape[1], LAYERS)))
+    layers = exploded_layers(image, scene, size=(LAYERS_HEIGHT, 2 * max(plain.shape[1], LAYERS_HEIGHT)))
     return compose(
         [
             [('image', plain), ('segments', overlay)],

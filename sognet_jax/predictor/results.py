@@ -13,8 +13,7 @@ Entry = dict[str, Any]
 
 def scene_order(file_name: str, scene: Scene) -> Entry:
     """What `order.json` says of a scene, see `order_entry`; ids are those of the panoptic map."""
-    things = scene.instances
-    instances = [{'id': one.id, 'category': one.name, 'score': round(one.score or 0.0, 4)} for one in things]
+    instances = [{'id': one.id, 'category': one.name, 'score': round(one.score or 0.0, 4)} for one in scene.instances]
     return order_entry(file_name, instances, scene.relations)
 
 
