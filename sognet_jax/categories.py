@@ -11,7 +11,10 @@ Data set ids (COCO's 1..200 with gaps, Cityscapes' 7..33) appear only in `data/`
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 
 class Category(NamedTuple):
@@ -50,6 +53,17 @@ class CategorySet:
         """Every category, indexed by semantic train id."""
         return self.stuff + self.things
 
+    def thing_numbers(self, names: Sequence[str]) -> np.ndarray:
+        """`[n]` int32, the thing classes of these names; where there is one alone, everything is of it.
+
+        Raises:
+            ValueError: there is no thing of a name.
+        """
+        numbers = {category.name: number for number, category in enumerate(self.things)}
+        if unknown := sorted(set(names) - numbers.keys()) if len(numbers) > 1 else []:
+            raise ValueError(f'{unknown[0]!r} is none of the things of {self.name}: {", ".join(numbers):.60} ...')
+        return np.array([numbers.get(name, 0) for name in names], np.int32)
+
     def is_thing(self, train_id: int) -> bool:
         """Whether a semantic train id is a thing."""
         return train_id >= self.num_stuff
@@ -67,3 +81,5 @@ def _packaged() -> dict[str, CategorySet]:
 
 CATEGORY_SETS = _packaged()
 COCO, CITYSCAPES, SHAPES = (CATEGORY_SETS[name] for name in ('coco', 'cityscapes', 'shapes'))
+OBJECT = CATEGORY_SETS['object']
+"""One class for all things, where nothing is to be learned from classes."""

@@ -76,6 +76,8 @@ class ImageEntry(Struct):
     file_name: FileName
     height: Side
     width: Side
+    occlusion_order_file_name: FileName = ''
+    """Of SynTable: the matrix of its instances."""
 
 
 class InstanceEntry(Struct):
@@ -89,6 +91,9 @@ class InstanceEntry(Struct):
     segmentation: Raw
     bbox: Box | None = None
     iscrowd: Flag = 0
+    visible_mask: Raw = Raw(b'null')
+    """Of SynTable, where `segmentation` is the whole; KINS calls it `inmodal_seg`."""
+    inmodal_seg: Raw = Raw(b'null')
 
 
 class RunLengths(Struct):
@@ -237,3 +242,57 @@ class PolygonEntry(Struct):
 
 
 Outline = Annotated[list[tuple[Coordinate, Coordinate]], Meta(min_length=3)]
+
+
+class CocoaEntry(Struct):
+    """The annotation of an image in COCOA."""
+
+    image_id: Int32
+    regions: list[Raw]
+    depth_constraint: str = ''
+
+
+class CocoaRegion(Struct):
+    """A region: its whole outline and, where it is hidden in part, the mask of what is seen."""
+
+    segmentation: Annotated[list[float], Meta(min_length=6)]
+    visible_mask: Raw = Raw()
+    name: str = ''
+
+
+class OcclusionOrder(Struct):
+    """`1<0`: the first lies over the second; `1<0 & 0<1`: each covers the other in part."""
+
+    order: str
+
+
+class DepthOrder(Struct):
+    """`1<0`: the first is nearer; `1=0`: neither is."""
+
+    order: str
+    count: Annotated[int, Meta(ge=1)]
+    overlap: Flag
+
+
+class InstaOrderEntry(Struct):
+    """The annotation of an image in InstaOrder."""
+
+    image_id: Int32
+    instance_ids: list[Int64]
+    occlusion: list[OcclusionOrder]
+    depth: list[DepthOrder] = []
+
+
+class OrderOverlap(Struct):
+    """One instance lies on another, so surely."""
+
+    covering: Int64
+    covered: Int64
+    strength: float
+
+
+class OrderedImageEntry(Struct):
+    """An image of `order.json`, which is an `OverlapFile`."""
+
+    file_name: str
+    overlaps: list[OrderOverlap]

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from sognet_jax.categories import CATEGORY_SETS
-from sognet_jax.configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dcn, own_data, shapes
+from sognet_jax.configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dcn, order, own_data, shapes
 from sognet_jax.data.configured import example_settings, has_annotations, prepare_split
 from sognet_jax.inference.prediction import Inference
 from sognet_jax.models.sognet import build_network, variable_shapes
@@ -18,7 +18,8 @@ from sognet_jax.training.run import build_run
 from tests.support.paths import ROOT
 
 EXPERIMENTS = [
-    (shapes, ''), (shapes, 'overlap'), (shapes, 'occlusion'), (coco_mini, ''), (own_data, ''), (coco_r50, ''),
+    (order, ''), (shapes, ''), (shapes, 'overlap'), (shapes, 'occlusion'), (shapes, 'crowded'), (coco_mini, ''),
+    (own_data, ''), (coco_r50, ''),
     (coco_r50, 'ablation'),
     (coco_r50, 'paper'), (coco_r50, 'published'), (coco_r101_dcn, ''), (coco_r101_dcn, 'published'),
     (cityscapes_r50, ''), (cityscapes_r50, 'paper'), (cityscapes_r50, 'published'), (cityscapes_r50, 'from_coco'),
@@ -41,7 +42,7 @@ def test_every_config_builds(module, variant):
     assert all(side % 32 == 0 for side in example_settings(config).image_size)
 
 
-@pytest.mark.parametrize('module', [shapes, coco_mini, own_data, coco_r50, coco_r101_dcn, cityscapes_r50])
+@pytest.mark.parametrize('module', [order, shapes, coco_mini, own_data, coco_r50, coco_r101_dcn, cityscapes_r50])
 def test_an_unknown_variant_is_refused(module):
     with pytest.raises(ValueError, match="'tiny'"):
         module.get_config('tiny')

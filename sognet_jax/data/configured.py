@@ -18,12 +18,15 @@ from sognet_jax.data.sources.cityscapes import builder as cityscapes
 from sognet_jax.data.sources.cityscapes.files import annotation_folder
 from sognet_jax.data.sources.coco import builder as coco
 from sognet_jax.data.sources.coco.files import annotation_files
+from sognet_jax.data.sources.orders import builder as orders
+from sognet_jax.data.sources.orders.readers import ORDER_FORMATS
+from sognet_jax.data.sources.orders.readers import annotation_files as order_files
 from sognet_jax.data.sources.preparation import Preparation, prepare
 from sognet_jax.data.sources.shapes import builder as shapes
 from sognet_jax.data.sources.shapes.composition import CROWDED, SceneSettings
 from sognet_jax.json_files import said
 
-NAMES = ('shapes', 'coco', 'coco_format', 'cityscapes')
+NAMES = ('shapes', 'coco', 'coco_format', 'cityscapes', *ORDER_FORMATS)
 
 
 def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | None = None) -> RecordSource:
@@ -66,7 +69,7 @@ def preparation_of(
 
     Args:
         name: the format, one of `NAMES` but `shapes`.
-        categories: for `coco_format`; the others have their own.
+        categories: for `coco_format` and images with a known order; the others have their own.
         relations: of Cityscapes: whether overlaps are read, from the polygon files.
         opens_files: of COCO and its format: whether images and PNGs are opened; else they can only be checked.
 
@@ -81,6 +84,8 @@ def preparation_of(
         return coco.preparation(source, split, categories, opens_files=opens_files)
     if name == 'cityscapes':
         return cityscapes.preparation(source, split, relations=relations)
+    if name in ORDER_FORMATS:
+        return orders.preparation(name, source, split, categories)
     raise ValueError(f'config field data.name must be one of {NAMES}, not {name!r}')
 
 
@@ -102,6 +107,8 @@ def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:
         return (source / split).is_dir() and any(file.is_file() for file in annotation_files(source, split).values())
     if data.name == 'cityscapes':
         return annotation_folder(source, split).is_dir()
+    if data.name in ORDER_FORMATS:
+        return split in order_files(data.name, source)
     return True
 
 

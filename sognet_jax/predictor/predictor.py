@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
@@ -20,8 +21,10 @@ from sognet_jax.inference.prediction import Inference, Prediction, predict
 from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.models.sognet import SOGNet
 from sognet_jax.order.layers import order_layers
+from sognet_jax.order.rules import pairs_taking_part
 from sognet_jax.pictures.prediction import prediction_picture
 from sognet_jax.predictor import restore_network
+from sognet_jax.predictor.relations import relate_instances
 from sognet_jax.scene import Scene
 
 SHORTEST_SIDE = 8
@@ -45,12 +48,12 @@ class Predictor:
         self.categories: CategorySet = category_set(config.categories)
         self._settings, inference = example_settings(config), Inference(**config.inference)
         self._segmenter = Segmenter(inference, self.categories)
-        network, self._variables = restore_network(config, self.categories, checkpoint)
+        self._network, self._variables = restore_network(config, self.categories, checkpoint)
 
         def infer(network: SOGNet, image: jax.Array, image_size: jax.Array) -> Prediction[jax.Array]:
             return predict(network, image, image_size, inference)
 
-        self._run = jax.jit(nn.apply(infer, network))
+        self._run = jax.jit(nn.apply(infer, self._network))
 
     @overload
     def __call__(self, image: np.ndarray) -> Scene: ...
@@ -73,6 +76,25 @@ class Predictor:
         scene = self._segmenter(of_image, Frame.of(example))
         layers = order_layers(scene.instance_ids, scene.relations).layers
         return dataclasses.replace(scene, image=image, painter=prediction_picture, layers=layers)
+
+    def order(
+        self, image: np.ndarray, masks: Sequence[np.ndarray], classes: Sequence[str], pairs: str = 'related'
+    ) -> np.ndarray:
+        """O of anybody's instances, by the relation head alone, `[n, n]` float32: i is covered by j.
+
+        Args:
+            image: `[h, w, 3]`, of which the size matters alone.
+            masks, classes: `[h, w]` bool and name, one of `categories.things`, of the n instances.
+            pairs: which take part, one of `order.rules.PAIRS`; where no masks overlap, none is `'related'`.
+
+        Raises:
+            ValueError: a mask is of another size than the image, or a class is unknown.
+        """
+        if other := [list(mask.shape) for mask in masks if mask.shape != image.shape[:2]]:
+            raise ValueError(f'a mask is {other[0]}, the image {list(image.shape[:2])}')
+        rles = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+        part = pairs_taking_part(pairs, rles, rles)
+        return relate_instances(self._network, self._variables, self.categories, rles, classes, part)
 
     def prepare(self, image: np.ndarray) -> Example:
         """What the network gets of an image: `image`, `image_size`, `scale` and `original_size` of the data contract.

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Sequence
 
 from absl import logging
 
-from sognet_jax.categories import COCO, CategorySet
-from sognet_jax.category_files import read_categories
-from sognet_jax.data.configured import preparation_of
+from sognet_jax.categories import COCO, OBJECT, CategorySet
+from sognet_jax.category_files import category_set
+from sognet_jax.data.configured import NAMES, preparation_of
 from sognet_jax.data.records.overlap_file import write_overlaps
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.records.storage import RecordSource
+from sognet_jax.data.sources.orders.readers import ORDER_FORMATS, annotation_files
 from sognet_jax.data.sources.preparation import Preparation, check, prepare
 from sognet_jax.files import write_whole
 from sognet_jax.json_files import Notes, said
@@ -85,6 +86,8 @@ def found_splits(name: str, source: pathlib.Path) -> list[str]:
         splits = sorted({file.stem.removeprefix(start) for start, file in found})
     elif name == 'cityscapes':
         splits = [split for split in USUAL_SPLITS[name] if (source / 'leftImg8bit' / split).is_dir()]
+    elif name in ORDER_FORMATS:
+        splits = list(annotation_files(name, source))
     else:
         splits = [split for split in USUAL_SPLITS[name] if any(source.glob(f'annotations/*_{split}.json'))]
     if not splits:
@@ -93,10 +96,12 @@ def found_splits(name: str, source: pathlib.Path) -> list[str]:
 
 
 def _categories(options: argparse.Namespace) -> CategorySet:
-    """Those of `--categories`; the other formats have their own, whatever this says."""
-    if (options.name == 'coco_format') != bool(options.categories):
-        raise ValueError(f'coco_format, and no other format, needs --categories; this is {options.name}')
-    return read_categories(options.categories) if options.categories else COCO
+    """Those of `--categories`, which some formats need or may have; the others have their own, whatever this says."""
+    if options.name not in ORDER_FORMATS and (options.name == 'coco_format') != bool(options.categories):
+        raise ValueError(f'coco_format needs --categories, and this is {options.name}')
+    if options.categories:
+        return category_set(options.categories, '--categories')
+    return OBJECT if options.name in ORDER_FORMATS else COCO
 
 
 def _check(preparation: Preparation, options: argparse.Namespace, problems: list[Problem]) -> Iterable[Record]:
@@ -130,11 +135,11 @@ def _say(notes: Notes) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m sognet_jax.programs.prepare', description=__doc__)
-    parser.add_argument('name', choices=('coco', 'coco_format', 'cityscapes'), help='format of the source')
+    parser.add_argument('name', choices=NAMES[1:], help='format of the source')
     parser.add_argument('--source', type=pathlib.Path, required=True, help='folder in the official layout')
     parser.add_argument('--data_dir', default='data', help='where prepared data sets go (config field data.dir)')
     parser.add_argument('--splits', nargs='+', help='for example val2017; all that are there')
-    parser.add_argument('--categories', help='JSON file with the categories of coco_format (config field categories)')
+    parser.add_argument('--categories', help='of the things: JSON file, or a name (config field categories)')
     parser.add_argument('--workers', type=int, help='processes; as many as there are cores')
     parser.add_argument('--check', action='store_true', help='examine everything, store nothing')
     parser.add_argument(

@@ -1,16 +1,18 @@
 """The command that prepares data sets, on data of the user's own in COCO's layout."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 
-from sognet_jax.configs import coco_r50, shapes
+from sognet_jax.configs import coco_r50, order, shapes
 from sognet_jax.data.configured import prepare_split, training_source
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.id_maps import encode_ids
 from sognet_jax.programs.prepare import found_splits, main
+from tests.support.order_sources import paint, write
 
 CATEGORIES = [
     {'id': 5, 'name': 'soil', 'isthing': 0},
@@ -165,3 +167,23 @@ def test_wrong_arguments_end_in_one_line(source, capsys):
 
 def test_splits_are_those_of_any_annotation_file(source):
     assert found_splits('coco_format', source) == ['summer', 'winter']
+
+
+def test_images_with_a_known_order_are_prepared_and_trained_on(tmp_path, capsys):
+    """One class for all without `--categories`, their own with it; `data.also_train_on` adds splits."""
+    rng = np.random.default_rng(0)
+    root = write(tmp_path / 'tables', 'syntable', [paint(rng, 6, 'a.png'), paint(rng, 5, 'b.png')])
+    shutil.copy(root / 'table.json', root / 'again.json')
+    data = ['syntable', f'--source={root}', f'--data_dir={tmp_path / "data"}', '--workers=0']
+    assert found_splits('syntable', root) == ['again', 'table']
+    assert main([*data, '--splits', 'table', f'--overlaps={tmp_path / "overlaps.json"}']) == 0
+    overlaps = json.loads((tmp_path / 'overlaps.json').read_text())
+    assert all(pair['state'] == 'no_panoptic' and pair['top'] for pair in overlaps['rgb/a']['pairs'])
+    assert main([*data, '--categories=coco', '--check']) == 1
+    assert "'plate' is none of the things of coco" in capsys.readouterr().err
+    config = order.get_config()
+    config.data.update(name='syntable', source=str(root), dir=str(tmp_path / 'data'), train_split='table')
+    config.data.also_train_on = ((str(root), 'again'),)
+    assert len(training_source(config)) == 4
+    assert main(['cityscapes', f'--source={root}', '--categories=coco']) == 1
+    assert 'coco_format needs --categories, and this is cityscapes' in capsys.readouterr().err

@@ -271,7 +271,8 @@ def relation_matrices(record: Record, slots: np.ndarray, max_instances: int) -> 
         return matrix
 
     covered = pairs.covered[both]
-    has_order = record.has_relations and record.has_panoptic
+    # Without a panoptic map, the data state an order where they state any.
+    has_order = record.has_relations and (record.has_panoptic or bool(np.any(pairs.covered >= 0)))
     return {
         'overlap': symmetric(np.ones(len(first), bool)),
         'order': directed(covered),

@@ -33,18 +33,12 @@ def find_pairs(rles: Sequence[RLE], crowd: np.ndarray) -> tuple[np.ndarray, np.n
     Returns:
         pairs `[p, 2]` int32 with first < second, and their intersections `[p]` int64 in pixels.
     """
-    boxes = np.asarray(coco_mask.toBbox(list(rles))).reshape(-1, 4)
-    touches = ~crowd[:, None] & ~crowd[None, :]
-    for lower, side in ((boxes[:, 0], boxes[:, 2]), (boxes[:, 1], boxes[:, 3])):
-        begins = lower[:, None] < (lower + side)[None, :]
-        touches &= begins & begins.T
-    candidates = np.argwhere(np.triu(touches, 1))
-    areas = rle_areas(rles)
-    intersections = np.array([_common_area(rles[i], rles[j]) for i, j in candidates], np.int64)
-    smaller = np.minimum(areas[candidates[:, 0]], areas[candidates[:, 1]])
+    areas, intersections = rle_areas(rles), common_areas(rles, rles)
+    smaller = np.minimum.outer(areas, areas)
     # 0 / 0, from empty masks, counts as no overlap.
-    overlapping = (smaller > 0) & (intersections >= OVERLAP_RATIO * smaller)
-    return candidates[overlapping].astype(np.int32), intersections[overlapping]
+    overlapping = (smaller > 0) & (intersections >= OVERLAP_RATIO * smaller) & ~crowd[:, None] & ~crowd
+    first, second = np.nonzero(np.triu(overlapping, 1))
+    return np.stack([first, second], axis=1).astype(np.int32), intersections[first, second]
 
 
 def decide_pairs(
@@ -156,6 +150,15 @@ def map_rles(indices: np.ndarray, count: int) -> list[RLE]:
             counts = counts[:-1]
         rles.append(coco_mask.frPyObjects({'size': list(indices.shape), 'counts': counts.tolist()}, *indices.shape))
     return rles
+
+
+def common_areas(first: Sequence[RLE], second: Sequence[RLE]) -> np.ndarray:
+    """`[m, n]` int64, the pixels that masks of one image share."""
+    if not first or not second:
+        return np.zeros((len(first), len(second)), np.int64)
+    # Of crowd, pycocotools gives the share of the first mask; it looks at those alone whose boxes meet.
+    shares = np.asarray(coco_mask.iou(list(first), list(second), [1] * len(second)))
+    return np.rint(shares * rle_areas(first)[:, None]).astype(np.int64)
 
 
 def rle_areas(rles: Sequence[RLE]) -> np.ndarray:

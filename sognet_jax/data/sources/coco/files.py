@@ -107,12 +107,12 @@ def read_split(
         content = read_or_report(path, KINDS[kind], problems)
         if content is None:
             continue
-        listed = _images(path, content.images, problems, notes)
+        listed = read_images(path, content.images, problems, notes)
         _compare_images(path, images, listed, problems)
         images |= listed
         _compare_categories(path, content.categories, categories, problems, notes)
         if kind == 'instances':
-            instances = _instances(path, content.annotations, set(listed), problems, notes)
+            instances = read_instances(path, content.annotations, set(listed), problems, notes)
         elif kind == 'panoptic':
             panoptic = _panoptic(path, content.annotations, listed, problems, notes)
         elif content.annotations:
@@ -131,7 +131,7 @@ def read_split(
     return tasks, problems, notes
 
 
-def _images(
+def read_images(
     path: pathlib.Path, raws: list[msgspec.Raw], problems: list[Problem], notes: Notes
 ) -> dict[int, ImageEntry]:
     """The usable image entries by id."""
@@ -186,7 +186,7 @@ def _compare_categories(
             problems.append(Problem('thing and stuff mixed up', place, text, is_local=False))
 
 
-def _instances(
+def read_instances(
     path: pathlib.Path, raws: list[msgspec.Raw], images: set[int], problems: list[Problem], notes: Notes
 ) -> dict[int, list[tuple[int, InstanceEntry]]]:
     """Instance annotations of each image of their file; without those that belong nowhere."""
