@@ -278,9 +278,9 @@ def test_resolving_and_panoptic_head(golden_path):
 @golden_files.parametrize('model_train_*_inputs')
 def test_losses_and_gradients(golden_path):
     stored = stored_example(golden_path)
-    assert {OURS[name]: pytest.approx(weight) for name, weight in OBJECTIVE.weights.items()} == stored.results[
-        'loss_weights'
-    ]
+    weights = dict(OBJECTIVE.weights)
+    del weights['occlusion']  # of a head that the published network does not have
+    assert {OURS[name]: pytest.approx(weight) for name, weight in weights.items()} == stored.results['loss_weights']
     (total, values), gradients = differentiated(golden_path)
     for name, value in values.items():
         np.testing.assert_allclose(value, stored.results['losses'][OURS[name]], rtol=1e-4, err_msg=name)
