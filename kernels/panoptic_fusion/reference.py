@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
-from sognet_jax.ops.arg_max import first_best
 from sognet_jax.ops.overlap import presence
 from sognet_jax.ops.resize import interpolation_matrix
 from sognet_jax.ops.tiles import on_tiles, paste_in_tile, with_room
@@ -80,7 +79,7 @@ def _paint_tile(
         low = jnp.einsum('yi,cij->ycj', rows, low, precision='highest')
         return jnp.einsum('ycj,xj->ycx', low, columns, precision='highest')
 
-    best, channel = first_best(enlarge(low[: options.num_stuff]), jnp.arange(options.num_stuff), axis=1)
+    best, channel = _first_best(enlarge(low[: options.num_stuff]), jnp.arange(options.num_stuff), axis=1)
     by_columns, by_rows = reaches(scene, 0, tile[1], axis=0), reaches(scene, 0, tile[0], axis=1)
     is_here = scene.valid & ((by_rows[0] & by_columns[0]) | (by_rows[1] & by_columns[1]))
     num_here = jnp.sum(is_here)
@@ -98,7 +97,7 @@ def _paint_tile(
         cropped, logits = _fuse_instances(
             scene, coverings, slots, num_here, is_here, low[options.num_stuff :], enlarge, tile, options
         )
-        logits, winner = first_best(jnp.where(used, logits, -jnp.inf), slots, axis=0)
+        logits, winner = _first_best(jnp.where(used, logits, -jnp.inf), slots, axis=0)
         tie = jnp.where(logits == zero, jnp.minimum(winner, first_elsewhere), first_elsewhere)
         seen = jnp.max(jnp.where(used, cropped, -jnp.inf), axis=0)
         return jnp.maximum(logits, zero), jnp.where(logits > zero, winner, tie), jnp.maximum(seen, zero)
@@ -110,6 +109,14 @@ def _paint_tile(
         void = things - jnp.where(jnp.isfinite(seen), seen, 0.0)
         channel = jnp.where(void > jnp.maximum(best, logits), options.num_stuff + count, channel)
     return channel
+
+
+def _first_best(values: jax.Array, numbers: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The highest value along an axis and the lowest number that has it: two reductions that vectorize."""
+    best = jnp.max(values, axis=axis, keepdims=True, initial=-jnp.inf)
+    numbers = jnp.expand_dims(numbers, [i for i in range(values.ndim) if i != axis])
+    number = jnp.min(jnp.where(values == best, numbers, jnp.iinfo(numbers.dtype).max), axis=axis)
+    return best.squeeze(axis), number
 
 
 def _fuse_instances(

@@ -19,11 +19,9 @@ from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.occlusion_head import overlapping_enough
 from sognet_jax.models.sognet import Pyramid, SOGNet
 from sognet_jax.ops.anchors import anchor_grid
-from sognet_jax.ops.arg_max import first_best
 from sognet_jax.ops.proposals import propose_boxes
-from sognet_jax.ops.resize import between_samples, with_edges
 from sognet_jax.ops.sampling import sample_pairs
-from sognet_jax.ops.strips import cut_rows_with_neighbours, strip_height
+from sognet_jax.ops.strips import cut_rows_with_neighbours, enlarge_strip, strip_height
 
 OVERLAP_THRESHOLD = 0.1
 """Kept instances whose intersection over the smaller one is larger than this take part in overlap resolving."""
@@ -253,19 +251,13 @@ def occlusion_relations(
 def semantic_labels(semantic: jax.Array, size: tuple[int, int]) -> jax.Array:
     """`[B, h, w, S + T]` semantic logits -> `[B, H, W]` int32, the train id with the highest one.
 
-    H, W are one multiple of h, w. The enlarged logits are there by strips of rows alone, and of a strip one after the
-    other for each place that a pixel has between the samples.
+    H, W are one multiple of h, w; the enlarged logits are there by strips of rows alone.
     """
     batch, height, width, classes = semantic.shape
     factor = size[0] // height
     strip = strip_height(height, factor**2 * batch * width * classes)
-
-    def label(rows: jax.Array) -> jax.Array:
-        lines = between_samples(with_edges(rows, 2), factor, 1)
-        places = [[first_best(at, jnp.arange(classes), -1)[1] for at in between_samples(y, factor, 2)] for y in lines]
-        return jnp.stack([jnp.stack(line, -1) for line in places], 2).reshape(batch, -1, size[1])
-
-    labels = jax.lax.map(label, cut_rows_with_neighbours(semantic, strip))
+    strips = cut_rows_with_neighbours(semantic, strip)
+    labels = jax.lax.map(lambda rows: jnp.argmax(enlarge_strip(rows, factor), axis=-1).astype(jnp.int32), strips)
     return jnp.moveaxis(labels, 0, 1).reshape(batch, -1, size[1])[:, : size[0]]
 
 

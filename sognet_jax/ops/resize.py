@@ -32,29 +32,20 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def enlarge_axis(x: jax.Array, factor: int, axis: int) -> jax.Array:
-    """An axis of 1 + n + 1 values becomes one of `factor` n: `resize_bilinear` of the inner ones."""
-    places = between_samples(x, factor, axis)
-    return jnp.stack(places, axis + 1).reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+    """An axis of 1 + n + 1 values becomes one of `factor` n: `resize_bilinear` of the inner ones.
 
-
-def between_samples(x: jax.Array, factor: int, axis: int) -> list[jax.Array]:
-    """What each of n samples becomes when enlarged: n values for the first of `factor` places, n for the next ...
-
-    What lies between two samples depends on its place between them alone: a sum of two neighbours for each place, where
-    products with the whole matrix would multiply zeros.
-
-    Args:
-        x: 1 + n + 1 values along the axis.
-        factor: how many values each of the inner ones becomes.
-        axis: of x.
+    What lies between two samples depends on its place between them alone: a sum of two neighbours for each of `factor`
+    places, where products with the whole matrix would multiply zeros.
     """
+    if factor == 1:
+        return jax.lax.slice_in_dim(x, 1, -1, axis=axis)
     count = x.shape[axis] - 2
     before, here, after = (jax.lax.slice_in_dim(x, first, first + count, axis=axis) for first in range(3))
     places = []
     for left, middle, right in interpolation_matrix(3 * factor, 3)[factor:-factor].tolist():
         neighbour, share = (before, left) if left else (after, right)
-        places.append(here * middle + neighbour * share if share else here)
-    return places
+        places.append(here * middle + neighbour * share)
+    return jnp.stack(places, axis + 1).reshape(*x.shape[:axis], factor * count, *x.shape[axis + 1 :])
 
 
 def with_edges(x: jax.Array, axis: int) -> jax.Array:
@@ -74,11 +65,16 @@ def resize_inside(x: jax.Array, size: tuple[int, int], extent: jax.Array) -> jax
     Returns:
         `[B, h, w, C]`.
     """
-    for axis in (1, 2):
-        limit = extent[:, axis - 1, None, None, None]
-        last = jnp.take_along_axis(x, limit - 1, axis)
-        x = jnp.where(jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) < limit, x, last)
-    return resize_bilinear(x, size)
+
+    def weights(out_size: int, in_size: int, limit: jax.Array) -> jax.Array:
+        source = (jnp.arange(out_size) + 0.5) * in_size / out_size - 0.5
+        source = jnp.clip(source, 0, (limit - 1)[:, None])
+        return jnp.maximum(1 - jnp.abs(source[..., None] - jnp.arange(in_size)), 0).astype(x.dtype)
+
+    rows = weights(size[0], x.shape[1], extent[:, 0])
+    columns = weights(size[1], x.shape[2], extent[:, 1])
+    x = jnp.einsum('byh,bhwc->bywc', rows, x, precision='highest')
+    return jnp.einsum('bxw,bywc->byxc', columns, x, precision='highest')
 
 
 def upsample_nearest(x: jax.Array, factor: int) -> jax.Array:
