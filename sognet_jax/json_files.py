@@ -167,15 +167,11 @@ def _only_json(content: bytes) -> bytes:
 def _relaxed(raw: msgspec.Raw | bytes) -> bytes:
     """An entry with every 1.0 as 1; as it is where it cannot be read."""
 
-    def whole(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: whole(item) for name, item in value.items()}
-        if isinstance(value, list):
-            return [whole(item) for item in value]
-        return int(value) if isinstance(value, float) and value.is_integer() else value
+    def whole(text: str) -> float:
+        return int(value) if (value := float(text)).is_integer() else value
 
     try:  # not by msgspec, for which there is no 1e999
-        return _only_json(json.dumps(whole(json.loads(bytes(raw)))).encode())
+        return _only_json(json.dumps(json.loads(bytes(raw), parse_float=whole)).encode())
     except (ValueError, RecursionError):
         return bytes(raw)
 

@@ -69,6 +69,10 @@ class Overlap(NamedTuple):
     covered: int
     strength: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """As files have it."""
+        return self._asdict() | {'strength': round(self.strength, 4)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
@@ -155,7 +159,7 @@ class Scene:
             }
             for segment in self.segments
         ]
-        overlaps = [overlap._asdict() | {'strength': round(overlap.strength, 4)} for overlap in self.overlaps]
+        overlaps = [overlap.to_dict() for overlap in self.overlaps]
         return {'height': height, 'width': width, 'segments': segments, 'overlaps': overlaps}
 
     def to_json(self) -> str:
@@ -179,11 +183,8 @@ def _measure(ids: np.ndarray, segments: list[Segment], categories: CategorySet) 
     boxes = np.stack([left, top, right, bottom], axis=-1)
     return [
         SceneSegment(
-            id=segment.id,
-            category=segment.category,
+            **segment._asdict(),
             name=categories.all[segment.category].name,
-            instance=segment.instance,
-            score=segment.score,
             area=int(areas[segment.id]),
             box=tuple(boxes[segment.id].tolist()),
             panoptic=ids,

@@ -43,7 +43,7 @@ def saved_parts(tree: Any, description: Description) -> dict[str, Any]:
 
 def checksums(tree: Any) -> dict[str, int]:
     """The CRC-32 of each array's bytes, by its place in the tree."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = jax.tree.leaves_with_path(tree)
     return {_name(path): zlib.crc32(np.ascontiguousarray(leaf).data) for path, leaf in leaves}
 
 
@@ -214,12 +214,11 @@ def _read(folder: pathlib.Path, shapes: Tree) -> Tree:
 
 def _name(path: Any) -> str:
     """An array's place, the same for a state and for the dictionary that Orbax makes of it."""
-    return '/'.join(str(getattr(entry, 'key', getattr(entry, 'name', getattr(entry, 'idx', entry)))) for entry in path)
+    return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
+    return {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def _differences(stored: Any, wanted: Any) -> list[str]:

@@ -54,12 +54,12 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> Source:
             'published' if is_sognet else 'upsnet', arrays, published_entry,
             lambda path: is_sognet or path[0] != 'relation_head', True, _COUNTERS,
         )  # fmt: skip
-    if caffe.is_caffe(names):
+    if any(map(caffe.CAFFE.fullmatch, names)):
         return Source(
             'caffe', caffe.fold_first_bias(arrays), caffe.caffe_entries(names), _in_imagenet, True,
             _COUNTERS + r'|fc1000\..*',
         )  # fmt: skip
-    if caffe.is_detectron(names):
+    if any(map(caffe.DETECTRON.fullmatch, names)):
         # Its first convolution has no bias: the entry is a relic of Caffe's, merged into the normalisation.
         return Source(
             'detectron', arrays, caffe.detectron_entry, _in_imagenet, True, r'conv1_b|(fc1000|pred)_[wb]'

@@ -259,25 +259,19 @@ def relation_matrices(record: Record, slots: np.ndarray, max_instances: int) -> 
     both = (first >= 0) & (second >= 0)
     first, second = first[both], second[both]
 
-    def symmetric(value: np.ndarray) -> np.ndarray:
-        matrix = np.zeros((max_instances, max_instances), bool)
-        matrix[first, second] = matrix[second, first] = value
-        return matrix
+    def matrix(of_first: np.ndarray | bool, of_second: np.ndarray | bool) -> np.ndarray:
+        filled = np.zeros((max_instances, max_instances), bool)
+        filled[first, second], filled[second, first] = of_first, of_second
+        return filled
 
-    def directed(covered: np.ndarray) -> np.ndarray:
-        matrix = np.zeros((max_instances, max_instances), bool)
-        matrix[first, second] = covered == 0
-        matrix[second, first] = covered == 1
-        return matrix
-
-    covered = pairs.covered[both]
+    covered, truly_covered, undecided = pairs.covered[both], pairs.truly_covered[both], pairs.covered[both] < 0
     # Without a panoptic map, the data state an order where they state any.
     has_order = record.has_relations and (record.has_panoptic or bool(np.any(pairs.covered >= 0)))
     return {
-        'overlap': symmetric(np.ones(len(first), bool)),
-        'order': directed(covered),
-        'decided': ~symmetric(covered < 0) & has_order,
-        'true_order': directed(pairs.truly_covered[both]),
+        'overlap': matrix(True, True),
+        'order': matrix(covered == 0, covered == 1),
+        'decided': ~matrix(undecided, undecided) & has_order,
+        'true_order': matrix(truly_covered == 0, truly_covered == 1),
     }
 
 

@@ -41,20 +41,17 @@ def overlap_entry(record: Record) -> dict[str, Any]:
     entries = []
     for row, state in enumerate(pair_states(record)):
         ends = [pairs.first[row], pairs.second[row]]
-        ids = [int(instances.id[end]) for end in ends]
-        pixels = [int(pairs.first_pixels[row]), int(pairs.second_pixels[row])]
+        ids = instances.id[ends].tolist()
+        pixels = dict(zip(ids, [int(pairs.first_pixels[row]), int(pairs.second_pixels[row])], strict=True))
         covered, intersection = pairs.covered[row], int(pairs.intersection[row])
         entry = {
-            'ann_ids': ids,
+            'ann_ids': sorted(ids),
             'intersection': intersection,
             'ratio': round(intersection / int(min(areas[ends])), 4),
-            'panoptic_pixels': pixels if record.has_panoptic else None,
+            'panoptic_pixels': [pixels[one] for one in sorted(ids)] if record.has_panoptic else None,
             'state': state,
             'top': None if covered < 0 else ids[1 - covered],
         }
-        if ids[0] > ids[1]:
-            entry['ann_ids'] = ids[::-1]
-            entry['panoptic_pixels'] = pixels[::-1] if record.has_panoptic else None
         entries.append(entry)
     matched = np.count_nonzero(instances.segment[real] != NO_SEGMENT)
     return {

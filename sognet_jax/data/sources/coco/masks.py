@@ -103,8 +103,9 @@ def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> tuple[np.n
     is_near = np.all(np.abs(corners - clipped) <= TOLERANCE * limits + 1)
     if is_near and (_agree(clipped, mask.extent) or _agree(clipped, pixels)):
         return clipped.astype(np.float32) if min(box[2:]) > 0 else pixels, None
+    stated = [round(value, 2) for value in box]
     x1, y1, x2, y2 = (round(float(edge), 1) for edge in pixels)
-    text = f'bbox is {_shown(box)}, its mask is in [{x1}, {y1}, {x2 - x1}, {y2 - y1}] (x, y, width, height)'
+    text = f'bbox is {stated}, its mask is in [{x1}, {y1}, {x2 - x1}, {y2 - y1}] (x, y, width, height)'
     if convention := _convention(box, mask, size):
         return pixels, Fault(f'bbox looks like {convention}', f'{text}; it looks like {convention}')
     return pixels, Fault('bbox without an area' if min(box[2:]) <= 0 else DISAGREE, text)
@@ -200,7 +201,3 @@ def _corners(box: Sequence[float]) -> np.ndarray:
 def _agree(corners: np.ndarray, extent: np.ndarray) -> bool:
     sides = np.tile(extent[2:] - extent[:2], 2)
     return bool(np.all(np.abs(corners - extent) <= np.maximum(AGREEMENT[0], AGREEMENT[1] * sides)))
-
-
-def _shown(box: Box) -> list[float]:
-    return [round(value, 2) for value in box]
