@@ -84,7 +84,11 @@ def from_first(function: Callable[[], T]) -> T:
             outcome = (True, function())
         except Exception as error:
             outcome, failure = (False, _portable(error)), error
-    succeeded, value = gather(outcome)[0]
+    _wait_for_all()
+    content = np.frombuffer(pickle.dumps(outcome), np.uint8) if is_first() else np.zeros(0, np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    content = content if is_first() else np.zeros(size, np.uint8)
+    succeeded, value = pickle.loads(np.asarray(multihost_utils.broadcast_one_to_all(content)).tobytes())
     if succeeded:
         return value
     raise value if failure is None else failure

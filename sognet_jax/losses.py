@@ -2,6 +2,10 @@
 
 Each returns a float32 scalar and is 0, with zero gradients, where there is nothing to compare. Normalisations are
 those of the published code, which the paper does not spell out.
+
+Labels of the A anchors, `[A]`, are 1 for an object, 0 for background, -1 for what was not sampled (see
+`sognet_jax.targets.anchors`); those of the R sampled boxes, `[R]`, are 0 for background, k + 1 for thing class k, and
+`valid`, `[R]` bool, says which of their slots are filled.
 """
 
 import jax
@@ -18,7 +22,6 @@ def rpn_score_loss(scores: jax.Array, labels: jax.Array, batch_size: int) -> jax
 
     Args:
         scores: `[A]` objectness logits.
-        labels: `[A]` 1 object, 0 background, -1 not sampled (see `sognet_jax.targets.anchors`).
         batch_size: number of anchors that sampling aims at, which may be more than it finds.
     """
     errors = _binary_cross_entropy(scores, (labels > 0).astype(jnp.float32))
@@ -29,9 +32,7 @@ def rpn_box_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array) -> ja
     """Smooth L1 (quadratic below 1/9) of the object anchors, summed and divided by the number of sampled anchors.
 
     Args:
-        deltas: `[A, 4]` predicted offsets.
-        targets: `[A, 4]` wanted offsets, read where the label is 1.
-        labels: `[A]` 1 object, 0 background, -1 not sampled.
+        deltas, targets: `[A, 4]` predicted and wanted offsets; these are read where the label is 1.
     """
     total = _masked_sum(smooth_l1(deltas - targets, sigma=3.0), (labels > 0)[:, None])
     return total / _at_least_one(labels >= 0)
@@ -42,8 +43,6 @@ def box_class_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> ja
 
     Args:
         logits: `[R, T + 1]` class logits, 0 is background.
-        labels: `[R]` 0 background, k + 1 thing class k.
-        valid: `[R]` bool, filled slots.
     """
     return _masked_sum(cross_entropy(logits, labels), valid) / _at_least_one(valid)
 
@@ -54,8 +53,6 @@ def box_delta_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array, val
     Args:
         deltas: `[R, T, 4]` class-specific predicted offsets.
         targets: `[R, 4]` wanted offsets of the box's own class, read where the label is foreground.
-        labels: `[R]` 0 background, k + 1 thing class k.
-        valid: `[R]` bool, filled slots.
     """
     # A one-hot contraction rather than a gather: its transpose is a plain product instead of a scatter.
     own_class = jax.nn.one_hot(labels - 1, deltas.shape[1], dtype=jnp.float32)
@@ -68,8 +65,7 @@ def mask_loss(logits: jax.Array, targets: jax.Array, foreground: jax.Array) -> j
     """Binary cross entropy of the own class's mask, a mean over foreground boxes and mask pixels.
 
     Args:
-        logits: `[F, M, M]` mask logits of each box's own class.
-        targets: `[F, M, M]` in {0, 1}.
+        logits, targets: `[F, M, M]`, those of each box's own class, and in {0, 1}.
         foreground: `[F]` bool, the boxes that count.
     """
     errors = _binary_cross_entropy(logits, targets.astype(jnp.float32))

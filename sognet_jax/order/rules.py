@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.choices import require_choice
 from sognet_jax.data.records.relations import RLE, find_pairs, rle_areas
-from sognet_jax.data.sources.orders.images import OrderedImage, touching
+from sognet_jax.data.sources.orders.readers import OrderedImage, touching
 
 RULES = ('none', 'larger', 'smaller', 'lower')
 """Nothing covers anything (O = 0); of two that touch, the one with the larger or smaller whole mask, or the one that is

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from sognet_jax.data.sources.orders.images import OrderedImage
+from sognet_jax.data.sources.orders.readers import OrderedImage
 
 
 class OrderScores:

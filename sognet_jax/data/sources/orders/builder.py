@@ -13,8 +13,7 @@ from sognet_jax.category_files import categories_to_json
 from sognet_jax.data.records.images import decode_image, require_usable
 from sognet_jax.data.records.relations import UNDECIDED, common_areas, rle_areas, rle_boxes
 from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record
-from sognet_jax.data.sources.orders.images import OrderedImage
-from sognet_jax.data.sources.orders.readers import read_ordered
+from sognet_jax.data.sources.orders.readers import OrderedImage, read_ordered
 from sognet_jax.data.sources.preparation import Preparation, copy_name
 from sognet_jax.data.sources.staging import TOO_SMALL, Examined
 from sognet_jax.files import read_bytes
