@@ -35,17 +35,13 @@ class Checkpoints:
         self._best = best
         self._discard_unfinished()  # Orbax would do it in a thread, which complains if the program ends early
         policies = ocp.checkpoint_managers
+        best_one = policies.BestN(get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             create=False,
             enable_async_checkpointing=False,
             best_fn=self._rank,  # what stays is the policy's; without this, Orbax forgets the metrics
             multiprocessing_options=by_itself(),
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(keep),
-                    policies.BestN(get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False),
-                ]
-            ),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best_one]),
         )
         with quiet():
             self._manager = ocp.CheckpointManager(self.folder, options=options)

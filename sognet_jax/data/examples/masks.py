@@ -45,11 +45,6 @@ def mask_in_box(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
     step_x, step_y = max(right - left, 1e-3) / MASK_SIDE, max(bottom - top, 1e-3) / MASK_SIDE
     # Cell u has its centre at left + (u + 0.5) * step; OpenCV counts pixel centres from 0. Rows and columns swapped.
     to_mask = np.array([[step_y, 0, top + 0.5 * step_y - 0.5], [0, step_x, left + 0.5 * step_x - 0.5]])
-    seen = cv2.warpAffine(
-        mask.T * np.uint8(255),
-        to_mask,
-        (MASK_SIDE, MASK_SIDE),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (MASK_SIDE, MASK_SIDE)
+    seen = cv2.warpAffine(mask.T * np.uint8(255), to_mask, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return (seen > 127).astype(np.uint8).T

@@ -58,34 +58,25 @@ def make_example(
     Returns:
         The contract's arrays.
     """
-    original_size = record.size
     if short_side is not None:
         settings = dataclasses.replace(settings, short_side=short_side)
     if either_orientation:
-        settings = oriented(settings, original_size)
-    scale = resize_factor(original_size, settings)
-    slots = choose_instances(record.instances, settings.max_instances)
+        settings = oriented(settings, record.size)
+    scale, count = resize_factor(record.size, settings), settings.max_instances
+    slots = choose_instances(record.instances, count)
     boxes = record.instances.box[slots]
     frames = published_frames(boxes, scale, flip) if settings.inclusive_boxes else boxes
     return {
         'scale': np.array(scale, np.float32),
         'image_id': np.array(record.image_id, np.int32),
-        'original_size': np.array(original_size, np.int32),
+        'original_size': np.array(record.size, np.int32),
         'mirrored': np.array(flip, bool),
         'has_instances': np.array(record.has_instances, bool),
         'has_panoptic': np.array(record.has_panoptic, bool),
         'dropped': np.array(len(record.instances.id) - len(slots), np.int32),
         **(pixel_arrays(record, slots, settings, scale, flip) if pixels else {}),
-        **instance_arrays(
-            record.instances,
-            slots,
-            frames,
-            scale,
-            width=original_size[1],
-            flip=flip,
-            max_instances=settings.max_instances,
-        ),
-        **relation_matrices(record, slots, settings.max_instances),
+        **instance_arrays(record.instances, slots, frames, scale, width=record.size[1], flip=flip, max_instances=count),
+        **relation_matrices(record, slots, count),
     }
 
 

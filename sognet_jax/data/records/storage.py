@@ -6,7 +6,7 @@ import io
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -28,7 +28,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     orientations are known without reading a record.
 
     Args:
-        make_splits: gives the splits to write; only called when they have to be written.
+        splits: the records of each split to write.
         description: what the data are, for the stored `dataset_info.json`.
         left_out: how many images and annotations of the source are not in them.
     """
@@ -36,18 +36,9 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version('2.0.0')
 
     def __init__(
-        self,
-        name: str,
-        *,
-        make_splits: Callable[[], Splits],
-        categories: CategorySet,
-        description: str,
-        left_out: int = 0,
-        **options: Any,
+        self, name: str, splits: Splits, categories: CategorySet, description: str, left_out: int = 0, **options: Any
     ) -> None:
-        self.name = name
-        self._make_splits = make_splits
-        self._description = description
+        self.name, self._splits, self._description = name, splits, description
         self._metadata = tfds.core.MetadataDict(categories=categories_to_json(categories), sizes={}, left_out=left_out)
         super().__init__(**options)
 
@@ -61,7 +52,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterable[Any]]:
-        return {name: self._generate_examples(name, records) for name, records in self._make_splits().items()}
+        return {name: self._generate_examples(name, records) for name, records in self._splits.items()}
 
     def _generate_examples(self, split: str, records: Iterable[Record]) -> Iterable[tuple[int, dict[str, Any]]]:
         sizes = self._metadata['sizes'][split] = []

@@ -184,7 +184,7 @@ def _prepare(
         preparation.name,
         data_dir,
         preparation.copy,
-        make_splits=lambda: {preparation.split: found.records(title)},
+        splits={preparation.split: found.records(title)},
         categories=preparation.categories,
         description=preparation.description,
         left_out=len(found.problems),

@@ -40,16 +40,11 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
     folder = storage.prepared_folder(SHAPES.name, data_dir, copy)
     with storage.alone(folder) as is_there:
         if not is_there:
-            storage.write_records(
-                SHAPES.name,
-                data_dir,
-                copy,
-                make_splits=lambda: {
-                    name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
-                },
-                categories=SHAPES,
-                description=f'Drawn scenes of overlapping things: {settings}',
-            )
+            splits = {
+                name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
+            }
+            text = f'Drawn scenes of overlapping things: {settings}'
+            storage.write_records(SHAPES.name, data_dir, copy, splits=splits, categories=SHAPES, description=text)
     return folder
 
 

@@ -117,23 +117,17 @@ def _polygons(name: str) -> list[tuple[np.ndarray, int]]:
 
 def _texture(name: str, u: np.ndarray, v: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Brightness of the pixels of an object; `u`, `v` run from -1 to 1 over its box."""
-    if name == 'ball':
-        return 1.15 - 0.5 * ((u + 0.35) ** 2 + (v + 0.35) ** 2)
-    if name == 'egg':
-        return 1.05 - 0.45 * ((rows // 2 * 7 + columns // 2 * 13) % 5 == 0)
-    if name == 'rug':
-        return 0.75 + 0.4 * ((rows // 3) % 2)
-    if name == 'tray':
-        return np.where(np.maximum(np.abs(u), np.abs(v)) > 0.75, 1.15, 0.8)
-    if name == 'box':
-        return np.where((np.abs(u) < 0.15) | (np.abs(v) < 0.15), 1.25, 0.85)
-    if name == 'cone':
-        return 1.0 + 0.3 * (((v + 1) * 2.5).astype(int) % 2)
-    if name == 'leaf':
-        return np.where((rows + columns) % 5 == 0, 0.7, 1.05)
-    if name == 'ring':
-        return 1.1 - 0.3 * (v > 0)
-    return np.ones_like(u)
+    textures = {
+        'ball': lambda: 1.15 - 0.5 * ((u + 0.35) ** 2 + (v + 0.35) ** 2),
+        'egg': lambda: 1.05 - 0.45 * ((rows // 2 * 7 + columns // 2 * 13) % 5 == 0),
+        'rug': lambda: 0.75 + 0.4 * ((rows // 3) % 2),
+        'tray': lambda: np.where(np.maximum(np.abs(u), np.abs(v)) > 0.75, 1.15, 0.8),
+        'box': lambda: np.where((np.abs(u) < 0.15) | (np.abs(v) < 0.15), 1.25, 0.85),
+        'cone': lambda: 1.0 + 0.3 * (((v + 1) * 2.5).astype(int) % 2),
+        'leaf': lambda: np.where((rows + columns) % 5 == 0, 0.7, 1.05),
+        'ring': lambda: 1.1 - 0.3 * (v > 0),
+    }
+    return textures[name]() if name in textures else np.ones_like(u)
 
 
 def _color(name: str, rng: np.random.Generator) -> np.ndarray:
