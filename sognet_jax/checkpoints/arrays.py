@@ -43,8 +43,7 @@ def saved_parts(tree: Any, description: Description) -> dict[str, Any]:
 
 def checksums(tree: Any) -> dict[str, int]:
     """The CRC-32 of each array's bytes, by its place in the tree."""
-    leaves = jax.tree.leaves_with_path(tree)
-    return {_name(path): zlib.crc32(np.ascontiguousarray(leaf).data) for path, leaf in leaves}
+    return {_name(path): zlib.crc32(np.ascontiguousarray(leaf).data) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def save_variables(folder: pathlib.Path, variables: Mapping[str, Any], description: Description) -> None:

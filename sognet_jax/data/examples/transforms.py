@@ -8,7 +8,7 @@ import numpy as np
 from sognet_jax.contract import PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE, Example
 from sognet_jax.data.examples.masks import masks_in_boxes
 from sognet_jax.data.records.relations import rle_areas
-from sognet_jax.data.records.schema import InstanceAnnotations, Record, Segments
+from sognet_jax.data.records.schema import InstanceAnnotations, Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +92,10 @@ def pixel_arrays(record: Record, slots: np.ndarray, settings: ExampleSettings, s
 def image_arrays(image: np.ndarray, scale: float, settings: ExampleSettings) -> Example:
     """An image `[h, w, 3]`, resized and padded, and the size of its valid part."""
     resized = resize_image(image, scale)
-    return {
-        'image': padded_image(resized, settings.image_size),
-        'image_size': np.array(resized.shape[:2], np.int32),
-    }
+    height, width = resized.shape[:2]
+    padded = np.zeros((*settings.image_size, 3), np.uint8)
+    cv2.convertScaleAbs(resized, dst=padded[:height, :width])  # which rounds
+    return {'image': padded, 'image_size': np.array([height, width], np.int32)}
 
 
 def oriented(settings: ExampleSettings, size: tuple[int, int]) -> ExampleSettings:
@@ -134,14 +134,6 @@ def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
 
 
-def padded_image(resized: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """`[h, w, 3]` float32, rounded, in the corner of a black image `[H, W, 3]` uint8."""
-    image = np.zeros((*image_size, 3), np.uint8)
-    height, width = resized.shape[:2]
-    cv2.convertScaleAbs(resized, dst=image[:height, :width])
-    return image
-
-
 def choose_instances(instances: InstanceAnnotations, max_instances: int) -> np.ndarray:
     """Indices of the instances that get a slot, in stored order: all, or the `max_instances` largest by mask area."""
     if len(instances.id) <= max_instances:
@@ -154,6 +146,8 @@ def label_maps(
 ) -> Example:
     """Semantic train ids `[H, W]` and panoptic targets `[H / 4, W / 4]`, padded with what is ignored, from `[h, w]`
     rows of the record's segments + 1, 0 unlabelled, in the original size.
+
+    Things of no kept instance are ignored in the panoptic target; crowd is labelled in the semantic one.
     """
     resized = cv2.resize(indices, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     height, width = resized.shape
@@ -164,28 +158,12 @@ def label_maps(
     quarter[round(height / PANOPTIC_STRIDE) :] = 0
     quarter[:, round(width / PANOPTIC_STRIDE) :] = 0
     own_segments = record.instances.box_segment if settings.match_by_box else record.instances.segment
-    semantic, panoptic = label_tables(record.segments, own_segments[slots], settings.num_stuff)
+    # What unlabelled pixels and those of each segment become.
+    semantic = np.concatenate([[SEMANTIC_IGNORE], record.segments.category]).astype(np.uint8)
+    panoptic = np.where(semantic < settings.num_stuff, semantic.astype(np.int16), np.int16(PANOPTIC_IGNORE))
+    rows, slot = np.nonzero(record.segments.id[:, None] == own_segments[slots])
+    panoptic[rows + 1] = settings.num_stuff + slot
     return {'semantic': _look_up(semantic, padded), 'panoptic': panoptic[quarter]}
-
-
-def label_tables(segments: Segments, slot_segments: np.ndarray, num_stuff: int) -> tuple[np.ndarray, np.ndarray]:
-    """Semantic train id and panoptic target of unlabelled pixels and of each segment.
-
-    Things of no kept instance are ignored in the panoptic target; crowd is labelled in the semantic one.
-
-    Args:
-        segments: `s` segments of an image.
-        slot_segments: `[n]` the segment's id of each instance slot, 0 for none.
-        num_stuff: S.
-
-    Returns:
-        `[1 + s]` uint8 semantic (255 ignored) and `[1 + s]` int16 panoptic (S + i is slot i, -1 ignored).
-    """
-    semantic = np.concatenate([[SEMANTIC_IGNORE], segments.category]).astype(np.uint8)
-    panoptic = np.where(semantic < num_stuff, semantic.astype(np.int16), np.int16(PANOPTIC_IGNORE))
-    rows, slots = np.nonzero(segments.id[:, None] == slot_segments)
-    panoptic[rows + 1] = num_stuff + slots
-    return semantic, panoptic
 
 
 def published_frames(boxes: np.ndarray, scale: float, flip: bool) -> np.ndarray:

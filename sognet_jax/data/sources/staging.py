@@ -109,10 +109,9 @@ def examine_all(
         workers: processes; 0 or 1 do it in this one. None: as many as there are cores.
         staging: folder for the findings so far; without one, an interruption loses them.
     """
-    starts = range(0, len(tasks), CHUNK)
     chunks = [
         (list(tasks[start : start + CHUNK]), None if staging is None else staging / f'{start:08d}.pickle')
-        for start in starts
+        for start in range(0, len(tasks), CHUNK)
     ]
     workers = min(os.cpu_count() or 1 if workers is None else workers, len(chunks))
     all_found = Findings(len(tasks))
