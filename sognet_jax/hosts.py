@@ -147,10 +147,8 @@ def _sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
 
 
 class SharedFlag:
-    """A flag that any host can raise, and that all see raised at the same step, without waiting for each other.
-
-    Args:
-        delay: steps after which it is read, when devices have long passed it on.
+    """A flag that any host can raise, and that all see raised at the same step, without waiting for each other: it is
+    read `delay` steps later, when devices have long passed it on.
     """
 
     def __init__(self, delay: int) -> None:

@@ -108,12 +108,8 @@ def decode_entries(
     problems: list[Problem],
     notes: Notes,
 ) -> Iterator[tuple[int, T]]:
-    """The entries of a list that fit a type, each with its number in the list.
-
-    Args:
-        field: of the list in it.
-        problems: gets those that do not fit.
-        notes: gets what is unusual.
+    """The entries of a list, the `field` of a file, that fit a type, each with its number in it. Those that do not
+    are added to the problems, what is unusual to the notes.
     """
     schema: Any = kind
     for index, raw in enumerate(raws):

@@ -29,21 +29,15 @@ def rpn_score_loss(scores: jax.Array, labels: jax.Array, batch_size: int) -> jax
 
 
 def rpn_box_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array) -> jax.Array:
-    """Smooth L1 (quadratic below 1/9) of the object anchors, summed and divided by the number of sampled anchors.
-
-    Args:
-        deltas, targets: `[A, 4]` predicted and wanted offsets; these are read where the label is 1.
+    """Smooth L1 (quadratic below 1/9) of the object anchors' offsets, predicted and wanted, `[A, 4]`: their sum over
+    the number of sampled anchors.
     """
     total = _masked_sum(smooth_l1(deltas - targets, sigma=3.0), (labels > 0)[:, None])
     return total / _at_least_one(labels >= 0)
 
 
 def box_class_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
-    """Mean cross entropy of the sampled boxes.
-
-    Args:
-        logits: `[R, T + 1]` class logits, 0 is background.
-    """
+    """Mean cross entropy of the sampled boxes, whose class logits are `[R, T + 1]`, 0 for background."""
     return _masked_sum(cross_entropy(logits, labels), valid) / _at_least_one(valid)
 
 
@@ -62,11 +56,8 @@ def box_delta_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array, val
 
 
 def mask_loss(logits: jax.Array, targets: jax.Array, foreground: jax.Array) -> jax.Array:
-    """Binary cross entropy of the own class's mask, a mean over foreground boxes and mask pixels.
-
-    Args:
-        logits, targets: `[F, M, M]`, those of each box's own class, and in {0, 1}.
-        foreground: `[F]` bool, the boxes that count.
+    """Binary cross entropy of the masks of each box's own class, `[F, M, M]` logits and targets in {0, 1}, a mean over
+    the pixels of the foreground boxes, `[F]` bool.
     """
     errors = _binary_cross_entropy(logits, targets.astype(jnp.float32))
     pixels = logits.shape[-1] * logits.shape[-2]
@@ -120,7 +111,7 @@ def overlap_relation_loss(relations: jax.Array, overlap: jax.Array, takes_part: 
     Args:
         relations: `[N, N]` overlap relations O.
         overlap: `[N, N]` bool R of Eq. (11), symmetric.
-        takes_part: `[N]` bool, instances that overlap at least one other; their number is N_inst.
+        takes_part: of `order_relation_loss`.
     """
     everywhere = jnp.ones_like(overlap, dtype=bool)
     return order_relation_loss(relations + relations.T, overlap, everywhere, takes_part)
@@ -161,11 +152,7 @@ def order_cross_entropy_loss(
 
 
 def occlusion_loss(logits: jax.Array, lies_on: jax.Array, valid: jax.Array) -> jax.Array:
-    """Binary cross entropy of the pairs that the occlusion head was asked, a mean.
-
-    Args:
-        logits, lies_on, valid: `[P]`: its answers, the right ones, and the pairs that count.
-    """
+    """Mean binary cross entropy of the occlusion head's answers, the right ones, and the pairs that count, `[P]`."""
     return _masked_sum(_binary_cross_entropy(logits, lies_on.astype(jnp.float32)), valid) / _at_least_one(valid)
 
 

@@ -60,10 +60,7 @@ def save_variables(folder: pathlib.Path, variables: Mapping[str, Any], descripti
 
 
 def restore_state(folder: pathlib.Path, state: Tree) -> Tree:
-    """All arrays of a checkpoint; `state` is what is expected, as arrays or shapes.
-
-    Returns:
-        A tree like `state`, of NumPy.
+    """All arrays of a checkpoint, of NumPy, in a tree like `state`, which is what is expected, as arrays or shapes.
 
     Raises:
         CheckpointError: the checkpoint is of something else.
@@ -87,15 +84,12 @@ def trained_parts(path: str | pathlib.Path) -> set[str]:
 def restore_variables(
     path: str | pathlib.Path, variables: Mapping[str, Any], *, partly: bool = False
 ) -> dict[str, Any]:
-    """Parameters and frozen normalisation for inference, as arrays of NumPy.
+    """Parameters and frozen normalisation for inference, as arrays of NumPy, in a tree like `variables`.
 
     Args:
         path: a run's folder, its `checkpoints` folder, or one step's folder.
         variables: variables of the network, as shapes or arrays: what the checkpoint has to fit.
         partly: the checkpoint's network may have parts (`resnet`, `relation_head`, ...) that `variables` do not have.
-
-    Returns:
-        Variables like the given ones.
 
     Raises:
         CheckpointError: there is no checkpoint, or it is of another network; the message names the first arrays

@@ -75,11 +75,8 @@ class Checkpoints:
         return '' if error is None else first_line(error)
 
     def restore(self, state: State, say: Callable[[str], None]) -> State | None:
-        """The newest checkpoint that is whole; those that are not are set aside. `state` is what is expected, as arrays
-        or shapes.
-
-        Returns:
-            A tree like `state`, of NumPy; None where there is no checkpoint.
+        """The newest checkpoint that is whole, a tree of NumPy like `state`, the arrays or shapes that are expected;
+        those that are not whole are set aside. None where there is no checkpoint.
 
         Raises:
             CheckpointError: the checkpoint is of another network, or none is whole.

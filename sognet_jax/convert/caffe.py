@@ -37,10 +37,7 @@ def caffe_entries(names: Iterable[str]) -> Callable[[Path], Entry]:
     """Caffe's names of ResNet-50 / 101: `res`, `bn` and `scale` layers.
 
     `bn` layers hold `running_mean` and `running_var` (already divided by Caffe's scale factor), `scale` layers `weight`
-    and `bias`.
-
-    Args:
-        names: of a checkpoint; they tell how the blocks of a stage are called: a, b, c, ... or a, b1, b2, ....
+    and `bias`. The names of a checkpoint tell how the blocks of a stage are called: a, b, c, ... or a, b1, b2, ....
     """
     matches = [CAFFE.fullmatch(name) for name in names]
     numbered = {match['stage'] for match in matches if match and match['number']}

@@ -54,7 +54,8 @@ def convert_file(
     source_categories: str | None = None,
     channels: str | None = None,
 ) -> str:
-    """Writes the checkpoint `output` of the config's network, with the weights of the file `source`.
+    """Writes the checkpoint `output` of the config's network, with the weights of the file `source`, and says what was
+    done, in a few lines.
 
     What the source does not have (all heads, for an ImageNet backbone; the relation head, for UPSNet) and classes that
     it does not know are initialised from `config.seed`.
@@ -63,9 +64,6 @@ def convert_file(
         source: a `.pth`, `.safetensors` or `.npz` file.
         source_categories: the source's category set, where it is another one than the config's.
         channels: `rgb` or `bgr`, the colours the source reads; None: what its kind usually does.
-
-    Returns:
-        What was done, in a few lines.
 
     Raises:
         ConversionError: the source cannot be read or does not fit, or `output` is not empty; nothing is written.
@@ -129,8 +127,7 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> Source:
 def convert(source: Source, template: Variables) -> Variables:
     """The arrays of a source in the places of the network, whose variables `template` has as shapes or arrays.
 
-    Returns:
-        The variables that the source covers, as float32 NumPy arrays; the others are left out.
+    They are float32 arrays of NumPy; what the source does not cover is left out.
 
     Raises:
         ConversionError: entries are missing, unexpected or of another shape; all of them are listed.

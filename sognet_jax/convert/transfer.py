@@ -34,14 +34,8 @@ for each thing, `classes` semantic train ids."""
 def transfer_classes(
     trained: Variables, fresh: Variables, source: CategorySet, target: CategorySet
 ) -> tuple[Variables, list[str]]:
-    """Variables for `target` from variables trained on `source`.
-
-    Args:
-        trained: variables of the network with the classes of `source`.
-        fresh: initial variables of the same network with the classes of `target`.
-
-    Returns:
-        The variables, and the names of the classes of `target` that keep fresh values.
+    """Variables for the classes of `target` from variables trained on those of `source` and fresh ones for `target`;
+    and the names of the classes of `target` that keep fresh values.
     """
     pairs = _matches(source, target)
     result = traverse_util.flatten_dict(trained)

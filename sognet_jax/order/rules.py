@@ -28,11 +28,7 @@ def follow_rule(rule: str, image: OrderedImage) -> np.ndarray:
 
 
 def pairs_taking_part(choice: str, masks: Sequence[RLE], visible: Sequence[RLE]) -> np.ndarray:
-    """`[n, n]` bool, symmetric: the pairs of an image's instances that one of `PAIRS` means.
-
-    Args:
-        masks: n, that R is of; `visible`, without what is hidden.
-    """
+    """`[n, n]` bool, symmetric: the pairs of an image's instances that one of `PAIRS` means; R is that of `masks`."""
     require_choice('pairs', choice, PAIRS)
     count = len(masks)
     if choice == 'touching':

@@ -15,14 +15,9 @@ from sognet_jax.data.records.relations import RLE
 
 
 def masks_in_boxes(rles: Sequence[RLE], boxes: np.ndarray) -> np.ndarray:
-    """Masks of one image, each seen through its box.
+    """Masks of one image, each seen through its box: `[n, 112, 112]` uint8 in {0, 1}.
 
-    Args:
-        rles: COCO's compressed run lengths.
-        boxes: `[n, 4]` half-open boxes in pixels of the image.
-
-    Returns:
-        `[n, 112, 112]` uint8 in {0, 1}.
+    Boxes are `[n, 4]`, half open, in pixels of the image.
     """
     masks = np.empty((len(rles), MASK_SIDE, MASK_SIDE), np.uint8)
     for row, (rle, box) in enumerate(zip(rles, boxes, strict=True)):

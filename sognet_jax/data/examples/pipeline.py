@@ -252,11 +252,7 @@ def evaluation_batches(
 
 
 def _example(source: SizedSource, index: int, settings: ExampleSettings, **options: Any) -> Example:
-    """An example of a record.
-
-    Raises:
-        CorruptRecordError: naming the record.
-    """
+    """An example of a record; what is wrong is a `CorruptRecordError` that names it."""
     try:
         return make_example(source[index], settings, either_orientation=True, **options)
     except CorruptRecordError:

@@ -54,9 +54,6 @@ def make_example(
         short_side: in place of the settings' own.
         either_orientation: turn the bucket on its side for an image that it suits better, see `oriented`.
         pixels: with `image`, `image_size`, `semantic` and `panoptic`; the relation head is trained without them.
-
-    Returns:
-        The contract's arrays.
     """
     if short_side is not None:
         settings = dataclasses.replace(settings, short_side=short_side)
@@ -122,14 +119,8 @@ def resize_factor(size: tuple[int, int], settings: ExampleSettings) -> float:
 def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
     """The published resizing: bilinear, on float values, without antialiasing.
 
-    Only the size is rounded: a point x of the image comes to `scale` x, as it does in boxes.
-
-    Args:
-        image: `[h, w, 3]`.
-        scale: resized over original.
-
-    Returns:
-        `[round(scale h), round(scale w), 3]` float32.
+    `[h, w, 3]` becomes `[round(scale h), round(scale w), 3]` float32. Only the size is rounded: a point x of the image
+    comes to `scale` x, as it does in boxes.
     """
     return cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
 
@@ -172,14 +163,8 @@ def published_frames(boxes: np.ndarray, scale: float, flip: bool) -> np.ndarray:
     The published code multiplies inclusive corners by the scale, so that the half-open (x1, y1, x2, y2) becomes
     (s x1, s y1, s (x2 - 1) + 1, s (y2 - 1) + 1), and it mirrors before it resizes. So the box loses 1 - 1/s pixels at
     the bottom and at the side that is the right one after mirroring (it gains some where s < 1). Boxes under one pixel
-    wide or high have equal corners.
-
-    Args:
-        boxes: `[n, 4]` half-open boxes in pixels of the original image, not mirrored.
-        scale: resized over original.
-
-    Returns:
-        `[n, 4]` float32 half-open boxes, not mirrored and not resized.
+    wide or high have equal corners. Both `boxes` and what is returned are `[n, 4]`, half open, not mirrored and not
+    resized; `scale` is resized over original.
     """
     loss = np.float32(1 - 1 / scale)
     upper, lower = boxes[:, :2], np.maximum(boxes[:, 2:], boxes[:, :2] + 1)

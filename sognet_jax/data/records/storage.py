@@ -25,12 +25,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     """Writes records of the common schema, in their order; nothing is downloaded.
 
     Beside tfds' own files, `metadata.json` holds the categories and, for each split, the size of every image, so that
-    orientations are known without reading a record.
-
-    Args:
-        splits: the records of each split to write.
-        description: what the data are, for the stored `dataset_info.json`.
-        left_out: how many images and annotations of the source are not in them.
+    orientations are known without reading a record; and how many images and annotations of the source are left out.
     """
 
     VERSION = tfds.core.Version('2.0.0')
@@ -81,10 +76,8 @@ def write_records(name: str, data_dir: str | pathlib.Path, copy: str, **argument
 
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[bool]:
-    """Nobody else prepares this data set meanwhile, and what one that was killed has left of it is gone.
-
-    Yields:
-        Whether it is there already.
+    """Nobody else prepares this data set meanwhile, and what one that was killed has left of it is gone. Yields whether
+    it is there already.
     """
     if folder.is_dir():
         yield True
@@ -165,14 +158,7 @@ class RecordSource(Records):
 
 
 class MixedSource(Records):
-    """Several sources as one, in their order.
-
-    Args:
-        sources: with the same categories.
-
-    Attributes:
-        sizes: `[n, 2]` height and width of each image.
-    """
+    """Several sources with the same categories as one, in their order, with the `[n, 2]` sizes of all images."""
 
     def __init__(self, sources: Sequence[RecordSource]) -> None:
         self.sizes = np.concatenate([source.sizes for source in sources])

@@ -72,10 +72,8 @@ def preparation(source: str | pathlib.Path, split: str, *, relations: bool = Tru
 
 
 def examine(task: ImageTask) -> Examined:
-    """Checks everything about one image, and works out which of its instances overlap.
-
-    Returns:
-        The record and all that is wrong; no record if anything is. In the test split it has nothing but the image.
+    """Checks everything about one image, and works out which of its instances overlap. There is no record if anything
+    is wrong; in the test split, it has nothing but the image.
     """
     problems: list[Problem] = []
     record = _read_image(task, problems)
@@ -96,12 +94,8 @@ def examine(task: ImageTask) -> Examined:
 
 
 def segments_of(present: np.ndarray) -> Segments:
-    """The panoptic segments of an image, by id, from the `[s]` ids that its `instanceIds.png` has; what is not
-    evaluated is none.
-
-    Returns:
-        The segments, with the same ids. Things that are not told apart (groups, whose ids are those of their labels)
-        are crowd.
+    """The panoptic segments of an image, by id, from the `[s]` ids that its `instanceIds.png` has, without those that
+    are not evaluated. Things that are not told apart (groups, whose ids are those of their labels) are crowd.
     """
     train_ids = np.full(len(LABELS), -1)
     train_ids[[category.id for category in CITYSCAPES.all]] = np.arange(CITYSCAPES.num_classes)

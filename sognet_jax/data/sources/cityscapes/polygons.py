@@ -22,11 +22,8 @@ from sognet_jax.problems import InputError, Problem
 
 @dataclasses.dataclass(frozen=True)
 class Polygon:
-    """The outline of one instance.
-
-    Attributes:
-        layer: its place in the painting order; what has a higher one lies in front.
-        points: `[p, 2]` int32 x, y: pixels, so that (0, 0) is the centre of the first.
+    """The outline of one instance: its place in the painting order, what has a higher one lies in front; and `[p, 2]`
+    int32 x, y in pixels, of which (0, 0) is the centre of the first.
     """
 
     layer: int
@@ -84,10 +81,6 @@ def draw_polygon(points: np.ndarray, size: tuple[int, int]) -> RLE:
     This is `cv2.fillPoly`. The official drawing, PIL's, keeps fewer pixels of the outline: on random outlines of 10 to
     500 pixels in 1024 x 2048, this mask had all of PIL's but 0.003 %, and 0.5 % more (IoU 0.995). COCO's rasteriser
     counts coordinates from corners of pixels instead of centres: it misses 1.6 % (IoU 0.980).
-
-    Args:
-        points: `[p, 2]` int32 x, y.
-        size: height and width of the image.
     """
     mask = np.zeros(size, np.uint8, order='F')
     lower = np.clip(points.min(axis=0), 0, size[::-1])

@@ -64,9 +64,8 @@ def preparation(
 def examine(task: ImageTask) -> Examined:
     """Checks everything about one image, and works out which of its instances overlap.
 
-    Returns:
-        The record without what is broken, and all that is. There is no record if the image or its panoptic annotation
-        cannot be used, or was not to be opened.
+    The record is without what is broken; there is none if the image or its panoptic annotation cannot be used, or was
+    not to be opened.
     """
     problems: list[Problem] = []
     notes = Notes()

@@ -77,11 +77,7 @@ def annotation_files(source: pathlib.Path, name: str) -> dict[str, pathlib.Path]
 def read_split(
     source: pathlib.Path, name: str, categories: CategorySet, *, opens_files: bool
 ) -> tuple[list[ImageTask], list[Problem], Notes]:
-    """Reads the annotation files of a split.
-
-    Args:
-        categories: what the files' own categories are compared with.
-        opens_files: of `ImageTask`.
+    """Reads the annotation files of a split, and compares their categories with these.
 
     Returns:
         One task for each image of any of the files, in order of their ids; what is wrong with the files; and what was

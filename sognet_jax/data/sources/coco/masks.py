@@ -88,9 +88,7 @@ def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> tuple[np.n
     """The box of an annotation where it is its mask's, as annotators draw both; else, or without one, the mask's.
 
     Args:
-        box: x, y, width, height.
-        mask: with at least one pixel.
-        size: height and width of the image.
+        box: x, y, width, height; the mask has at least one pixel.
 
     Returns:
         `[4]` float32 half-open x1, y1, x2, y2, clipped to the image; and in what the annotation's is another one.

@@ -22,10 +22,8 @@ from sognet_jax.problems import Problem
 
 
 def preparation(name: str, source: str | pathlib.Path, split: str, categories: CategorySet) -> Preparation:
-    """How a split, an annotation file, of a folder in one of the `ORDER_FORMATS` is prepared.
-
-    Args:
-        categories: whose things the classes of instances are, see `CategorySet.thing_numbers`.
+    """How a split, an annotation file, of a folder in one of the `ORDER_FORMATS` is prepared; classes of instances are
+    the things of `categories`, see `CategorySet.thing_numbers`.
     """
     source = pathlib.Path(source)
 

@@ -24,14 +24,10 @@ def outline_mask(name: str, center: np.ndarray, size: float, angle: float, canva
     """The silhouette of one object.
 
     Args:
-        name: a thing class of `categories.SHAPES`.
         center: x, y in pixels.
         size: square root of width times height, in pixels.
         angle: rotation in radians; upright classes use a part of it.
-        canvas: height and width.
-
-    Returns:
-        `canvas` uint8 in {0, 1}, cut at the picture's edge.
+        canvas: height and width of the result, uint8 in {0, 1}.
     """
     mask = np.zeros(canvas, np.uint8)
     for points, value in _polygons(name):
@@ -46,12 +42,8 @@ def outline_mask(name: str, center: np.ndarray, size: float, angle: float, canva
 
 
 def paint_object(image: np.ndarray, mask: np.ndarray, name: str, rng: np.random.Generator) -> None:
-    """Paints one object over a picture, with a soft shadow around it.
-
-    Args:
-        image: `[h, w, 3]` float32 RGB in 0..255, changed in place.
-        mask: `[h, w]` uint8 in {0, 1}.
-        rng: colour, texture and noise.
+    """Paints one object, `[h, w]` uint8 in {0, 1}, with a soft shadow around it over a picture, `[h, w, 3]` float32 RGB
+    in 0..255.
     """
     shadow = cv2.GaussianBlur(np.roll(mask, (2, 1), (0, 1)).astype(np.float32), (7, 7), 0)
     image *= 1 - 0.35 * shadow[..., None] * (mask == 0)[..., None]
