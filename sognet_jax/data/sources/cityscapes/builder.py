@@ -78,12 +78,8 @@ def examine(task: ImageTask) -> Examined:
     problems: list[Problem] = []
     record = _read_image(task, problems)
     size = None if record is None else record.size
-    ids = None
-    polygons: dict[int, Polygon] = {}
-    if task.instances_file is not None:
-        ids = _read_instance_ids(task.instances_file, size, problems)
-    if task.polygons_file is not None:
-        polygons = read_polygons(task.polygons_file, size, problems)
+    ids = _read_instance_ids(task.instances_file, size, problems) if task.instances_file else None
+    polygons = read_polygons(task.polygons_file, size, problems) if task.polygons_file else {}
     if not problems and record is not None and ids is not None:
         record, segment_rles = _annotate(record, ids)
         if task.polygons_file is not None:
@@ -164,25 +160,11 @@ def _annotate(record: Record, ids: np.ndarray) -> tuple[Record, list[RLE]]:
     indices = index_ids(ids, segments.id)
     segment_rles = map_rles(indices, len(segments.id))
     things = np.flatnonzero(segments.category >= CITYSCAPES.num_stuff)
-    rles = [segment_rles[row] for row in things]
-    instances = InstanceAnnotations(
-        id=segments.id[things],
-        category=segments.category[things] - CITYSCAPES.num_stuff,
-        crowd=segments.crowd[things],
-        box=rle_boxes(rles),
-        rles=rles,
-        segment=segments.id[things],
-        box_segment=segments.id[things],
-    )
-    annotated = dataclasses.replace(
-        record,
-        has_instances=True,
-        has_panoptic=True,
-        segments=segments,
-        instances=instances,
-        panoptic_bytes=encode_indices(indices),
-    )
-    return annotated, segment_rles
+    rles, own = [segment_rles[row] for row in things], segments.id[things]
+    classes, crowd = segments.category[things] - CITYSCAPES.num_stuff, segments.crowd[things]
+    instances = InstanceAnnotations(own, classes, crowd, rle_boxes(rles), rles, segment=own, box_segment=own)
+    record = dataclasses.replace(record, segments=segments, panoptic_bytes=encode_indices(indices), has_panoptic=True)
+    return dataclasses.replace(record, instances=instances, has_instances=True), segment_rles
 
 
 def _compare(

@@ -118,10 +118,11 @@ def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet)
     things = np.flatnonzero((segments.category >= categories.num_stuff) & ~segments.crowd)
     thing_rles = [segment_rles[row] for row in things]
     own = np.where(instances.crowd, -1, instances.category + categories.num_stuff)
-    matched = _through(match_segments(instances.rles, own, thing_rles, segments.category[things]), things)
+    rows = np.append(things, NO_ROW)  # NO_ROW, -1, is the last
+    matched = rows[match_segments(instances.rles, own, thing_rles, segments.category[things])]
     by_box = np.full(len(instances.id), NO_ROW, np.int64)
     real = np.flatnonzero(~instances.crowd)
-    by_box[real] = _through(match_segments_by_box(instances.box[real], rle_boxes(thing_rles)), things)
+    by_box[real] = rows[match_segments_by_box(instances.box[real], rle_boxes(thing_rles))]
     pairs = related(instances.rles, instances.crowd, segment_rles, matched)
     ids = np.append(segments.id, NO_SEGMENT)  # NO_ROW is the last
     instances = dataclasses.replace(instances, segment=ids[matched], box_segment=ids[by_box])
@@ -131,11 +132,6 @@ def _relate(record: Record, indices: np.ndarray | None, categories: CategorySet)
         near = [coco_mask.iou([mask], [segment], [0]).item() >= SAME_PLACE for mask, segment in both]
         comparison = Comparison(len(real), len(things), sum(near))
     return dataclasses.replace(record, instances=instances, pairs=pairs, has_relations=True), comparison
-
-
-def _through(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Rows among chosen segments as rows among all."""
-    return np.where(rows == NO_ROW, NO_ROW, np.append(chosen, NO_ROW)[rows])
 
 
 def _read_panoptic(
