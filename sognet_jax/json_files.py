@@ -20,6 +20,9 @@ from sognet_jax.problems import InputError, Problem
 
 T = TypeVar('T')
 
+Raw = msgspec.Raw | bytes
+"""An entry as it stands in a file."""
+
 Notes = collections.Counter[str]
 """What was taken although it is unusual, and how often."""
 
@@ -80,7 +83,7 @@ def read_or_report(path: pathlib.Path, kind: type[T], problems: list[Problem]) -
         return None
 
 
-def decode_entry(raw: msgspec.Raw | bytes, kind: type[T], notes: Notes, path: str = '') -> T:
+def decode_entry(raw: Raw, kind: type[T], notes: Notes, path: str = '') -> T:
     """One entry of a file as a type; `path` says, for the message, where in an entry `raw` is.
 
     Raises:
@@ -101,12 +104,7 @@ def decode_entry(raw: msgspec.Raw | bytes, kind: type[T], notes: Notes, path: st
 
 
 def decode_entries(
-    path: pathlib.PurePath,
-    field: str,
-    raws: Iterable[msgspec.Raw | bytes],
-    kind: type[T],
-    problems: list[Problem],
-    notes: Notes,
+    path: pathlib.PurePath, field: str, raws: Iterable[Raw], kind: type[T], problems: list[Problem], notes: Notes
 ) -> Iterator[tuple[int, T]]:
     """The entries of a list, the `field` of a file, that fit a type, each with its number in it. Those that do not
     are added to the problems, what is unusual to the notes.
@@ -134,7 +132,7 @@ def _last_word(text: str) -> str:
     return text.rpartition(' ')[-1]
 
 
-def _decode(content: msgspec.Raw | bytes, kind: Any) -> Any:
+def _decode(content: Raw, kind: Any) -> Any:
     return _decoder(kind).decode(content)
 
 
@@ -160,7 +158,7 @@ def _only_json(content: bytes) -> bytes:
     return NO_NUMBER.sub(lambda found: found[0] if found[0].startswith(b'"') else BEYOND_ALL, content)
 
 
-def _relaxed(raw: msgspec.Raw | bytes) -> bytes:
+def _relaxed(raw: Raw) -> bytes:
     """An entry with every 1.0 as 1; as it is where it cannot be read."""
 
     def whole(text: str) -> float:
@@ -172,7 +170,7 @@ def _relaxed(raw: msgspec.Raw | bytes) -> bytes:
         return bytes(raw)
 
 
-def _fault(error: msgspec.ValidationError, content: msgspec.Raw | bytes, path: str = '') -> str:
+def _fault(error: msgspec.ValidationError, content: Raw, path: str = '') -> str:
     """What msgspec says of a field, with what is in it: `iscrowd is "0", expected 0, 1, true or false`."""
     message, _, where = str(error).partition(' - at `$')
     where = where.rstrip('`')
@@ -197,7 +195,7 @@ def _fault(error: msgspec.ValidationError, content: msgspec.Raw | bytes, path: s
     return f'{field or "it"} {found}expected {expected}'
 
 
-def _identity(raw: msgspec.Raw | bytes) -> str:
+def _identity(raw: Raw) -> str:
     """Which image and annotation a broken entry says it is of."""
     try:
         entry = json.loads(bytes(raw))

@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.data.records.relations import RLE
-from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, parse_label
+from sognet_jax.data.sources.cityscapes.labels import GROUP, INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABEL_IDS
 from sognet_jax.json_files import Notes, decode_entries, decode_entry, read_json
 from sognet_jax.json_schemas import Outline, PolygonEntry, PolygonFile
 from sognet_jax.problems import InputError, Problem
@@ -58,11 +58,11 @@ def read_polygons(path: pathlib.Path, size: tuple[int, int] | None, problems: li
         place = f'{path}, objects[{layer}]'
         if entry.deleted:
             continue
-        try:
-            label, is_group = parse_label(entry.label)
-        except KeyError:
+        name = entry.label if entry.label in LABEL_IDS else entry.label.removesuffix(GROUP)
+        if name not in LABEL_IDS:
             problems.append(Problem('unknown label', place, f'label {entry.label!r} is not in Cityscapes'))
             continue
+        label, is_group = LABEL_IDS[name], name != entry.label
         if label not in INSTANCE_LABELS or is_group:
             continue
         try:

@@ -21,8 +21,6 @@ from sognet_jax.files import read_bytes
 from sognet_jax.json_files import Notes, decode_entries, read_json
 from sognet_jax.problems import Fault, InputError, Problem
 
-ORDER_FORMATS = ('instaorder', 'cocoa', 'kins', 'syntable')
-
 NAMED = {'instaorder': ['InstaOrder_*.json'], 'cocoa': ['COCO_amodal_*.json', '*.json']}
 """Patterns of annotation files, the first of which counts that fits any; elsewhere `*.json`."""
 
@@ -230,6 +228,7 @@ def _cocoa(_: pathlib.Path, path: pathlib.Path, problems: list[Problem], notes: 
 
 
 READERS = {'instaorder': _instaorder, 'cocoa': _cocoa, 'kins': _kins, 'syntable': _syntable}
+ORDER_FORMATS = tuple(READERS)
 
 
 def _polygon(outline: list[float]) -> msgspec.Raw:
