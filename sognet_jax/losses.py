@@ -68,8 +68,7 @@ def semantic_loss(logits: jax.Array, labels: jax.Array, num_known: jax.Array | N
     """Cross entropy, a mean over the pixels that have a label.
 
     Args:
-        logits: `[..., S + T]` semantic logits.
-        labels: `[...]` train ids, `SEMANTIC_IGNORE` where there is none.
+        logits, labels: `[..., S + T]` semantic logits and `[...]` train ids, `SEMANTIC_IGNORE` where there is none.
         num_known: pixels of the image that have a label, where this is a part of it, whose share in the image's loss
             is wanted; None: those of `labels`.
     """
@@ -82,8 +81,7 @@ def semantic_box_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) ->
     """Cross entropy inside ground truth boxes, a mean over ALL pixels of the boxes, also the ignored ones (published).
 
     Args:
-        logits: `[N, M, M, S + T]` semantic logits pooled from the boxes.
-        labels: `[N, M, M]` train ids, `SEMANTIC_IGNORE` where there is none.
+        logits, labels: of `semantic_loss`, pooled from the boxes, `[N, M, M, S + T]` and `[N, M, M]`.
         valid: `[N]` bool, the boxes that count.
     """
     known = (labels != SEMANTIC_IGNORE) & valid[:, None, None]

@@ -31,15 +31,9 @@ class Segment(NamedTuple):
 class SceneSegment:
     """One segment of a scene, measured.
 
-    Attributes:
-        id: in the map.
-        category: semantic train id.
-        name: of its class.
-        instance: its slot in the prediction, -1 for stuff.
-        score: of the detection, in 0..1; None for stuff.
-        area: in pixels.
-        box: x1, y1, x2, y2 around its visible pixels, half open.
-        panoptic: the map.
+    `id` is that in the map `panoptic`, `category` the semantic train id and `name` the name of its class, `instance`
+    its slot in the prediction (-1 for stuff), `score` that of the detection, in 0..1 (None for stuff), `area` in
+    pixels, `box` x1, y1, x2, y2 around its visible pixels, half open.
     """
 
     id: int

@@ -22,11 +22,8 @@ class Checkpoints:
     """The checkpoints of one run, `WORKDIR/checkpoints/STEP`, as its first host has them.
 
     A thread of this object saves, one checkpoint after the other, and Orbax has none of its own: what fails is known
-    here, and nothing that is left waiting keeps the process from ending.
-
-    Args:
-        keep: how many of the newest checkpoints stay.
-        best: the metric by which the best one stays as well.
+    here, and nothing that is left waiting keeps the process from ending. Of the checkpoints, the newest (so many as
+    `keep` says) and the one that is best by the metric `best` stay.
     """
 
     def __init__(self, workdir: str | pathlib.Path, keep: int, best: str) -> None:

@@ -172,12 +172,6 @@ def missing_modules(variables: Variables, template: Variables) -> list[str]:
     return sorted({'resnet offsets' if path[1] == 'resnet' else path[1] for path in missing})
 
 
-def merge(converted: Variables, fresh: Variables) -> Variables:
-    """Fresh variables with the converted ones in their places."""
-    old, new = traverse_util.flatten_dict(fresh), traverse_util.flatten_dict(converted)
-    return traverse_util.unflatten_dict(jax.tree.map(np.asarray, old) | new)
-
-
 def _all_variables(
     config: ml_collections.ConfigDict, source: Source, origin: CategorySet, target: CategorySet
 ) -> tuple[Variables, list[str]]:
@@ -196,7 +190,8 @@ def _all_variables(
     if origin is not target:
         variables, without = transfer_classes(variables, fresh, origin, target)
         report.append(f'classes of {target.name} that {origin.name} lacks, fresh: {", ".join(without) or "none"}')
-    return merge(variables, fresh), report
+    old, new = traverse_util.flatten_dict(fresh), traverse_util.flatten_dict(variables)
+    return traverse_util.unflatten_dict(jax.tree.map(np.asarray, old) | new), report
 
 
 def _check_backbone(config: ml_collections.ConfigDict) -> None:

@@ -15,7 +15,6 @@ def order_entry(file_name: str, instances: Sequence[Mapping[str, Any]], relation
     """What `order.json` says of an image.
 
     Args:
-        file_name: of the image.
         instances: `id`, and what else is to stand there (`category`, `score`), of the n instances.
         relations: `[n, n]` O; from 0.5 at (i, j) on, i is covered by j. Errors are those of `order_layers`.
 

@@ -27,13 +27,11 @@ from sognet_jax.files import first_line
 ENDLESS = 1 << 40
 """More steps, and more epochs, than anybody trains; grain's own endless repetition overflows."""
 
-
 LEFT_OUT = 'left_out'
 """Key of a batch: `[B]` index of the corrupt record whose place another image took, -1 for none."""
 
 MOST_LEFT_OUT = 20
 """So many corrupt records one after the other are no accident."""
-
 
 MOST_FAILURES = 3
 """Processes that die so often in a row do not die by accident."""
@@ -50,12 +48,8 @@ class SizedSource(Records, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is random about training examples.
-
-    Attributes:
-        flip: half of the images are mirrored.
-        short_sides: least and greatest length that the shorter side is resized to, drawn anew for each image; None:
-            `ExampleSettings.short_side`.
+    """What is random about training examples: with `flip`, half of the images are mirrored; `short_sides` are the least
+    and greatest length that the shorter side is resized to (None: `ExampleSettings.short_side`).
     """
 
     flip: bool = False

@@ -184,12 +184,9 @@ def instance_arrays(
     flip: bool,
     max_instances: int,
 ) -> Example:
-    """Boxes, classes, flags and box-framed masks, padded to `max_instances` slots.
+    """Boxes, classes, flags and box-framed masks, padded to `max_instances` slots, of the instances that are kept.
 
-    Args:
-        slots: `[n]` indices of the instances that are kept.
-        frames: `[n, 4]` their boxes in pixels of the original image.
-        width: of the original image, for mirroring.
+    `slots`, `[n]`, are their indices, `frames`, `[n, 4]`, their boxes in pixels of the original image of this width.
     """
     masks = masks_in_boxes([instances.rles[index] for index in slots], frames)
     if flip:

@@ -64,9 +64,8 @@ def overlap_entry(record: Record) -> dict[str, Any]:
 def write_overlaps(splits: Mapping[str, Iterable[Record]], path: str | pathlib.Path) -> None:
     """Writes the overlaps of every image with instance annotations.
 
-    Args:
-        path: of the file. Its keys are the names of images in their folder, without suffix; with it, and with the split
-            in front, where an earlier image is called the same.
+    The keys of the file are the names of images in their folder, without suffix; with it, and with the split in front,
+    where an earlier image is called the same.
     """
     entries: dict[str, dict[str, Any]] = {}
     for split, records in splits.items():

@@ -64,11 +64,8 @@ class Prepared:
 
 
 def copy_name(split: str, made_of: Sequence[str], sources: Iterable[pathlib.Path]) -> str:
-    """A name that tells apart what was made of other files, with other options, or of files that have changed since.
-
-    Args:
-        made_of: the source and all that decides what is made of it.
-        sources: files, and folders with all that is in them: their names, sizes and times count.
+    """A name that tells apart what was made of other files, with other options, or of files that have changed since: of
+    the sources, files and folders with all that is in them, names, sizes and times count.
     """
     state = []
     for file in itertools.chain.from_iterable(map(_files, sources)):

@@ -57,11 +57,8 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Examined:
-    """What is known of one image.
-
-    Attributes:
-        record: with an empty `image_bytes`; None where the image cannot be used.
-        problems: everything that is wrong with it. The record is without the instances that have a problem.
+    """What is known of one image: all that is wrong with it, and its record, with an empty `image_bytes` and without
+    the instances that have a problem; None where the image cannot be used.
     """
 
     record: Record | None

@@ -38,11 +38,8 @@ OUTLINE = 1
 
 
 def preparation(source: str | pathlib.Path, split: str, *, relations: bool = True) -> Preparation:
-    """How a split of a folder in Cityscapes' layout (see `files`) is prepared.
-
-    Args:
-        split: `train`, `val`, or `test`, which has images alone.
-        relations: find out which instances overlap, from the polygons of `gtFine`.
+    """How a split (`train`, `val` or `test`, which has images alone) of a folder in Cityscapes' layout, see `files`, is
+    prepared; with `relations`, which instances overlap is found out from the polygons of `gtFine`.
     """
     source = pathlib.Path(source)
     relations = relations and split != files.WITHOUT_ANNOTATIONS

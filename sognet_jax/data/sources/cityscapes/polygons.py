@@ -33,11 +33,8 @@ class Polygon:
 def read_polygons(path: pathlib.Path, size: tuple[int, int] | None, problems: list[Problem]) -> dict[int, Polygon]:
     """The outlines of an image's instances by their ids in `instanceIds.png`.
 
-    Outlines of anything but single instances (stuff, groups) play no part in overlaps and are not looked at.
-
-    Args:
-        size: height and width of the image; None where they are not known.
-        problems: takes what is wrong; the result is to be used only if nothing was added.
+    Outlines of anything but single instances (stuff, groups) play no part in overlaps and are not looked at. The size
+    of the image is None where it is not known; the result is to be used only if nothing was added to the problems.
     """
     try:
         content = read_json(path, PolygonFile)

@@ -33,12 +33,8 @@ CONTINUES, SIGN, FIRST, LAST = 32, 16, 48, 111
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """The mask of an instance.
-
-    Attributes:
-        rle: compressed run lengths.
-        extent: `[4]` half-open box around its outline before it was cut into pixels; without one, around its pixels.
-        is_outline: it came as polygons.
+    """The mask of an instance, whether it came as polygons, and the `[4]` half-open box, its extent, around its outline
+    before that was cut into pixels; without one, around its pixels.
     """
 
     rle: RLE
