@@ -22,8 +22,14 @@ from sognet_jax.data.records.relations import RLE, map_rles, rle_boxes
 from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments, related
 from sognet_jax.data.sources.cityscapes import files
 from sognet_jax.data.sources.cityscapes.files import ImageTask
-from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABELS
-from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
+from sognet_jax.data.sources.cityscapes.polygons import (
+    INSTANCE_LABELS,
+    INSTANCES_OF_A_LABEL,
+    LABELS,
+    Polygon,
+    draw_polygon,
+    read_polygons,
+)
 from sognet_jax.data.sources.preparation import Preparation, copy_name
 from sognet_jax.data.sources.staging import Examined
 from sognet_jax.files import read_bytes
@@ -123,7 +129,9 @@ def _read_instance_ids(path: pathlib.Path, size: tuple[int, int] | None, problem
         text = f'is {ids.shape[0]} x {ids.shape[1]} (height x width), the image {size[0]} x {size[1]}'
         problems.append(Problem('PNG of another size', str(path), text))
     counts = np.bincount(ids.ravel(), minlength=MAX_ID)
-    for unknown in _unknown(np.flatnonzero(counts)):
+    present = np.flatnonzero(counts)
+    is_single = present >= INSTANCES_OF_A_LABEL
+    for unknown in present[np.where(is_single, ~np.isin(_labels(present), INSTANCE_LABELS), present >= len(LABELS))]:
         text = (
             f'id {unknown} has {counts[unknown]} pixels, and no label: expected 0 .. {len(LABELS) - 1}, or '
             f'{INSTANCES_OF_A_LABEL} label + number for labels {INSTANCE_LABELS[0]} .. {INSTANCE_LABELS[-1]}'
@@ -144,11 +152,6 @@ def _decode_instance_ids(content: bytes) -> np.ndarray:
         channels = 1 if ids.ndim == 2 else ids.shape[2]
         raise ValueError(f'has {channels} channels of {ids.dtype}, expected 1 of uint16')
     return ids
-
-
-def _unknown(ids: np.ndarray) -> np.ndarray:
-    single = ids >= INSTANCES_OF_A_LABEL
-    return ids[np.where(single, ~np.isin(_labels(ids), INSTANCE_LABELS), ids >= len(LABELS))]
 
 
 def _annotate(record: Record, ids: np.ndarray) -> tuple[Record, list[RLE]]:
