@@ -13,7 +13,8 @@ from sognet_jax.categories import CITYSCAPES
 from sognet_jax.data.examples.transforms import ExampleSettings, make_example
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.cityscapes.builder import preparation
-from sognet_jax.data.sources.cityscapes.polygons import INSTANCE_LABELS, LABEL_IDS, draw_polygon
+from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, LABEL_IDS
+from sognet_jax.data.sources.cityscapes.polygons import draw_polygon
 from sognet_jax.data.sources.preparation import check, prepare
 from sognet_jax.id_maps import decode_ids
 from sognet_jax.problems import InputError, report

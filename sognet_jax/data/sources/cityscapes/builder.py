@@ -22,14 +22,8 @@ from sognet_jax.data.records.relations import RLE, map_rles, rle_boxes
 from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record, Segments, related
 from sognet_jax.data.sources.cityscapes import files
 from sognet_jax.data.sources.cityscapes.files import ImageTask
-from sognet_jax.data.sources.cityscapes.polygons import (
-    INSTANCE_LABELS,
-    INSTANCES_OF_A_LABEL,
-    LABELS,
-    Polygon,
-    draw_polygon,
-    read_polygons,
-)
+from sognet_jax.data.sources.cityscapes.labels import INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABELS
+from sognet_jax.data.sources.cityscapes.polygons import Polygon, draw_polygon, read_polygons
 from sognet_jax.data.sources.preparation import Preparation, copy_name
 from sognet_jax.data.sources.staging import Examined
 from sognet_jax.files import read_bytes

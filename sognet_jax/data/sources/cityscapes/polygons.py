@@ -1,5 +1,4 @@
-"""The objects of `polygons.json`, and what they are called: what each was before others were painted over it, and in
-which order that was done.
+"""The objects of `polygons.json`: what each was before others were painted over it, and in which order that was done.
 
 `instanceIds.png` is painted polygon after polygon, in the order of the file, so that later objects lie in front. The
 k-th object of a label, counted from 0, has the id 1000 label + k. Deleted objects and groups do not count; objects that
@@ -15,35 +14,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax.data.records.relations import RLE
+from sognet_jax.data.sources.cityscapes.labels import GROUP, INSTANCE_LABELS, INSTANCES_OF_A_LABEL, LABEL_IDS
 from sognet_jax.json_files import Notes, decode_entries, decode_entry, read_json
 from sognet_jax.json_schemas import Outline, PolygonEntry, PolygonFile
 from sognet_jax.problems import InputError, Problem
-
-LABELS = (
-    'unlabeled', 'ego vehicle', 'rectification border', 'out of roi', 'static', 'dynamic', 'ground',
-    'road', 'sidewalk', 'parking', 'rail track',
-    'building', 'wall', 'fence', 'guard rail', 'bridge', 'tunnel',
-    'pole', 'polegroup', 'traffic light', 'traffic sign',
-    'vegetation', 'terrain',
-    'sky',
-    'person', 'rider',
-    'car', 'truck', 'bus', 'caravan', 'trailer', 'train', 'motorcycle', 'bicycle',
-)  # fmt: skip
-"""Names by label id, more than the 19 evaluated ones, a line for each group: void, flat, construction, object, nature, sky, human, vehicle.
-
-`license plate` is annotated too, but never drawn: its id is -1.
-"""
-
-LABEL_IDS = {name: label_id for label_id, name in enumerate(LABELS)} | {'license plate': -1}
-
-INSTANCE_LABELS = range(LABEL_IDS['person'], LABEL_IDS['bicycle'] + 1)
-"""Ids of the labels whose objects are told apart; caravans and trailers too, though they are not evaluated."""
-
-INSTANCES_OF_A_LABEL = 1000
-"""Object k of a label has the id 1000 label + k in `instanceIds.png`; all else has its label's id."""
-
-GROUP = 'group'
-"""Ending of a label whose polygon holds several objects that nobody can tell apart; `polegroup` is a label itself."""
 
 
 @dataclasses.dataclass(frozen=True)
