@@ -78,9 +78,9 @@ def read_instances(
         listed |= {
             key: [readers.masks_of(item, own) for item in of if not item.iscrowd] for key, of in instances.items()
         }
+        content = []
     files = _numbered(folder) if folder else None
-    results = [] if isinstance(content, schemas.AnnotationFile) else content
-    for index, result in decode_entries(path, 'results', results, schemas.MaskResult, problems, Notes()):
+    for index, result in decode_entries(path, 'results', content, schemas.MaskResult, problems, Notes()):
         key, mask = result.image_id, result.segmentation
         if result.score < least:
             continue

@@ -56,14 +56,14 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
             yield index, encode_record(record)
 
 
-def write_records(name: str, data_dir: str | pathlib.Path, copy: str, **arguments: Any) -> pathlib.Path:
-    """Writes a data set into its folder; a failed run leaves no half of one behind. To be done `alone`.
+def write_records(folder: pathlib.Path, **arguments: Any) -> None:
+    """Writes a data set into its `prepared_folder`; a failed run leaves no half of one behind. To be done `alone`.
 
     Raises:
         OSError: it cannot be written.
     """
-    folder = prepared_folder(name, data_dir, copy)
-    builder = RecordBuilder(name, data_dir=str(data_dir), config=tfds.core.BuilderConfig(name=copy), **arguments)
+    config, home = tfds.core.BuilderConfig(name=folder.parent.name), folder.parents[1]
+    builder = RecordBuilder(home.name, data_dir=str(home.parent), config=config, **arguments)
     tfds.disable_progress_bar()
     options = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
     with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download of unknown size
@@ -71,7 +71,6 @@ def write_records(name: str, data_dir: str | pathlib.Path, copy: str, **argument
             builder.download_and_prepare(file_format='array_record', download_config=options)
         except RuntimeError as error:  # array_record's
             raise OSError(f'{folder} cannot be written: {first_line(error)}') from error
-    return folder
 
 
 @contextlib.contextmanager

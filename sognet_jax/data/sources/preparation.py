@@ -160,13 +160,10 @@ def prepare(
             return Prepared(earlier[-1])
         if earlier:
             tqdm.write(f'{earlier[-1]} is older than its source, which is prepared again', file=sys.stderr)
-        return _prepare(preparation, folder, data_dir, workers, leave_out_broken)
+        return _prepare(preparation, folder, workers, leave_out_broken)
 
 
-def _prepare(
-    preparation: Preparation, folder: pathlib.Path, data_dir: str | pathlib.Path, workers: int | None,
-    leave_out_broken: bool,
-) -> Prepared:  # fmt: skip
+def _prepare(preparation: Preparation, folder: pathlib.Path, workers: int | None, leave_out_broken: bool) -> Prepared:
     # What another version of the program has found may be of another form.
     version = copy_name(preparation.copy, [], pathlib.Path(__file__).parents[2].rglob('*.py'))
     staging_folder = folder.parent.with_name(f'{version}.examined')
@@ -178,9 +175,7 @@ def _prepare(
         raise InputError([Problem('no images', preparation.description, 'there is not one image that can be used')])
     title = f'{preparation.name} {preparation.split}'
     storage.write_records(
-        preparation.name,
-        data_dir,
-        preparation.copy,
+        folder,
         splits={preparation.split: found.records(title)},
         categories=preparation.categories,
         description=preparation.description,

@@ -27,11 +27,7 @@ from sognet_jax.json_schemas import (
 )
 from sognet_jax.problems import InputError, Problem
 
-KINDS: dict[str, type[AnnotationFile | ImageListFile]] = {
-    'instances': AnnotationFile,
-    'panoptic': AnnotationFile,
-    'image_info': ImageListFile,
-}
+KINDS = ('instances', 'panoptic', 'image_info')
 
 LOST = {'instances': 'boxes, masks and overlaps', 'panoptic': 'stuff, and of which instance covers which'}
 """What training lacks where one of the two files is not there."""
@@ -100,7 +96,8 @@ def read_split(
     instances: dict[int, list[tuple[int, InstanceEntry]]] = {}
     panoptic: dict[int, PanopticEntry] = {}
     for kind, path in files.items():
-        content = read_or_report(path, KINDS[kind], problems)
+        form: type[AnnotationFile | ImageListFile] = ImageListFile if kind == 'image_info' else AnnotationFile
+        content = read_or_report(path, form, problems)
         if content is None:
             continue
         listed = read_images(path, content.images, problems, notes)
