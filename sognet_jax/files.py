@@ -59,21 +59,13 @@ class Lock:
 
 
 def require_folder(path: pathlib.Path) -> None:
-    """Refuses a file where results need a folder.
-
-    Raises:
-        NotADirectoryError: naming it.
-    """
+    """Refuses a file where results need a folder, by a NotADirectoryError that names it."""
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f'{path}: the results need a folder, this is a file')
 
 
 def require_new_folder(path: pathlib.Path) -> None:
-    """Refuses what is there already, unless it is an empty folder.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Refuses what is there already, unless it is an empty folder, by a ValueError that names it."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f'{path} is there already: the output has to be a new or an empty folder')
 

@@ -121,11 +121,7 @@ def total(mine: T) -> T:
 
 
 def require_same(what: str, value: Any) -> None:
-    """Ends all hosts where one has something else than the others.
-
-    Raises:
-        ValueError: naming what differs, and the hosts.
-    """
+    """Ends all hosts where one has something else than the others, by a ValueError that names it, and the hosts."""
     values = gather(value)
     others = [host for host, other in enumerate(values) if other != values[0]]
     if others:

@@ -140,11 +140,7 @@ _decoder = functools.cache(msgspec.json.Decoder)
 
 
 def _require_once(content: bytes, kind: Any) -> None:
-    """Refuses a field that stands in the file twice: of its two values one would be read, without a word.
-
-    Raises:
-        msgspec.ValidationError: naming it.
-    """
+    """Refuses, by a ValidationError, a field that is there twice: of its values one would be read, without a word."""
     fields = _fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
     if any(content.count(b'"%s"' % name.encode()) > 1 for name in fields):
         pairs = json.loads(content, object_pairs_hook=tuple)

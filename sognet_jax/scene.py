@@ -130,10 +130,8 @@ class Scene:
         return [Overlap(ids[covering[pair]], ids[covered[pair]], float(strengths[pair])) for pair in order]
 
     def picture(self) -> np.ndarray:
-        """`[h, w, 3]` uint8 RGB: the image, its segments, who covers whom as a graph and as the matrix O.
-
-        Raises:
-            ValueError: the image was not kept.
+        """`[h, w, 3]` uint8 RGB: the image, its segments, who covers whom as a graph and as the matrix O; ValueError if
+        the image was not kept.
         """
         if self.image is None or self.painter is None:
             raise ValueError('there is no picture of a scene whose image was not kept')

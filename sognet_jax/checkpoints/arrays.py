@@ -143,11 +143,7 @@ def _restore_variables(folder: pathlib.Path, variables: Mapping[str, Any], partl
 
 
 def stored_shapes(folder: pathlib.Path) -> dict[str, Any]:
-    """What lies in one step's folder: a tree of shapes and types.
-
-    Raises:
-        DamagedError: that cannot be told.
-    """
+    """What lies in one step's folder, a tree of shapes and types; DamagedError where that cannot be told."""
     try:
         with quiet(), ocp.StandardCheckpointer(multiprocessing_options=by_itself()) as checkpointer:
             stored = dict(checkpointer.metadata(folder / STATE).item_metadata.tree)

@@ -32,7 +32,6 @@ class Source(NamedTuple):
 
     Attributes:
         kind: published, upsnet, torchvision, caffe or detectron.
-        arrays: by name.
         entry: the path of one of our arrays -> its entry in the source.
         covers: whether the source has an array of ours, by its path; the others stay fresh.
         reads_bgr: the source's network expects images as BGR.

@@ -59,11 +59,11 @@ def read_instances(
     """The images of a file of instances, of which nothing says how they lie.
 
     Args:
-        path: results in COCO's format, which are numbered from 1 on; or annotations in it.
+        path: results in COCO's format, which are numbered from 1 on, of which those with the least score or a higher
+            one count; or annotations in it.
         names: of the categories of results; annotations say their own.
         folder: of the images, where results find their names: an image's number ends the name of its file. Without it,
             the number is the name.
-        least: score of the results that count.
         problems: gets what is wrong; images with a problem are not there.
 
     Raises:

@@ -111,7 +111,7 @@ def train_dataset(
     Args:
         batch_size: images of a step, over all hosts.
         host, num_hosts: this host makes its part of each batch; together they make what one would.
-        pixels: with images and label maps, see `make_example`.
+        pixels: of `make_example`.
         skip_corrupt: the next image takes the place of one that cannot be read, and `LEFT_OUT` is in the batch.
 
     Returns:
@@ -221,13 +221,8 @@ def evaluation_batches(
 ) -> Generator[Example, None, None]:
     """Every image once over all hosts; `record_index` says which, `FILLER` marks copies that fill a last batch.
 
-    Every host has the same number of batches, of the same shapes, at most two (`transforms.oriented`).
-
-    Args:
-        batch_size: images of a batch on this host.
-        host, num_hosts: this host's share.
-        workers: processes that make batches; 0: threads of this process.
-        pixels: with images and label maps, see `make_example`.
+    Every host has the same number of batches, of the same shapes, at most two (`transforms.oriented`), with
+    `batch_size` images each. Workers are those of `Stream`, `pixels` is that of `make_example`.
     """
     whole = batch_size * num_hosts
     batches = []

@@ -50,11 +50,7 @@ class Statistics:
 
 
 def statistics(source: Records) -> Statistics:
-    """Counts what the records of a data set hold; shows how long that takes.
-
-    Raises:
-        ValueError: there are no records.
-    """
+    """Counts what the records of a data set hold, at least one (or ValueError); shows how long that takes."""
     if not len(source):
         raise ValueError('there are no images to count')
     rows = [_count(source[index]) for index in tqdm(range(len(source)), desc='count', unit='image', mininterval=1)]

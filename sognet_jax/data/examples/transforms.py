@@ -22,7 +22,6 @@ class ExampleSettings:
         short_side, long_side: the image's shorter side is resized to `short_side` unless the longer would exceed
             `long_side` or the image would not fit.
         max_instances: N; the smallest instances of an image with more are dropped.
-        num_stuff: S.
         inclusive_boxes: boxes are resized as the published code does, see `published_frames`.
         match_by_box: instances own the panoptic segments that the published code finds for them, see
             `relations.match_segments_by_box`.

@@ -113,11 +113,7 @@ def is_turned(content: bytes) -> bool:
 
 
 def require_usable(size: tuple[int, int]) -> None:
-    """Refuses a height and width that the network cannot use.
-
-    Raises:
-        ValueError: saying why.
-    """
+    """Refuses a height and width that the network cannot use, by a ValueError that says why."""
     if max(size) > MOST_OBLONG * min(size):
         raise ValueError(f'is {_words(size)}: more than {MOST_OBLONG} times as long as wide')
 

@@ -44,8 +44,7 @@ def decide_pairs(
 
     Args:
         pairs: `[p, 2]` indices of overlapping pairs.
-        segment_rles: masks of the panoptic segments (see `map_rles`).
-        rows: `[n]` the segment of each instance, an index into `segment_rles`, `NO_ROW` where it has none.
+        rows: `[n]` the panoptic segment of each instance, an index into their masks, `NO_ROW` where it has none.
 
     Returns:
         covered `[p]` int8: 0 the first is covered by the second, 1 the second by the first, -1 undecided (equal

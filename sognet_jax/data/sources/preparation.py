@@ -137,13 +137,8 @@ def prepare(
     workers: int | None = None,
     leave_out_broken: bool = False,
 ) -> Prepared:
-    """Stores a split with its overlap relations unless that has been done already.
-
-    After an interruption, started again, it goes on where it was.
-
-    Args:
-        workers: processes, see `staging.examine_all`.
-        leave_out_broken: store what has no problem, where that is possible.
+    """Stores a split with its overlap relations unless that has been done already; with `leave_out_broken`, what has no
+    problem, where that is possible. After an interruption, started again, it goes on where it was.
 
     Raises:
         InputError: the annotations or images are broken; nothing is stored.

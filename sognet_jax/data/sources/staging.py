@@ -38,11 +38,8 @@ CHUNK = 32
 class Comparison:
     """How far what two fields or files say of the same instances agrees: one that differs may, many may not.
 
-    Attributes:
-        instances, segments: how many instances and how many segments of things stand beside each other.
-        matched: how many of either have the other where they are.
-        boxes: how many instances have a box of their own.
-        doubts: boxes that are not their masks'.
+    So many instances and segments of things stand beside each other, and so many of either, `matched`, have the other
+    where they are; so many instances have boxes of their own, of which the doubts are not their masks'.
     """
 
     instances: int = 0

@@ -51,11 +51,7 @@ def image_tasks(source: pathlib.Path, split: str, *, relations: bool) -> list[Im
 
 
 def require_split(source: pathlib.Path, split: str, tasks: Sequence[ImageTask]) -> None:
-    """Refuses a split, of which these images were found, that has none, or no annotations.
-
-    Raises:
-        InputError: naming the folder.
-    """
+    """Refuses a split, of which these images were found, that has none, or no annotations, by an InputError."""
     images, annotations = source / 'leftImg8bit' / split, annotation_folder(source, split)
     if not images.is_dir():
         text = 'is no folder; expected the official Cityscapes layout in data.source, and train, val or test as split'

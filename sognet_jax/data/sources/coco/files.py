@@ -37,11 +37,9 @@ LOST = {'instances': 'boxes, masks and overlaps', 'panoptic': 'stuff, and of whi
 class ImageTask:
     """The entries of one image, and where its files are.
 
-    Attributes:
-        instances: its instances, each with its number in the file; None where it has no annotation of the kind.
-        panoptic: its panoptic annotation; None where it has none.
-        instances_file, panoptic_file: the JSON files, for messages; the second names the folder of PNGs too.
-        opens_files: look into the image and the PNG as well.
+    Instances have their numbers in the file; they and the panoptic annotation are None where it has none of the kind.
+    The JSON files are for messages, the panoptic one names the folder of PNGs too. With `opens_files`, the image and
+    the PNG are looked into as well.
     """
 
     image: ImageEntry

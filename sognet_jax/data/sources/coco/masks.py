@@ -81,10 +81,8 @@ def read_runs(runs: RunLengths, size: tuple[int, int]) -> RLE:
 
 
 def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> tuple[np.ndarray, Fault | None]:
-    """The box of an annotation where it is its mask's, as annotators draw both; else, or without one, the mask's.
-
-    Args:
-        box: x, y, width, height; the mask has at least one pixel.
+    """The box (x, y, width, height) of an annotation where it is its mask's, as annotators draw both; else, or without
+    one, that of the mask, which has a pixel at least.
 
     Returns:
         `[4]` float32 half-open x1, y1, x2, y2, clipped to the image; and in what the annotation's is another one.
