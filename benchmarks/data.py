@@ -50,7 +50,7 @@ BATCH_SIZE = 4
 WORKERS = (0, 2)
 OUR_PARTS = {
     'read and decode': ((RecordSource, '__getitem__'), (Record, 'image'), (Record, 'segment_indices')),
-    'resize': ((transforms, 'resize_image'), (transforms, 'padded_image')),
+    'resize': ((transforms, 'image_arrays'),),
     'masks': ((transforms, 'instance_arrays'),),
     'targets': ((transforms, 'label_maps'), (transforms, 'relation_matrices')),
 }

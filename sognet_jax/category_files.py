@@ -16,7 +16,8 @@ from sognet_jax.problems import Problem, raise_if_any
 
 
 def category_set(name: str | Sequence[Any], field: str = 'config field categories') -> CategorySet:
-    """The categories of a name of `CATEGORY_SETS`, of the path of a `.json` file (see `read_categories`), or of a list.
+    """The categories of a name of `CATEGORY_SETS`, of a list (see `categories_from_json`), or of a `.json` file that
+    has such a list by itself or as the field `categories`.
 
     Raises:
         ValueError: there are none of this name, or the file is missing or broken.
@@ -24,21 +25,12 @@ def category_set(name: str | Sequence[Any], field: str = 'config field categorie
     if isinstance(name, Sequence) and not isinstance(name, str):
         return categories_from_json(list(name), field)
     if isinstance(name, str) and name.endswith('.json'):
-        return read_categories(name)
+        kinds: Any = list[msgspec.Raw] | CategoryFile
+        content = read_json(name, kinds)
+        return _categories(content if isinstance(content, list) else content.categories, name)
     if name not in CATEGORY_SETS:
         raise ValueError(f'{field} must be one of {tuple(CATEGORY_SETS)} or a .json file, not {name!r}')
     return CATEGORY_SETS[name]
-
-
-def read_categories(path: str | pathlib.Path) -> CategorySet:
-    """The categories of a JSON file: a list of them as COCO has it, by itself or as the field `categories`.
-
-    Raises:
-        InputError: the file is missing or broken.
-    """
-    kinds: Any = list[msgspec.Raw] | CategoryFile
-    content = read_json(path, kinds)
-    return _categories(content if isinstance(content, list) else content.categories, str(path))
 
 
 def categories_from_json(entries: Any, where: str) -> CategorySet:

@@ -59,21 +59,13 @@ class Lock:
 
 
 def require_folder(path: pathlib.Path) -> None:
-    """Refuses a file where results need a folder.
-
-    Raises:
-        NotADirectoryError: naming it.
-    """
+    """Refuses a file where results need a folder, by a NotADirectoryError that names it."""
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f'{path}: the results need a folder, this is a file')
 
 
 def require_new_folder(path: pathlib.Path) -> None:
-    """Refuses what is there already, unless it is an empty folder.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Refuses what is there already, unless it is an empty folder, by a ValueError that names it."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f'{path} is there already: the output has to be a new or an empty folder')
 
@@ -112,15 +104,15 @@ def write_whole(path: str | pathlib.Path, content: str | bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path = pathlib.Path(path)
+    path, content = pathlib.Path(path), content.encode() if isinstance(content, str) else content
     path = pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file() and not path.is_dir():
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.write_bytes(content)
         return
     unfinished = path.with_name(f'.{zlib.crc32(os.fsencode(path.name)):08x}.unfinished')  # its own name may be too long
     try:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        unfinished.write_bytes(content)
         os.replace(unfinished, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -121,11 +121,7 @@ def total(mine: T) -> T:
 
 
 def require_same(what: str, value: Any) -> None:
-    """Ends all hosts where one has something else than the others.
-
-    Raises:
-        ValueError: naming what differs, and the hosts.
-    """
+    """Ends all hosts where one has something else than the others, by a ValueError that names it, and the hosts."""
     values = gather(value)
     others = [host for host, other in enumerate(values) if other != values[0]]
     if others:
@@ -147,10 +143,8 @@ def _sharding(spec: jax.sharding.PartitionSpec) -> jax.sharding.NamedSharding:
 
 
 class SharedFlag:
-    """A flag that any host can raise, and that all see raised at the same step, without waiting for each other.
-
-    Args:
-        delay: steps after which it is read, when devices have long passed it on.
+    """A flag that any host can raise, and that all see raised at the same step, without waiting for each other: it is
+    read `delay` steps later, when devices have long passed it on.
     """
 
     def __init__(self, delay: int) -> None:

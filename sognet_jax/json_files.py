@@ -20,6 +20,9 @@ from sognet_jax.problems import InputError, Problem
 
 T = TypeVar('T')
 
+Raw = msgspec.Raw | bytes
+"""An entry as it stands in a file."""
+
 Notes = collections.Counter[str]
 """What was taken although it is unusual, and how often."""
 
@@ -80,7 +83,7 @@ def read_or_report(path: pathlib.Path, kind: type[T], problems: list[Problem]) -
         return None
 
 
-def decode_entry(raw: msgspec.Raw | bytes, kind: type[T], notes: Notes, path: str = '') -> T:
+def decode_entry(raw: Raw, kind: type[T], notes: Notes, path: str = '') -> T:
     """One entry of a file as a type; `path` says, for the message, where in an entry `raw` is.
 
     Raises:
@@ -101,19 +104,10 @@ def decode_entry(raw: msgspec.Raw | bytes, kind: type[T], notes: Notes, path: st
 
 
 def decode_entries(
-    path: pathlib.PurePath,
-    field: str,
-    raws: Iterable[msgspec.Raw | bytes],
-    kind: type[T],
-    problems: list[Problem],
-    notes: Notes,
+    path: pathlib.PurePath, field: str, raws: Iterable[Raw], kind: type[T], problems: list[Problem], notes: Notes
 ) -> Iterator[tuple[int, T]]:
-    """The entries of a list that fit a type, each with its number in the list.
-
-    Args:
-        field: of the list in it.
-        problems: gets those that do not fit.
-        notes: gets what is unusual.
+    """The entries of a list, the `field` of a file, that fit a type, each with its number in it. Those that do not
+    are added to the problems, what is unusual to the notes.
     """
     schema: Any = kind
     for index, raw in enumerate(raws):
@@ -138,7 +132,7 @@ def _last_word(text: str) -> str:
     return text.rpartition(' ')[-1]
 
 
-def _decode(content: msgspec.Raw | bytes, kind: Any) -> Any:
+def _decode(content: Raw, kind: Any) -> Any:
     return _decoder(kind).decode(content)
 
 
@@ -146,11 +140,7 @@ _decoder = functools.cache(msgspec.json.Decoder)
 
 
 def _require_once(content: bytes, kind: Any) -> None:
-    """Refuses a field that stands in the file twice: of its two values one would be read, without a word.
-
-    Raises:
-        msgspec.ValidationError: naming it.
-    """
+    """Refuses, by a ValidationError, a field that is there twice: of its values one would be read, without a word."""
     fields = _fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
     if any(content.count(b'"%s"' % name.encode()) > 1 for name in fields):
         pairs = json.loads(content, object_pairs_hook=tuple)
@@ -164,23 +154,19 @@ def _only_json(content: bytes) -> bytes:
     return NO_NUMBER.sub(lambda found: found[0] if found[0].startswith(b'"') else BEYOND_ALL, content)
 
 
-def _relaxed(raw: msgspec.Raw | bytes) -> bytes:
+def _relaxed(raw: Raw) -> bytes:
     """An entry with every 1.0 as 1; as it is where it cannot be read."""
 
-    def whole(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: whole(item) for name, item in value.items()}
-        if isinstance(value, list):
-            return [whole(item) for item in value]
-        return int(value) if isinstance(value, float) and value.is_integer() else value
+    def whole(text: str) -> float:
+        return int(value) if (value := float(text)).is_integer() else value
 
     try:  # not by msgspec, for which there is no 1e999
-        return _only_json(json.dumps(whole(json.loads(bytes(raw)))).encode())
+        return _only_json(json.dumps(json.loads(bytes(raw), parse_float=whole)).encode())
     except (ValueError, RecursionError):
         return bytes(raw)
 
 
-def _fault(error: msgspec.ValidationError, content: msgspec.Raw | bytes, path: str = '') -> str:
+def _fault(error: msgspec.ValidationError, content: Raw, path: str = '') -> str:
     """What msgspec says of a field, with what is in it: `iscrowd is "0", expected 0, 1, true or false`."""
     message, _, where = str(error).partition(' - at `$')
     where = where.rstrip('`')
@@ -205,7 +191,7 @@ def _fault(error: msgspec.ValidationError, content: msgspec.Raw | bytes, path: s
     return f'{field or "it"} {found}expected {expected}'
 
 
-def _identity(raw: msgspec.Raw | bytes) -> str:
+def _identity(raw: Raw) -> str:
     """Which image and annotation a broken entry says it is of."""
     try:
         entry = json.loads(bytes(raw))

@@ -10,13 +10,9 @@ LISTED_OF_A_KIND = 5
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One fault in the files.
-
-    Attributes:
-        kind: a few words that are the same for all faults of the kind.
-        place: the file and, within it, image, annotation or segment.
-        text: what is there, and what was expected.
-        is_local: leaving out one image, or one annotation, is a way out.
+    """One fault in the files: a few words that are the same for all of its kind; its place, the file and, within it,
+    image, annotation or segment; what is there, and what was expected; and whether leaving out one image, or one
+    annotation, is a way out.
     """
 
     kind: str

@@ -15,10 +15,8 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """The function's results, in order. Few items are on their way at any time, and processes end with the iterator.
 
-    Args:
-        function: of a module, as the items and results are what `pickle` takes.
-        workers: processes; 0 or 1 do it in this one.
-        prepare: what each process does first.
+    The function is of a module, and `pickle` takes items and results. With 0 or 1 workers, this process does it; each
+    other one first prepares itself.
     """
     if workers <= 1:
         yield from map(function, items)

@@ -31,15 +31,9 @@ class Segment(NamedTuple):
 class SceneSegment:
     """One segment of a scene, measured.
 
-    Attributes:
-        id: in the map.
-        category: semantic train id.
-        name: of its class.
-        instance: its slot in the prediction, -1 for stuff.
-        score: of the detection, in 0..1; None for stuff.
-        area: in pixels.
-        box: x1, y1, x2, y2 around its visible pixels, half open.
-        panoptic: the map.
+    `id` is that in the map `panoptic`, `category` the semantic train id and `name` the name of its class, `instance`
+    its slot in the prediction (-1 for stuff), `score` that of the detection, in 0..1 (None for stuff), `area` in
+    pixels, `box` x1, y1, x2, y2 around its visible pixels, half open.
     """
 
     id: int
@@ -68,6 +62,10 @@ class Overlap(NamedTuple):
     covering: int
     covered: int
     strength: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As files have it."""
+        return self._asdict() | {'strength': round(self.strength, 4)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,10 +130,8 @@ class Scene:
         return [Overlap(ids[covering[pair]], ids[covered[pair]], float(strengths[pair])) for pair in order]
 
     def picture(self) -> np.ndarray:
-        """`[h, w, 3]` uint8 RGB: the image, its segments, who covers whom as a graph and as the matrix O.
-
-        Raises:
-            ValueError: the image was not kept.
+        """`[h, w, 3]` uint8 RGB: the image, its segments, who covers whom as a graph and as the matrix O; ValueError if
+        the image was not kept.
         """
         if self.image is None or self.painter is None:
             raise ValueError('there is no picture of a scene whose image was not kept')
@@ -155,7 +151,7 @@ class Scene:
             }
             for segment in self.segments
         ]
-        overlaps = [overlap._asdict() | {'strength': round(overlap.strength, 4)} for overlap in self.overlaps]
+        overlaps = [overlap.to_dict() for overlap in self.overlaps]
         return {'height': height, 'width': width, 'segments': segments, 'overlaps': overlaps}
 
     def to_json(self) -> str:
@@ -179,11 +175,8 @@ def _measure(ids: np.ndarray, segments: list[Segment], categories: CategorySet) 
     boxes = np.stack([left, top, right, bottom], axis=-1)
     return [
         SceneSegment(
-            id=segment.id,
-            category=segment.category,
+            **segment._asdict(),
             name=categories.all[segment.category].name,
-            instance=segment.instance,
-            score=segment.score,
             area=int(areas[segment.id]),
             box=tuple(boxes[segment.id].tolist()),
             panoptic=ids,

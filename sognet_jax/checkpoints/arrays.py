@@ -43,8 +43,7 @@ def saved_parts(tree: Any, description: Description) -> dict[str, Any]:
 
 def checksums(tree: Any) -> dict[str, int]:
     """The CRC-32 of each array's bytes, by its place in the tree."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): zlib.crc32(np.ascontiguousarray(leaf).data) for path, leaf in leaves}
+    return {_name(path): zlib.crc32(np.ascontiguousarray(leaf).data) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def save_variables(folder: pathlib.Path, variables: Mapping[str, Any], description: Description) -> None:
@@ -61,10 +60,7 @@ def save_variables(folder: pathlib.Path, variables: Mapping[str, Any], descripti
 
 
 def restore_state(folder: pathlib.Path, state: Tree) -> Tree:
-    """All arrays of a checkpoint; `state` is what is expected, as arrays or shapes.
-
-    Returns:
-        A tree like `state`, of NumPy.
+    """All arrays of a checkpoint, of NumPy, in a tree like `state`, which is what is expected, as arrays or shapes.
 
     Raises:
         CheckpointError: the checkpoint is of something else.
@@ -88,15 +84,12 @@ def trained_parts(path: str | pathlib.Path) -> set[str]:
 def restore_variables(
     path: str | pathlib.Path, variables: Mapping[str, Any], *, partly: bool = False
 ) -> dict[str, Any]:
-    """Parameters and frozen normalisation for inference, as arrays of NumPy.
+    """Parameters and frozen normalisation for inference, as arrays of NumPy, in a tree like `variables`.
 
     Args:
         path: a run's folder, its `checkpoints` folder, or one step's folder.
         variables: variables of the network, as shapes or arrays: what the checkpoint has to fit.
         partly: the checkpoint's network may have parts (`resnet`, `relation_head`, ...) that `variables` do not have.
-
-    Returns:
-        Variables like the given ones.
 
     Raises:
         CheckpointError: there is no checkpoint, or it is of another network; the message names the first arrays
@@ -150,11 +143,7 @@ def _restore_variables(folder: pathlib.Path, variables: Mapping[str, Any], partl
 
 
 def stored_shapes(folder: pathlib.Path) -> dict[str, Any]:
-    """What lies in one step's folder: a tree of shapes and types.
-
-    Raises:
-        DamagedError: that cannot be told.
-    """
+    """What lies in one step's folder, a tree of shapes and types; DamagedError where that cannot be told."""
     try:
         with quiet(), ocp.StandardCheckpointer(multiprocessing_options=by_itself()) as checkpointer:
             stored = dict(checkpointer.metadata(folder / STATE).item_metadata.tree)
@@ -214,12 +203,11 @@ def _read(folder: pathlib.Path, shapes: Tree) -> Tree:
 
 def _name(path: Any) -> str:
     """An array's place, the same for a state and for the dictionary that Orbax makes of it."""
-    return '/'.join(str(getattr(entry, 'key', getattr(entry, 'name', getattr(entry, 'idx', entry)))) for entry in path)
+    return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
+    return {_name(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def _differences(stored: Any, wanted: Any) -> list[str]:

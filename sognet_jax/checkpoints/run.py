@@ -22,11 +22,8 @@ class Checkpoints:
     """The checkpoints of one run, `WORKDIR/checkpoints/STEP`, as its first host has them.
 
     A thread of this object saves, one checkpoint after the other, and Orbax has none of its own: what fails is known
-    here, and nothing that is left waiting keeps the process from ending.
-
-    Args:
-        keep: how many of the newest checkpoints stay.
-        best: the metric by which the best one stays as well.
+    here, and nothing that is left waiting keeps the process from ending. Of the checkpoints, the newest (so many as
+    `keep` says) and the one that is best by the metric `best` stay.
     """
 
     def __init__(self, workdir: str | pathlib.Path, keep: int, best: str) -> None:
@@ -35,17 +32,13 @@ class Checkpoints:
         self._best = best
         self._discard_unfinished()  # Orbax would do it in a thread, which complains if the program ends early
         policies = ocp.checkpoint_managers
+        best_one = policies.BestN(get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             create=False,
             enable_async_checkpointing=False,
             best_fn=self._rank,  # what stays is the policy's; without this, Orbax forgets the metrics
             multiprocessing_options=by_itself(),
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(keep),
-                    policies.BestN(get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False),
-                ]
-            ),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best_one]),
         )
         with quiet():
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -79,11 +72,8 @@ class Checkpoints:
         return '' if error is None else first_line(error)
 
     def restore(self, state: State, say: Callable[[str], None]) -> State | None:
-        """The newest checkpoint that is whole; those that are not are set aside. `state` is what is expected, as arrays
-        or shapes.
-
-        Returns:
-            A tree like `state`, of NumPy; None where there is no checkpoint.
+        """The newest checkpoint that is whole, a tree of NumPy like `state`, the arrays or shapes that are expected;
+        those that are not whole are set aside. None where there is no checkpoint.
 
         Raises:
             CheckpointError: the checkpoint is of another network, or none is whole.

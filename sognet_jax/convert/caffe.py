@@ -12,8 +12,11 @@ from sognet_jax.convert.names import NORM, Entry, Path, torchvision_entry
 NORM_EPSILON = 1e-5
 """What is added to a variance: by Caffe and by our `FrozenBatchNorm`."""
 
-_CAFFE = re.compile(r'res(?P<stage>\d)[a-z](?P<number>\d*)_branch(?:1|2[abc])\.\w+')
-_DETECTRON = re.compile(r'res\d_\d+_branch(?:1|2[abc])_\w+')
+CAFFE = re.compile(r'res(?P<stage>\d)[a-z](?P<number>\d*)_branch(?:1|2[abc])\.\w+')
+"""Caffe's names: `res2a_branch2a.weight`, `bn2a_branch2a.running_mean`, ..."""
+
+DETECTRON = re.compile(r'res\d_\d+_branch(?:1|2[abc])_\w+')
+"""Detectron's names: `res2_0_branch2a_w`, `res2_0_branch2a_bn_s`, ..."""
 
 _BRANCHES = {
     **{f'{kind}{i}': f'branch2{letter}' for kind in ('conv', 'norm') for i, letter in enumerate('abc', 1)},
@@ -30,26 +33,13 @@ _DETECTRON_NORM: Mapping[str, tuple[str, Layout]] = {
 }
 
 
-def is_caffe(names: Iterable[str]) -> bool:
-    """Whether these are Caffe's names: `res2a_branch2a.weight`, `bn2a_branch2a.running_mean`, ..."""
-    return any(_CAFFE.fullmatch(name) for name in names)
-
-
-def is_detectron(names: Iterable[str]) -> bool:
-    """Whether these are Detectron's names: `res2_0_branch2a_w`, `res2_0_branch2a_bn_s`, ..."""
-    return any(_DETECTRON.fullmatch(name) for name in names)
-
-
 def caffe_entries(names: Iterable[str]) -> Callable[[Path], Entry]:
     """Caffe's names of ResNet-50 / 101: `res`, `bn` and `scale` layers.
 
     `bn` layers hold `running_mean` and `running_var` (already divided by Caffe's scale factor), `scale` layers `weight`
-    and `bias`.
-
-    Args:
-        names: of a checkpoint; they tell how the blocks of a stage are called: a, b, c, ... or a, b1, b2, ....
+    and `bias`. The names of a checkpoint tell how the blocks of a stage are called: a, b, c, ... or a, b1, b2, ....
     """
-    matches = [_CAFFE.fullmatch(name) for name in names]
+    matches = [CAFFE.fullmatch(name) for name in names]
     numbered = {match['stage'] for match in matches if match and match['number']}
 
     def entry(path: Path) -> Entry:

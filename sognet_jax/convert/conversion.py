@@ -1,17 +1,25 @@
-"""From the arrays of a source to variables of the network, with every entry accounted for."""
+"""One conversion from a file to an Orbax checkpoint, with every entry accounted for."""
 
+import pathlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 from flax import traverse_util
 from tqdm import tqdm
 
+from sognet_jax.categories import CategorySet
+from sognet_jax.category_files import category_set
+from sognet_jax.checkpoints import describe, save_variables
 from sognet_jax.convert import caffe, layouts
 from sognet_jax.convert.names import Entry, Path, published_entry, torchvision_entry
-from sognet_jax.convert.sources import ConversionError
+from sognet_jax.convert.sources import ConversionError, read_arrays
+from sognet_jax.convert.transfer import has_classes, transfer_classes
+from sognet_jax.files import require_new_folder
+from sognet_jax.models.sognet import build_network, initialize, variable_shapes
 
 Variables = dict[str, Any]
 
@@ -24,7 +32,6 @@ class Source(NamedTuple):
 
     Attributes:
         kind: published, upsnet, torchvision, caffe or detectron.
-        arrays: by name.
         entry: the path of one of our arrays -> its entry in the source.
         covers: whether the source has an array of ours, by its path; the others stay fresh.
         reads_bgr: the source's network expects images as BGR.
@@ -37,6 +44,50 @@ class Source(NamedTuple):
     covers: Callable[[Path], bool]
     reads_bgr: bool
     unused: str
+
+
+def convert_file(
+    config: ml_collections.ConfigDict,
+    source: str | pathlib.Path,
+    output: str | pathlib.Path,
+    source_categories: str | None = None,
+    channels: str | None = None,
+) -> str:
+    """Writes the checkpoint `output` of the config's network, with the weights of the file `source`, and says what was
+    done, in a few lines.
+
+    What the source does not have (all heads, for an ImageNet backbone; the relation head, for UPSNet) and classes that
+    it does not know are initialised from `config.seed`.
+
+    Args:
+        source: a `.pth`, `.safetensors` or `.npz` file.
+        source_categories: the source's category set, where it is another one than the config's.
+        channels: `rgb` or `bgr`, the colours the source reads; None: what its kind usually does.
+
+    Raises:
+        ConversionError: the source cannot be read or does not fit, or `output` is not empty; nothing is written.
+    """
+    folder = pathlib.Path(output).resolve()
+    _check_backbone(config)
+    try:
+        require_new_folder(folder)
+        target = category_set(config.categories)
+        origin = category_set(source_categories, '--source_categories') if source_categories else target
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+    arrays = read_arrays(source)
+    try:
+        recognised = recognise(arrays)
+        if channels is not None:
+            recognised = recognised._replace(reads_bgr=channels == 'bgr')
+        variables, report = _all_variables(config, recognised, origin, target)
+    except ConversionError as error:
+        raise ConversionError(f'{source}: {error}') from error
+    try:
+        save_variables(folder, variables, describe(config, target))
+    except OSError as error:
+        raise ConversionError(f'cannot make the folder {folder}: {error}') from error
+    return '\n'.join([f'{source}: {report[0]}', *report[1:], *_notes(config, recognised), f'wrote {folder}'])
 
 
 def recognise(arrays: Mapping[str, np.ndarray]) -> Source:
@@ -54,12 +105,12 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> Source:
             'published' if is_sognet else 'upsnet', arrays, published_entry,
             lambda path: is_sognet or path[0] != 'relation_head', True, _COUNTERS,
         )  # fmt: skip
-    if caffe.is_caffe(names):
+    if any(map(caffe.CAFFE.fullmatch, names)):
         return Source(
             'caffe', caffe.fold_first_bias(arrays), caffe.caffe_entries(names), _in_imagenet, True,
             _COUNTERS + r'|fc1000\..*',
         )  # fmt: skip
-    if caffe.is_detectron(names):
+    if any(map(caffe.DETECTRON.fullmatch, names)):
         # Its first convolution has no bias: the entry is a relic of Caffe's, merged into the normalisation.
         return Source(
             'detectron', arrays, caffe.detectron_entry, _in_imagenet, True, r'conv1_b|(fc1000|pred)_[wb]'
@@ -75,8 +126,7 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> Source:
 def convert(source: Source, template: Variables) -> Variables:
     """The arrays of a source in the places of the network, whose variables `template` has as shapes or arrays.
 
-    Returns:
-        The variables that the source covers, as float32 NumPy arrays; the others are left out.
+    They are float32 arrays of NumPy; what the source does not cover is left out.
 
     Raises:
         ConversionError: entries are missing, unexpected or of another shape; all of them are listed.
@@ -121,10 +171,54 @@ def missing_modules(variables: Variables, template: Variables) -> list[str]:
     return sorted({'resnet offsets' if path[1] == 'resnet' else path[1] for path in missing})
 
 
-def merge(converted: Variables, fresh: Variables) -> Variables:
-    """Fresh variables with the converted ones in their places."""
-    old, new = traverse_util.flatten_dict(fresh), traverse_util.flatten_dict(converted)
-    return traverse_util.unflatten_dict(jax.tree.map(np.asarray, old) | new)
+def _all_variables(
+    config: ml_collections.ConfigDict, source: Source, origin: CategorySet, target: CategorySet
+) -> tuple[Variables, list[str]]:
+    """Variables of the config's network, and what they are made of."""
+    template = variable_shapes(build_network(config.model, origin))
+    variables = convert(source, template)
+    report = [f'{source.kind}, {len(jax.tree.leaves(variables))} arrays']
+    if origin is not target and not has_classes(variables):
+        raise ConversionError(f'a {source.kind} checkpoint has no heads: leave --source_categories out')
+    modules = missing_modules(variables, template)
+    if not modules and origin is target:
+        return variables, report
+    if modules:
+        report.append(f'fresh: {", ".join(modules)}')
+    fresh = initialize(build_network(config.model, target), config.seed)
+    if origin is not target:
+        variables, without = transfer_classes(variables, fresh, origin, target)
+        report.append(f'classes of {target.name} that {origin.name} lacks, fresh: {", ".join(without) or "none"}')
+    old, new = traverse_util.flatten_dict(fresh), traverse_util.flatten_dict(variables)
+    return traverse_util.unflatten_dict(jax.tree.map(np.asarray, old) | new), report
+
+
+def _check_backbone(config: ml_collections.ConfigDict) -> None:
+    """The checkpoints that can be read are all of one kind of network."""
+    for field, value in (('block', 'bottleneck'), ('norm', 'frozen_batch')):
+        if config.model.backbone[field] != value:
+            raise ConversionError(
+                f'config field model.backbone.{field} must be {value!r} for the weights of other programs, '
+                f'not {config.model.backbone[field]!r}'
+            )
+
+
+def _notes(config: ml_collections.ConfigDict, source: Source) -> list[str]:
+    """Fields of the config that shapes cannot tell and that differ from how such weights are trained.
+
+    Networks that read BGR follow Caffe (the mean colour is subtracted and the first convolution of a block has its
+    stride), those that read RGB follow torchvision.
+    """
+    caffe = source.reads_bgr
+    usual = {
+        'model.backbone.strided_conv': (config.model.backbone.strided_conv, 'conv1' if caffe else 'conv2'),
+        'model.pixel_std': (tuple(config.model.pixel_std), (1.0, 1.0, 1.0) if caffe else (58.395, 57.12, 57.375)),
+    }
+    return [
+        f'note: {field} is {value!r}; weights of this kind usually go with {expected!r}'
+        for field, (value, expected) in usual.items()
+        if value != expected
+    ]
 
 
 def _in_imagenet(path: Path) -> bool:

@@ -10,12 +10,7 @@ Shape = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One kind of array.
-
-    Attributes:
-        source_shape: the shape that the source has for a shape of ours.
-        convert: from the source's array to ours.
-    """
+    """One kind of array: the shape that the source has for a shape of ours, and how its array becomes ours."""
 
     source_shape: Callable[[Shape], Shape]
     convert: Callable[[np.ndarray], np.ndarray]

@@ -34,21 +34,18 @@ for each thing, `classes` semantic train ids."""
 def transfer_classes(
     trained: Variables, fresh: Variables, source: CategorySet, target: CategorySet
 ) -> tuple[Variables, list[str]]:
-    """Variables for `target` from variables trained on `source`.
-
-    Args:
-        trained: variables of the network with the classes of `source`.
-        fresh: initial variables of the same network with the classes of `target`.
-
-    Returns:
-        The variables, and the names of the classes of `target` that keep fresh values.
+    """Variables for the classes of `target` from variables trained on those of `source` and fresh ones for `target`;
+    and the names of the classes of `target` that keep fresh values.
     """
     pairs = _matches(source, target)
     result = traverse_util.flatten_dict(trained)
     for path, array in traverse_util.flatten_dict(fresh).items():
         if path[1:] in _CLASS_AXES and path in result:
             axis, kind = _CLASS_AXES[path[1:]]
-            result[path] = _replace_rows(np.array(array), result[path], axis, *pairs[kind])
+            rows, trained_rows = pairs[kind]
+            replaced = np.array(array)
+            np.moveaxis(replaced, axis, 0)[rows] = np.moveaxis(result[path], axis, 0)[trained_rows]
+            result[path] = replaced
     matched_stuff = {int(index) for index in pairs['classes'][0] if index < target.num_stuff}
     matched = matched_stuff | {target.num_stuff + int(index) for index in pairs['things'][0]}
     without = [category.name for index, category in enumerate(target.all) if index not in matched]
@@ -65,32 +62,18 @@ def base_name(name: str) -> str:
     return re.sub(r'(-other|-merged|-stuff)+$', '', name)
 
 
-def _matches(source: CategorySet, target: CategorySet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For every kind of class axis: indices of the target and of the source that mean the same class."""
+def _matches(source: CategorySet, target: CategorySet) -> dict[str, np.ndarray]:
+    """For every kind of class axis: `[2, k]` indices of the target and of the source that mean the same class."""
 
-    def match(ours: tuple, theirs: tuple) -> tuple[np.ndarray, np.ndarray]:
+    def match(ours: tuple, theirs: tuple) -> np.ndarray:
         index = {base_name(category.name): position for position, category in enumerate(theirs)}
         rows = [(i, index[base_name(c.name)]) for i, c in enumerate(ours) if base_name(c.name) in index]
-        pairs = np.array(rows, int).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
+        return np.array(rows, int).reshape(-1, 2).T
 
-    def with_background(things: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.zeros(1, int), things + 1])
-
-    def coordinates(things: np.ndarray) -> np.ndarray:
-        return (things[:, None] * 4 + np.arange(4)).ravel()
-
-    ours, theirs = match(target.things, source.things)
+    things = match(target.things, source.things)
     return {
-        'things': (ours, theirs),
-        'scores': (with_background(ours), with_background(theirs)),
-        'boxes': (coordinates(ours), coordinates(theirs)),
+        'things': things,
+        'scores': np.pad(things + 1, ((0, 0), (1, 0))),  # the background, 0, is the same
+        'boxes': (things[..., None] * 4 + np.arange(4)).reshape(2, -1),
         'classes': match(target.all, source.all),
     }
-
-
-def _replace_rows(
-    array: np.ndarray, trained: np.ndarray, axis: int, rows: np.ndarray, trained_rows: np.ndarray
-) -> np.ndarray:
-    np.moveaxis(array, axis, 0)[rows] = np.moveaxis(trained, axis, 0)[trained_rows]
-    return array

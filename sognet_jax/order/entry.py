@@ -15,7 +15,6 @@ def order_entry(file_name: str, instances: Sequence[Mapping[str, Any]], relation
     """What `order.json` says of an image.
 
     Args:
-        file_name: of the image.
         instances: `id`, and what else is to stand there (`category`, `score`), of the n instances.
         relations: `[n, n]` O; from 0.5 at (i, j) on, i is covered by j. Errors are those of `order_layers`.
 
@@ -41,10 +40,10 @@ def order_entry(file_name: str, instances: Sequence[Mapping[str, Any]], relation
     return {
         'file_name': file_name,
         'instances': described,
-        'overlaps': [_rounded(overlap) for overlap in strongest_first([*kept, *order.cut])],
+        'overlaps': [overlap.to_dict() for overlap in strongest_first([*kept, *order.cut])],
         'top': sorted(one for one, covering in graph.in_degree if covering == 0),
         'without_relations': order.without_relations,
-        'cycles_cut': [_rounded(overlap) for overlap in order.cut],
+        'cycles_cut': [overlap.to_dict() for overlap in order.cut],
     }
 
 
@@ -60,7 +59,3 @@ def encode_graph(entry: Mapping[str, Any]) -> str:
         cut = pair in entry['cycles_cut']
         graph.add_edge(pair['covering'], pair['covered'], strength=pair['strength'], cut=cut)
     return '\n'.join(nx.generate_graphml(graph))
-
-
-def _rounded(overlap: Overlap) -> dict[str, Any]:
-    return overlap._asdict() | {'strength': round(overlap.strength, 4)}

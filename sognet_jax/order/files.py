@@ -11,8 +11,7 @@ import numpy as np
 
 from sognet_jax import json_schemas as schemas
 from sognet_jax.data.records.images import find_images
-from sognet_jax.data.sources.orders.images import NO_DEPTH, OrderedImage
-from sognet_jax.data.sources.orders.readers import InstanceMasks, masks_of, ordered_image, read_coco
+from sognet_jax.data.sources.orders import readers
 from sognet_jax.json_files import Notes, decode_entries, read_json
 from sognet_jax.problems import Problem, raise_if_any
 from sognet_jax.scene import THRESHOLD
@@ -37,7 +36,7 @@ def read_order(path: pathlib.Path) -> dict[str, Pairs]:
     return found
 
 
-def order_matrix(order: Mapping[str, Pairs], image: OrderedImage) -> np.ndarray:
+def order_matrix(order: Mapping[str, Pairs], image: readers.OrderedImage) -> np.ndarray:
     """`[n, n]` bool, i is covered by j with strength 0.5 or more, of the instances of an image.
 
     Raises:
@@ -56,15 +55,15 @@ def order_matrix(order: Mapping[str, Pairs], image: OrderedImage) -> np.ndarray:
 
 def read_instances(
     path: pathlib.Path, names: Mapping[int, str], folder: pathlib.Path | None, least: float, problems: list[Problem]
-) -> Iterator[OrderedImage]:
+) -> Iterator[readers.OrderedImage]:
     """The images of a file of instances, of which nothing says how they lie.
 
     Args:
-        path: results in COCO's format, which are numbered from 1 on; or annotations in it.
+        path: results in COCO's format, which are numbered from 1 on, of which those with the least score or a higher
+            one count; or annotations in it.
         names: of the categories of results; annotations say their own.
         folder: of the images, where results find their names: an image's number ends the name of its file. Without it,
             the number is the name.
-        least: score of the results that count.
         problems: gets what is wrong; images with a problem are not there.
 
     Raises:
@@ -73,13 +72,15 @@ def read_instances(
     kinds: Any = list[msgspec.Raw] | schemas.AnnotationFile
     content = read_json(path, kinds)
     images: dict[Any, schemas.ImageEntry] = {}
-    listed: dict[Any, list[InstanceMasks]] = collections.defaultdict(list)
+    listed: dict[Any, list[readers.InstanceMasks]] = collections.defaultdict(list)
     if isinstance(content, schemas.AnnotationFile):
-        images, instances, own = read_coco(path, problems, Notes())
-        listed |= {key: [masks_of(item, own) for item in of if not item.iscrowd] for key, of in instances.items()}
+        images, instances, own = readers.read_coco(path, problems, Notes())
+        listed |= {
+            key: [readers.masks_of(item, own) for item in of if not item.iscrowd] for key, of in instances.items()
+        }
+        content = []
     files = _numbered(folder) if folder else None
-    results = [] if isinstance(content, schemas.AnnotationFile) else content
-    for index, result in decode_entries(path, 'results', results, schemas.MaskResult, problems, Notes()):
+    for index, result in decode_entries(path, 'results', content, schemas.MaskResult, problems, Notes()):
         key, mask = result.image_id, result.segmentation
         if result.score < least:
             continue
@@ -90,11 +91,11 @@ def read_instances(
                 problems.append(Problem('no file of an image', f'{folder}, image {key}', text))
             images[key] = schemas.ImageEntry(0, min(called, default=''), *mask.size)
         name = names.get(result.category_id, f'category {result.category_id}')
-        listed[key].append(InstanceMasks(index + 1, name, msgspec.Raw(msgspec.json.encode(mask))))
+        listed[key].append(readers.InstanceMasks(index + 1, name, msgspec.Raw(msgspec.json.encode(mask))))
     for key, image in images.items():
         nothing = np.zeros((2, len(listed[key]), len(listed[key])), bool)
-        found = f'{path}, image {key}', image, listed[key], lambda nothing=nothing: (*nothing, NO_DEPTH)
-        yield from ordered_image(found, path, problems, Notes())
+        found = f'{path}, image {key}', image, listed[key], lambda nothing=nothing: (*nothing, readers.NO_DEPTH)
+        yield from readers.ordered_image(found, path, problems, Notes())
 
 
 def _numbered(folder: pathlib.Path) -> Mapping[int | str, set[str]]:

@@ -33,11 +33,9 @@ class LayerOrder:
 
 
 def order_layers(ids: Sequence[int], relations: np.ndarray) -> LayerOrder:
-    """The layers of instances; the result depends on pairs and strengths alone, not on how instances are numbered.
+    """The layers of n instances, of which i is covered by j from 0.5 at (i, j) of the relations O, `[n, n]`, on.
 
-    Args:
-        ids: of the n instances.
-        relations: `[n, n]` O; from 0.5 at (i, j) on, i is covered by j.
+    The result depends on pairs and strengths alone, not on how instances are numbered.
 
     Raises:
         ValueError: the shapes are others, or two ids are the same.

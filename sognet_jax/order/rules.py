@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.choices import require_choice
 from sognet_jax.data.records.relations import RLE, find_pairs, rle_areas
-from sognet_jax.data.sources.orders.images import OrderedImage, touching
+from sognet_jax.data.sources.orders.readers import OrderedImage, touching
 
 RULES = ('none', 'larger', 'smaller', 'lower')
 """Nothing covers anything (O = 0); of two that touch, the one with the larger or smaller whole mask, or the one that is
@@ -28,11 +28,7 @@ def follow_rule(rule: str, image: OrderedImage) -> np.ndarray:
 
 
 def pairs_taking_part(choice: str, masks: Sequence[RLE], visible: Sequence[RLE]) -> np.ndarray:
-    """`[n, n]` bool, symmetric: the pairs of an image's instances that one of `PAIRS` means.
-
-    Args:
-        masks: n, that R is of; `visible`, without what is hidden.
-    """
+    """`[n, n]` bool, symmetric: the pairs of an image's instances that one of `PAIRS` means; R is that of `masks`."""
     require_choice('pairs', choice, PAIRS)
     count = len(masks)
     if choice == 'touching':

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from sognet_jax.data.sources.orders.images import OrderedImage
+from sognet_jax.data.sources.orders.readers import OrderedImage
 
 
 class OrderScores:
@@ -16,11 +16,8 @@ class OrderScores:
         self._counts = {'images': 0, 'pairs': 0, 'pairs_right': 0, 'mutual_pairs': 0}
 
     def add(self, says: np.ndarray, image: OrderedImage) -> None:
-        """Counts one image.
-
-        Args:
-            says: `[n, n]` bool, i is covered by j, of the image's instances.
-            image: the truth; pairs that it does not decide do not count.
+        """Counts one image, of whose instances `says` says that i is covered by j, `[n, n]` bool; pairs that the image,
+        the truth, does not decide do not count.
         """
         known, mutual = image.decided, image.covered & image.covered.T
         for suffix, counted in (('', known), ('_without_mutual', known & ~mutual)):
@@ -52,11 +49,8 @@ def depth_scores(says: np.ndarray, depth: np.ndarray) -> dict[str, float]:
     """The weighted share of pairs whose depth is said wrongly, in 0..1, with weights 2 / count; nothing for no pairs.
 
     What covers another is nearer. Of other pairs O says nothing, which is wrong in `whdr_...`; `whdr_answered_...` is
-    of the pairs of which it says something, which have the share `depth_answered_...` of the weights.
-
-    Args:
-        says: `[n, n]` bool, i is covered by j.
-        depth: `[p, 5]`, the truth, see `OrderedImage`.
+    of the pairs of which it says something, which have the share `depth_answered_...` of the weights. `depth`, the
+    truth, is that of `OrderedImage`.
     """
     first, second, equal, overlapping, answers = depth.T
     nearer, farther = says[second, first], says[first, second]

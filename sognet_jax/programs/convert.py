@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from sognet_jax.convert.checkpoint_file import ConversionError, convert_file
+from sognet_jax.convert.conversion import ConversionError, convert_file
 from sognet_jax.programs import command_line
 
 

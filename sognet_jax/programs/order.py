@@ -19,8 +19,7 @@ from tqdm import tqdm
 from sognet_jax.category_files import category_set
 from sognet_jax.checkpoints import stored_config
 from sognet_jax.cpu_convolutions import choose_eigen
-from sognet_jax.data.sources.orders.images import OrderedImage
-from sognet_jax.data.sources.orders.readers import ORDER_FORMATS, read_ordered
+from sognet_jax.data.sources.orders.readers import ORDER_FORMATS, OrderedImage, read_ordered
 from sognet_jax.evaluation.summary import write_json
 from sognet_jax.files import write_whole
 from sognet_jax.json_files import Notes

@@ -11,8 +11,7 @@ import safetensors.numpy
 
 from sognet_jax.categories import CITYSCAPES, COCO
 from sognet_jax.category_files import category_set
-from sognet_jax.convert.checkpoint_file import convert_file
-from sognet_jax.convert.conversion import convert, recognise
+from sognet_jax.convert.conversion import convert, convert_file, recognise
 from sognet_jax.convert.sources import ConversionError
 from sognet_jax.convert.transfer import transfer_classes
 from sognet_jax.models.sognet import build_network, initialize

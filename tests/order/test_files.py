@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sognet_jax.data.sources.orders.images import NO_DEPTH, OrderedImage
+from sognet_jax.data.sources.orders.readers import NO_DEPTH, OrderedImage
 from sognet_jax.order.entry import order_entry
 from sognet_jax.order.files import order_matrix, read_instances, read_order
 from sognet_jax.problems import InputError, raise_if_any

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from sognet_jax.data.sources.orders.images import NO_DEPTH, OrderedImage
+from sognet_jax.data.sources.orders.readers import NO_DEPTH, OrderedImage
 from sognet_jax.order.scores import OrderScores
 
 

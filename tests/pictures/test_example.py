@@ -9,8 +9,7 @@ from pycocotools import mask as coco_mask
 
 from sognet_jax.categories import SHAPES
 from sognet_jax.contract import SEMANTIC_IGNORE
-from sognet_jax.data.examples.masks import mask_in_box
-from sognet_jax.data.examples.transforms import ExampleSettings, make_example
+from sognet_jax.data.examples.transforms import ExampleSettings, make_example, mask_in_box
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.pictures.example import PANEL, example_picture, paste_masks
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sognet_jax.category_files import read_categories
+from sognet_jax.category_files import category_set
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.coco.builder import preparation
 from sognet_jax.data.sources.preparation import prepare
@@ -91,7 +91,7 @@ def test_an_export_is_prepared_with_its_own_categories(export, drawn, tmp_path, 
     assert f'{split}: 2 images' in said
     for field, of in {'attributes': cvat, 'extra': roboflow}.items():
         assert (f'the field {field!r}' in said) == (export is of)
-    categories = read_categories(listed)
+    categories = category_set(str(listed))
     assert categories.num_stuff == 0 and categories.num_things == 10 + (export is roboflow)
     records = RecordSource(prepare(preparation(root, split, categories), tmp_path / 'data').folder, split)
     assert sum(len(record.instances.id) for record in records) == expected

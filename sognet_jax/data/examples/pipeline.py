@@ -27,13 +27,11 @@ from sognet_jax.files import first_line
 ENDLESS = 1 << 40
 """More steps, and more epochs, than anybody trains; grain's own endless repetition overflows."""
 
-
 LEFT_OUT = 'left_out'
 """Key of a batch: `[B]` index of the corrupt record whose place another image took, -1 for none."""
 
 MOST_LEFT_OUT = 20
 """So many corrupt records one after the other are no accident."""
-
 
 MOST_FAILURES = 3
 """Processes that die so often in a row do not die by accident."""
@@ -50,12 +48,8 @@ class SizedSource(Records, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is random about training examples.
-
-    Attributes:
-        flip: half of the images are mirrored.
-        short_sides: least and greatest length that the shorter side is resized to, drawn anew for each image; None:
-            `ExampleSettings.short_side`.
+    """What is random about training examples: with `flip`, half of the images are mirrored; `short_sides` are the least
+    and greatest length that the shorter side is resized to (None: `ExampleSettings.short_side`).
     """
 
     flip: bool = False
@@ -117,7 +111,7 @@ def train_dataset(
     Args:
         batch_size: images of a step, over all hosts.
         host, num_hosts: this host makes its part of each batch; together they make what one would.
-        pixels: with images and label maps, see `make_example`.
+        pixels: of `make_example`.
         skip_corrupt: the next image takes the place of one that cannot be read, and `LEFT_OUT` is in the batch.
 
     Returns:
@@ -227,13 +221,8 @@ def evaluation_batches(
 ) -> Generator[Example, None, None]:
     """Every image once over all hosts; `record_index` says which, `FILLER` marks copies that fill a last batch.
 
-    Every host has the same number of batches, of the same shapes, at most two (`transforms.oriented`).
-
-    Args:
-        batch_size: images of a batch on this host.
-        host, num_hosts: this host's share.
-        workers: processes that make batches; 0: threads of this process.
-        pixels: with images and label maps, see `make_example`.
+    Every host has the same number of batches, of the same shapes, at most two (`transforms.oriented`), with
+    `batch_size` images each. Workers are those of `Stream`, `pixels` is that of `make_example`.
     """
     whole = batch_size * num_hosts
     batches = []
@@ -252,11 +241,7 @@ def evaluation_batches(
 
 
 def _example(source: SizedSource, index: int, settings: ExampleSettings, **options: Any) -> Example:
-    """An example of a record.
-
-    Raises:
-        CorruptRecordError: naming the record.
-    """
+    """An example of a record; what is wrong is a `CorruptRecordError` that names it."""
     try:
         return make_example(source[index], settings, either_orientation=True, **options)
     except CorruptRecordError:

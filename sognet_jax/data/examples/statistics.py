@@ -50,11 +50,7 @@ class Statistics:
 
 
 def statistics(source: Records) -> Statistics:
-    """Counts what the records of a data set hold; shows how long that takes.
-
-    Raises:
-        ValueError: there are no records.
-    """
+    """Counts what the records of a data set hold, at least one (or ValueError); shows how long that takes."""
     if not len(source):
         raise ValueError('there are no images to count')
     rows = [_count(source[index]) for index in tqdm(range(len(source)), desc='count', unit='image', mininterval=1)]
@@ -88,26 +84,23 @@ def _count(record: Record) -> dict[str, np.ndarray]:
 
 def summary(found: Statistics, categories: CategorySet, settings: ExampleSettings) -> dict[str, Any]:
     """The statistics as numbers for a JSON file; null where there is nothing to take a mean or a share of."""
-    stuff, things = categories.num_stuff, categories.num_things
-    segments = np.bincount(found.segment_classes, minlength=stuff + things)
-    images = np.bincount(found.image_classes, minlength=stuff + things)
-    instances = np.bincount(found.instance_classes, minlength=things)
+    stuff = categories.num_stuff
+    counted = {
+        'instances': stuff + found.instance_classes,
+        'segments': found.segment_classes,
+        'images': found.image_classes,
+    }
+    counted = {unit: np.bincount(ids, minlength=categories.num_classes) for unit, ids in counted.items()}
+    classes = [
+        (category.name, {unit: int(counts[train_id]) for unit, counts in counted.items()})
+        for train_id, category in enumerate(categories.all)
+    ]
     return {
         'images': _images(found, settings),
         'instances': _instances(found, settings.max_instances),
         'pairs': _pairs(found),
-        'things': {
-            category.name: {
-                'instances': int(instances[index]),
-                'segments': int(segments[stuff + index]),
-                'images': int(images[stuff + index]),
-            }
-            for index, category in enumerate(categories.things)
-        },
-        'stuff': {
-            category.name: {'images': int(images[index]), 'segments': int(segments[index])}
-            for index, category in enumerate(categories.stuff)
-        },
+        'things': dict(classes[stuff:]),
+        'stuff': {name: {unit: counts[unit] for unit in ('images', 'segments')} for name, counts in classes[:stuff]},
     }
 
 

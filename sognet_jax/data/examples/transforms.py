@@ -1,14 +1,16 @@
 """From a stored record to the static arrays of one training example (`sognet_jax.contract`)."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from sognet_jax.contract import PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE, Example
-from sognet_jax.data.examples.masks import masks_in_boxes
-from sognet_jax.data.records.relations import rle_areas
-from sognet_jax.data.records.schema import InstanceAnnotations, Record, Segments
+from sognet_jax.contract import MASK_SIDE, PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE, Example
+from sognet_jax.data.records.relations import RLE, rle_areas
+from sognet_jax.data.records.schema import InstanceAnnotations, Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,6 @@ class ExampleSettings:
         short_side, long_side: the image's shorter side is resized to `short_side` unless the longer would exceed
             `long_side` or the image would not fit.
         max_instances: N; the smallest instances of an image with more are dropped.
-        num_stuff: S.
         inclusive_boxes: boxes are resized as the published code does, see `published_frames`.
         match_by_box: instances own the panoptic segments that the published code finds for them, see
             `relations.match_segments_by_box`.
@@ -54,38 +55,26 @@ def make_example(
         short_side: in place of the settings' own.
         either_orientation: turn the bucket on its side for an image that it suits better, see `oriented`.
         pixels: with `image`, `image_size`, `semantic` and `panoptic`; the relation head is trained without them.
-
-    Returns:
-        The contract's arrays.
     """
-    original_size = record.size
     if short_side is not None:
         settings = dataclasses.replace(settings, short_side=short_side)
     if either_orientation:
-        settings = oriented(settings, original_size)
-    scale = resize_factor(original_size, settings)
-    slots = choose_instances(record.instances, settings.max_instances)
+        settings = oriented(settings, record.size)
+    scale, count = resize_factor(record.size, settings), settings.max_instances
+    slots = choose_instances(record.instances, count)
     boxes = record.instances.box[slots]
     frames = published_frames(boxes, scale, flip) if settings.inclusive_boxes else boxes
     return {
         'scale': np.array(scale, np.float32),
         'image_id': np.array(record.image_id, np.int32),
-        'original_size': np.array(original_size, np.int32),
+        'original_size': np.array(record.size, np.int32),
         'mirrored': np.array(flip, bool),
         'has_instances': np.array(record.has_instances, bool),
         'has_panoptic': np.array(record.has_panoptic, bool),
         'dropped': np.array(len(record.instances.id) - len(slots), np.int32),
         **(pixel_arrays(record, slots, settings, scale, flip) if pixels else {}),
-        **instance_arrays(
-            record.instances,
-            slots,
-            frames,
-            scale,
-            width=original_size[1],
-            flip=flip,
-            max_instances=settings.max_instances,
-        ),
-        **relation_matrices(record, slots, settings.max_instances),
+        **instance_arrays(record.instances, slots, frames, scale, width=record.size[1], flip=flip, max_instances=count),
+        **relation_matrices(record, slots, count),
     }
 
 
@@ -101,10 +90,10 @@ def pixel_arrays(record: Record, slots: np.ndarray, settings: ExampleSettings, s
 def image_arrays(image: np.ndarray, scale: float, settings: ExampleSettings) -> Example:
     """An image `[h, w, 3]`, resized and padded, and the size of its valid part."""
     resized = resize_image(image, scale)
-    return {
-        'image': padded_image(resized, settings.image_size),
-        'image_size': np.array(resized.shape[:2], np.int32),
-    }
+    height, width = resized.shape[:2]
+    padded = np.zeros((*settings.image_size, 3), np.uint8)
+    cv2.convertScaleAbs(resized, dst=padded[:height, :width])  # which rounds
+    return {'image': padded, 'image_size': np.array([height, width], np.int32)}
 
 
 def oriented(settings: ExampleSettings, size: tuple[int, int]) -> ExampleSettings:
@@ -131,24 +120,10 @@ def resize_factor(size: tuple[int, int], settings: ExampleSettings) -> float:
 def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
     """The published resizing: bilinear, on float values, without antialiasing.
 
-    Only the size is rounded: a point x of the image comes to `scale` x, as it does in boxes.
-
-    Args:
-        image: `[h, w, 3]`.
-        scale: resized over original.
-
-    Returns:
-        `[round(scale h), round(scale w), 3]` float32.
+    `[h, w, 3]` becomes `[round(scale h), round(scale w), 3]` float32. Only the size is rounded: a point x of the image
+    comes to `scale` x, as it does in boxes.
     """
     return cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-
-
-def padded_image(resized: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """`[h, w, 3]` float32, rounded, in the corner of a black image `[H, W, 3]` uint8."""
-    image = np.zeros((*image_size, 3), np.uint8)
-    height, width = resized.shape[:2]
-    cv2.convertScaleAbs(resized, dst=image[:height, :width])
-    return image
 
 
 def choose_instances(instances: InstanceAnnotations, max_instances: int) -> np.ndarray:
@@ -163,6 +138,8 @@ def label_maps(
 ) -> Example:
     """Semantic train ids `[H, W]` and panoptic targets `[H / 4, W / 4]`, padded with what is ignored, from `[h, w]`
     rows of the record's segments + 1, 0 unlabelled, in the original size.
+
+    Things of no kept instance are ignored in the panoptic target; crowd is labelled in the semantic one.
     """
     resized = cv2.resize(indices, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     height, width = resized.shape
@@ -173,28 +150,14 @@ def label_maps(
     quarter[round(height / PANOPTIC_STRIDE) :] = 0
     quarter[:, round(width / PANOPTIC_STRIDE) :] = 0
     own_segments = record.instances.box_segment if settings.match_by_box else record.instances.segment
-    semantic, panoptic = label_tables(record.segments, own_segments[slots], settings.num_stuff)
-    return {'semantic': _look_up(semantic, padded), 'panoptic': panoptic[quarter]}
-
-
-def label_tables(segments: Segments, slot_segments: np.ndarray, num_stuff: int) -> tuple[np.ndarray, np.ndarray]:
-    """Semantic train id and panoptic target of unlabelled pixels and of each segment.
-
-    Things of no kept instance are ignored in the panoptic target; crowd is labelled in the semantic one.
-
-    Args:
-        segments: `s` segments of an image.
-        slot_segments: `[n]` the segment's id of each instance slot, 0 for none.
-        num_stuff: S.
-
-    Returns:
-        `[1 + s]` uint8 semantic (255 ignored) and `[1 + s]` int16 panoptic (S + i is slot i, -1 ignored).
-    """
-    semantic = np.concatenate([[SEMANTIC_IGNORE], segments.category]).astype(np.uint8)
-    panoptic = np.where(semantic < num_stuff, semantic.astype(np.int16), np.int16(PANOPTIC_IGNORE))
-    rows, slots = np.nonzero(segments.id[:, None] == slot_segments)
-    panoptic[rows + 1] = num_stuff + slots
-    return semantic, panoptic
+    # What unlabelled pixels and those of each segment become.
+    semantic = np.concatenate([[SEMANTIC_IGNORE], record.segments.category]).astype(np.uint8)
+    panoptic = np.where(semantic < settings.num_stuff, semantic.astype(np.int16), np.int16(PANOPTIC_IGNORE))
+    rows, slot = np.nonzero(record.segments.id[:, None] == own_segments[slots])
+    panoptic[rows + 1] = settings.num_stuff + slot
+    if padded.dtype == np.uint8:  # where OpenCV takes a quarter of NumPy's time
+        return {'semantic': cv2.LUT(padded, np.pad(semantic, (0, 256 - len(semantic)))), 'panoptic': panoptic[quarter]}
+    return {'semantic': semantic[padded], 'panoptic': panoptic[quarter]}
 
 
 def published_frames(boxes: np.ndarray, scale: float, flip: bool) -> np.ndarray:
@@ -203,14 +166,8 @@ def published_frames(boxes: np.ndarray, scale: float, flip: bool) -> np.ndarray:
     The published code multiplies inclusive corners by the scale, so that the half-open (x1, y1, x2, y2) becomes
     (s x1, s y1, s (x2 - 1) + 1, s (y2 - 1) + 1), and it mirrors before it resizes. So the box loses 1 - 1/s pixels at
     the bottom and at the side that is the right one after mirroring (it gains some where s < 1). Boxes under one pixel
-    wide or high have equal corners.
-
-    Args:
-        boxes: `[n, 4]` half-open boxes in pixels of the original image, not mirrored.
-        scale: resized over original.
-
-    Returns:
-        `[n, 4]` float32 half-open boxes, not mirrored and not resized.
+    wide or high have equal corners. Both `boxes` and what is returned are `[n, 4]`, half open, not mirrored and not
+    resized; `scale` is resized over original.
     """
     loss = np.float32(1 - 1 / scale)
     upper, lower = boxes[:, :2], np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
@@ -230,12 +187,9 @@ def instance_arrays(
     flip: bool,
     max_instances: int,
 ) -> Example:
-    """Boxes, classes, flags and box-framed masks, padded to `max_instances` slots.
+    """Boxes, classes, flags and box-framed masks, padded to `max_instances` slots, of the instances that are kept.
 
-    Args:
-        slots: `[n]` indices of the instances that are kept.
-        frames: `[n, 4]` their boxes in pixels of the original image.
-        width: of the original image, for mirroring.
+    `slots`, `[n]`, are their indices, `frames`, `[n, 4]`, their boxes in pixels of the original image of this width.
     """
     masks = masks_in_boxes([instances.rles[index] for index in slots], frames)
     if flip:
@@ -250,6 +204,38 @@ def instance_arrays(
     }
 
 
+def masks_in_boxes(rles: Sequence[RLE], boxes: np.ndarray) -> np.ndarray:
+    """Masks of one image, each seen through its box: `[n, 112, 112]` uint8 in {0, 1}.
+
+    Boxes are `[n, 4]`, half open, in pixels of the image.
+    """
+    # A column of a mask that pycocotools decodes is contiguous: masks are handled transposed until the end.
+    masks = np.empty((len(rles), MASK_SIDE, MASK_SIDE), np.uint8)
+    for row, (rle, box) in enumerate(zip(rles, boxes, strict=True)):
+        width = rle['size'][1]
+        # Samples lie inside the box, and each is interpolated with its neighbours: these columns are enough.
+        first = min(max(math.floor(box[0]) - 1, 0), width - 1)
+        stop = max(min(math.ceil(box[2]) + 1, width), first + 1)
+        window = coco_mask.decode(rle)[:, first:stop]
+        masks[row] = mask_in_box(window, box - np.array([first, 0, first, 0], np.float32))
+    return masks
+
+
+def mask_in_box(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """A mask `[h, w]` uint8 in {0, 1} seen through a half-open box, `[112, 112]` of the same.
+
+    The mask is interpolated bilinearly at the centres of the box's 112 x 112 cells and cut at one half; beyond the
+    image it goes on as at its edge.
+    """
+    left, top, right, bottom = box.tolist()
+    step_x, step_y = max(right - left, 1e-3) / MASK_SIDE, max(bottom - top, 1e-3) / MASK_SIDE
+    # Cell u has its centre at left + (u + 0.5) * step; OpenCV counts pixel centres from 0. Rows and columns swapped.
+    to_mask = np.array([[step_y, 0, top + 0.5 * step_y - 0.5], [0, step_x, left + 0.5 * step_x - 0.5]])
+    flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (MASK_SIDE, MASK_SIDE)
+    seen = cv2.warpAffine(mask.T * np.uint8(255), to_mask, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return (seen > 127).astype(np.uint8).T
+
+
 def relation_matrices(record: Record, slots: np.ndarray, max_instances: int) -> Example:
     """R, R*, the true order and which pairs are decided, `[N, N]` bool each."""
     slot_of = np.full(len(record.instances.id), -1)
@@ -259,33 +245,20 @@ def relation_matrices(record: Record, slots: np.ndarray, max_instances: int) -> 
     both = (first >= 0) & (second >= 0)
     first, second = first[both], second[both]
 
-    def symmetric(value: np.ndarray) -> np.ndarray:
-        matrix = np.zeros((max_instances, max_instances), bool)
-        matrix[first, second] = matrix[second, first] = value
-        return matrix
+    def matrix(of_first: np.ndarray | bool, of_second: np.ndarray | bool) -> np.ndarray:
+        filled = np.zeros((max_instances, max_instances), bool)
+        filled[first, second], filled[second, first] = of_first, of_second
+        return filled
 
-    def directed(covered: np.ndarray) -> np.ndarray:
-        matrix = np.zeros((max_instances, max_instances), bool)
-        matrix[first, second] = covered == 0
-        matrix[second, first] = covered == 1
-        return matrix
-
-    covered = pairs.covered[both]
+    covered, truly_covered, undecided = pairs.covered[both], pairs.truly_covered[both], pairs.covered[both] < 0
     # Without a panoptic map, the data state an order where they state any.
     has_order = record.has_relations and (record.has_panoptic or bool(np.any(pairs.covered >= 0)))
     return {
-        'overlap': symmetric(np.ones(len(first), bool)),
-        'order': directed(covered),
-        'decided': ~symmetric(covered < 0) & has_order,
-        'true_order': directed(pairs.truly_covered[both]),
+        'overlap': matrix(True, True),
+        'order': matrix(covered == 0, covered == 1),
+        'decided': ~matrix(undecided, undecided) & has_order,
+        'true_order': matrix(truly_covered == 0, truly_covered == 1),
     }
-
-
-def _look_up(table: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """`table[indices]` for uint8 tables; in a quarter of NumPy's time where the indices are uint8 too."""
-    if indices.dtype != np.uint8:
-        return table[indices]
-    return cv2.LUT(indices, np.pad(table, (0, 256 - len(table))))
 
 
 def _pad(rows: np.ndarray, count: int) -> np.ndarray:

@@ -39,10 +39,8 @@ class ImageError(ValueError):
 
 
 def find_images(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
-    """The image files that are named, and those that lie in the folders that are named (not in folders of those).
-
-    Returns:
-        Every image once, in the given order, those of a folder by name.
+    """The image files that are named, and those that lie in the folders that are named (not in folders of those): every
+    image once, in the given order, those of a folder by name.
 
     Raises:
         ImageError: there is no such file, or a folder has no images.
@@ -115,11 +113,7 @@ def is_turned(content: bytes) -> bool:
 
 
 def require_usable(size: tuple[int, int]) -> None:
-    """Refuses a height and width that the network cannot use.
-
-    Raises:
-        ValueError: saying why.
-    """
+    """Refuses a height and width that the network cannot use, by a ValueError that says why."""
     if max(size) > MOST_OBLONG * min(size):
         raise ValueError(f'is {_words(size)}: more than {MOST_OBLONG} times as long as wide')
 

@@ -41,20 +41,17 @@ def overlap_entry(record: Record) -> dict[str, Any]:
     entries = []
     for row, state in enumerate(pair_states(record)):
         ends = [pairs.first[row], pairs.second[row]]
-        ids = [int(instances.id[end]) for end in ends]
-        pixels = [int(pairs.first_pixels[row]), int(pairs.second_pixels[row])]
+        ids = instances.id[ends].tolist()
+        pixels = dict(zip(ids, [int(pairs.first_pixels[row]), int(pairs.second_pixels[row])], strict=True))
         covered, intersection = pairs.covered[row], int(pairs.intersection[row])
         entry = {
-            'ann_ids': ids,
+            'ann_ids': sorted(ids),
             'intersection': intersection,
             'ratio': round(intersection / int(min(areas[ends])), 4),
-            'panoptic_pixels': pixels if record.has_panoptic else None,
+            'panoptic_pixels': [pixels[one] for one in sorted(ids)] if record.has_panoptic else None,
             'state': state,
             'top': None if covered < 0 else ids[1 - covered],
         }
-        if ids[0] > ids[1]:
-            entry['ann_ids'] = ids[::-1]
-            entry['panoptic_pixels'] = pixels[::-1] if record.has_panoptic else None
         entries.append(entry)
     matched = np.count_nonzero(instances.segment[real] != NO_SEGMENT)
     return {
@@ -67,9 +64,8 @@ def overlap_entry(record: Record) -> dict[str, Any]:
 def write_overlaps(splits: Mapping[str, Iterable[Record]], path: str | pathlib.Path) -> None:
     """Writes the overlaps of every image with instance annotations.
 
-    Args:
-        path: of the file. Its keys are the names of images in their folder, without suffix; with it, and with the split
-            in front, where an earlier image is called the same.
+    The keys of the file are the names of images in their folder, without suffix; with it, and with the split in front,
+    where an earlier image is called the same.
     """
     entries: dict[str, dict[str, Any]] = {}
     for split, records in splits.items():

@@ -26,10 +26,6 @@ RLE = dict[str, Any]
 def find_pairs(rles: Sequence[RLE], crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Overlapping pairs, R_ij = 1 in Eq. (11), of instances that are not crowd.
 
-    Args:
-        rles: n instance masks of one image.
-        crowd: `[n]` bool.
-
     Returns:
         pairs `[p, 2]` int32 with first < second, and their intersections `[p]` int64 in pixels.
     """
@@ -47,10 +43,8 @@ def decide_pairs(
     """Which instance of a pair is covered, R*: the one with fewer panoptic pixels in the intersection.
 
     Args:
-        rles: n instance masks.
         pairs: `[p, 2]` indices of overlapping pairs.
-        segment_rles: masks of the panoptic segments (see `map_rles`).
-        rows: `[n]` the segment of each instance, an index into `segment_rles`, `NO_ROW` where it has none.
+        rows: `[n]` the panoptic segment of each instance, an index into their masks, `NO_ROW` where it has none.
 
     Returns:
         covered `[p]` int8: 0 the first is covered by the second, 1 the second by the first, -1 undecided (equal
@@ -78,9 +72,7 @@ def match_segments(
     """The panoptic segment of each instance: same category, highest mask IoU first, one to one.
 
     Args:
-        rles: n instance masks.
-        categories: `[n]` category of each instance.
-        segment_rles, segment_categories: masks and `[s]` categories of the segments that instances may have.
+        rles, categories: masks and `[n]` categories of the instances; those of segments that they may have, `[s]`.
         least_iou: of a match; one of IoU 0 is none.
 
     Returns:
@@ -105,14 +97,8 @@ def match_segments_by_box(boxes: np.ndarray, segment_boxes: np.ndarray) -> np.nd
     """The panoptic segment of each instance by the published code's rule, which looks at boxes alone.
 
     Each segment, in order, goes to the instance whose box overlaps its own most, whatever the categories. The first
-    that comes to an instance is taken; a later one replaces it if its IoU is at least 0.5.
-
-    Args:
-        boxes: `[n, 4]` half-open boxes of the instances.
-        segment_boxes: `[s, 4]` half-open boxes of the segments.
-
-    Returns:
-        `[n]` int64 indices of segments; `NO_ROW` where an instance has none.
+    that comes to an instance is taken; a later one replaces it if its IoU is at least 0.5. Boxes are `[n, 4]` and
+    `[s, 4]`, half open; what is returned is as in `match_segments`.
     """
     matched = np.full(len(boxes), NO_ROW, np.int64)
     if not len(boxes):
@@ -126,14 +112,8 @@ def match_segments_by_box(boxes: np.ndarray, segment_boxes: np.ndarray) -> np.nd
 
 
 def map_rles(indices: np.ndarray, count: int) -> list[RLE]:
-    """The masks of a map's segments, in one pass over its columns.
-
-    Args:
-        indices: `[h, w]` of 0 .. count.
-        count: how many segments there are.
-
-    Returns:
-        `count` run-length encodings, the first of the pixels with index 1.
+    """The masks of a map's segments, whose `[h, w]` indices are 0 .. count, in one pass over its columns: `count`
+    run-length encodings, the first of the pixels with index 1.
     """
     pixels = indices.ravel(order='F')
     starts = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1])

@@ -23,6 +23,16 @@ DECODERS = {'image': tfds.decode.SkipDecoding(), 'panoptic': tfds.decode.SkipDec
 """Decoders for `as_data_source`: pictures stay encoded, so that records travel small."""
 
 
+PLAIN = {
+    'image_id': np.int64,
+    'file_name': tfds.features.Text(),
+    'has_instances': np.bool_,
+    'has_panoptic': np.bool_,
+    'has_relations': np.bool_,
+}
+"""Attributes of a record that are stored under their own names, as they are."""
+
+
 def _column(dtype: type, *shape: int) -> Any:
     """A field with a row for each entry of a table, stored under its own name; without any entry by default."""
     empty: np.ndarray = np.zeros((0, *shape), dtype)
@@ -131,22 +141,17 @@ def related(rles: Sequence[RLE], crowd: np.ndarray, segment_rles: Sequence[RLE],
 
 def features() -> tfds.features.FeaturesDict:
     """The features of every builder of this package."""
-    text = tfds.features.Text()
     tables = {'segments': Segments, 'instances': InstanceAnnotations, 'pairs': Pairs}
     columns = {
         name: {field.name: field.metadata['feature'] for field in _columns(table)} for name, table in tables.items()
     }
-    columns['instances']['counts'] = text
+    columns['instances']['counts'] = tfds.features.Text()
     return tfds.features.FeaturesDict(
         {
             'image': tfds.features.Image(shape=(None, None, 3)),
-            'image_id': np.int64,
-            'file_name': text,
             'size': tfds.features.Tensor(shape=(2,), dtype=np.int32),
             'panoptic': tfds.features.Image(shape=(None, None, 1), dtype=np.uint16, encoding_format='png'),
-            'has_instances': np.bool_,
-            'has_panoptic': np.bool_,
-            'has_relations': np.bool_,
+            **PLAIN,
             **{name: tfds.features.Sequence(of_table) for name, of_table in columns.items()},
         }
     )
@@ -156,13 +161,9 @@ def encode_record(record: Record) -> dict[str, Any]:
     """A record as the example that `features()` stores."""
     return {
         'image': record.image_bytes,
-        'image_id': record.image_id,
-        'file_name': record.file_name,
         'size': np.asarray(record.size, np.int32),
         'panoptic': record.panoptic_bytes,
-        'has_instances': record.has_instances,
-        'has_panoptic': record.has_panoptic,
-        'has_relations': record.has_relations,
+        **{name: getattr(record, name) for name in PLAIN},
         'segments': _rows(record.segments),
         'instances': _rows(record.instances, counts=[rle['counts'] for rle in record.instances.rles]),
         'pairs': _rows(record.pairs),

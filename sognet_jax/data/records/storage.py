@@ -6,7 +6,7 @@ import io
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -25,29 +25,15 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     """Writes records of the common schema, in their order; nothing is downloaded.
 
     Beside tfds' own files, `metadata.json` holds the categories and, for each split, the size of every image, so that
-    orientations are known without reading a record.
-
-    Args:
-        make_splits: gives the splits to write; only called when they have to be written.
-        description: what the data are, for the stored `dataset_info.json`.
-        left_out: how many images and annotations of the source are not in them.
+    orientations are known without reading a record; and how many images and annotations of the source are left out.
     """
 
     VERSION = tfds.core.Version('2.0.0')
 
     def __init__(
-        self,
-        name: str,
-        *,
-        make_splits: Callable[[], Splits],
-        categories: CategorySet,
-        description: str,
-        left_out: int = 0,
-        **options: Any,
+        self, name: str, splits: Splits, categories: CategorySet, description: str, left_out: int = 0, **options: Any
     ) -> None:
-        self.name = name
-        self._make_splits = make_splits
-        self._description = description
+        self.name, self._splits, self._description = name, splits, description
         self._metadata = tfds.core.MetadataDict(categories=categories_to_json(categories), sizes={}, left_out=left_out)
         super().__init__(**options)
 
@@ -61,7 +47,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterable[Any]]:
-        return {name: self._generate_examples(name, records) for name, records in self._make_splits().items()}
+        return {name: self._generate_examples(name, records) for name, records in self._splits.items()}
 
     def _generate_examples(self, split: str, records: Iterable[Record]) -> Iterable[tuple[int, dict[str, Any]]]:
         sizes = self._metadata['sizes'][split] = []
@@ -70,14 +56,14 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
             yield index, encode_record(record)
 
 
-def write_records(name: str, data_dir: str | pathlib.Path, copy: str, **arguments: Any) -> pathlib.Path:
-    """Writes a data set into its folder; a failed run leaves no half of one behind. To be done `alone`.
+def write_records(folder: pathlib.Path, **arguments: Any) -> None:
+    """Writes a data set into its `prepared_folder`; a failed run leaves no half of one behind. To be done `alone`.
 
     Raises:
         OSError: it cannot be written.
     """
-    folder = prepared_folder(name, data_dir, copy)
-    builder = RecordBuilder(name, data_dir=str(data_dir), config=tfds.core.BuilderConfig(name=copy), **arguments)
+    config, home = tfds.core.BuilderConfig(name=folder.parent.name), folder.parents[1]
+    builder = RecordBuilder(home.name, data_dir=str(home.parent), config=config, **arguments)
     tfds.disable_progress_bar()
     options = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
     with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download of unknown size
@@ -85,15 +71,12 @@ def write_records(name: str, data_dir: str | pathlib.Path, copy: str, **argument
             builder.download_and_prepare(file_format='array_record', download_config=options)
         except RuntimeError as error:  # array_record's
             raise OSError(f'{folder} cannot be written: {first_line(error)}') from error
-    return folder
 
 
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[bool]:
-    """Nobody else prepares this data set meanwhile, and what one that was killed has left of it is gone.
-
-    Yields:
-        Whether it is there already.
+    """Nobody else prepares this data set meanwhile, and what one that was killed has left of it is gone. Yields whether
+    it is there already.
     """
     if folder.is_dir():
         yield True
@@ -174,14 +157,7 @@ class RecordSource(Records):
 
 
 class MixedSource(Records):
-    """Several sources as one, in their order.
-
-    Args:
-        sources: with the same categories.
-
-    Attributes:
-        sizes: `[n, 2]` height and width of each image.
-    """
+    """Several sources with the same categories as one, in their order, with the `[n, 2]` sizes of all images."""
 
     def __init__(self, sources: Sequence[RecordSource]) -> None:
         self.sizes = np.concatenate([source.sizes for source in sources])

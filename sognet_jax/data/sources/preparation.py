@@ -64,11 +64,8 @@ class Prepared:
 
 
 def copy_name(split: str, made_of: Sequence[str], sources: Iterable[pathlib.Path]) -> str:
-    """A name that tells apart what was made of other files, with other options, or of files that have changed since.
-
-    Args:
-        made_of: the source and all that decides what is made of it.
-        sources: files, and folders with all that is in them: their names, sizes and times count.
+    """A name that tells apart what was made of other files, with other options, or of files that have changed since: of
+    the sources, files and folders with all that is in them, names, sizes and times count.
     """
     state = []
     for file in itertools.chain.from_iterable(map(_files, sources)):
@@ -140,13 +137,8 @@ def prepare(
     workers: int | None = None,
     leave_out_broken: bool = False,
 ) -> Prepared:
-    """Stores a split with its overlap relations unless that has been done already.
-
-    After an interruption, started again, it goes on where it was.
-
-    Args:
-        workers: processes, see `staging.examine_all`.
-        leave_out_broken: store what has no problem, where that is possible.
+    """Stores a split with its overlap relations unless that has been done already; with `leave_out_broken`, what has no
+    problem, where that is possible. After an interruption, started again, it goes on where it was.
 
     Raises:
         InputError: the annotations or images are broken; nothing is stored.
@@ -163,13 +155,10 @@ def prepare(
             return Prepared(earlier[-1])
         if earlier:
             tqdm.write(f'{earlier[-1]} is older than its source, which is prepared again', file=sys.stderr)
-        return _prepare(preparation, folder, data_dir, workers, leave_out_broken)
+        return _prepare(preparation, folder, workers, leave_out_broken)
 
 
-def _prepare(
-    preparation: Preparation, folder: pathlib.Path, data_dir: str | pathlib.Path, workers: int | None,
-    leave_out_broken: bool,
-) -> Prepared:  # fmt: skip
+def _prepare(preparation: Preparation, folder: pathlib.Path, workers: int | None, leave_out_broken: bool) -> Prepared:
     # What another version of the program has found may be of another form.
     version = copy_name(preparation.copy, [], pathlib.Path(__file__).parents[2].rglob('*.py'))
     staging_folder = folder.parent.with_name(f'{version}.examined')
@@ -181,10 +170,8 @@ def _prepare(
         raise InputError([Problem('no images', preparation.description, 'there is not one image that can be used')])
     title = f'{preparation.name} {preparation.split}'
     storage.write_records(
-        preparation.name,
-        data_dir,
-        preparation.copy,
-        make_splits=lambda: {preparation.split: found.records(title)},
+        folder,
+        splits={preparation.split: found.records(title)},
         categories=preparation.categories,
         description=preparation.description,
         left_out=len(found.problems),

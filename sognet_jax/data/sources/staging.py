@@ -38,11 +38,8 @@ CHUNK = 32
 class Comparison:
     """How far what two fields or files say of the same instances agrees: one that differs may, many may not.
 
-    Attributes:
-        instances, segments: how many instances and how many segments of things stand beside each other.
-        matched: how many of either have the other where they are.
-        boxes: how many instances have a box of their own.
-        doubts: boxes that are not their masks'.
+    So many instances and segments of things stand beside each other, and so many of either, `matched`, have the other
+    where they are; so many instances have boxes of their own, of which the doubts are not their masks'.
     """
 
     instances: int = 0
@@ -57,11 +54,8 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Examined:
-    """What is known of one image.
-
-    Attributes:
-        record: with an empty `image_bytes`; None where the image cannot be used.
-        problems: everything that is wrong with it. The record is without the instances that have a problem.
+    """What is known of one image: all that is wrong with it, and its record, with an empty `image_bytes` and without
+    the instances that have a problem; None where the image cannot be used.
     """
 
     record: Record | None
@@ -109,10 +103,9 @@ def examine_all(
         workers: processes; 0 or 1 do it in this one. None: as many as there are cores.
         staging: folder for the findings so far; without one, an interruption loses them.
     """
-    starts = range(0, len(tasks), CHUNK)
     chunks = [
         (list(tasks[start : start + CHUNK]), None if staging is None else staging / f'{start:08d}.pickle')
-        for start in starts
+        for start in range(0, len(tasks), CHUNK)
     ]
     workers = min(os.cpu_count() or 1 if workers is None else workers, len(chunks))
     all_found = Findings(len(tasks))

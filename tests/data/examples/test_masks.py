@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sognet_jax.contract import MASK_SIDE
-from sognet_jax.data.examples.masks import mask_in_box, masks_in_boxes
+from sognet_jax.data.examples.transforms import mask_in_box, masks_in_boxes
 
 SIZE = (61, 83)
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sognet_jax.category_files import read_categories
+from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import prepare_split
 from sognet_jax.data.records.relations import rle_boxes
 from sognet_jax.data.records.storage import RecordSource
@@ -25,7 +25,7 @@ def source(tmp_path):
 
 
 def prepared(source, **options):
-    categories = read_categories(source / 'categories.json')
+    categories = category_set(str(source / 'categories.json'))
     folder = prepare(preparation(source, SPLIT, categories), source.parent / 'data', workers=0, **options).folder
     return folder, RecordSource(folder, SPLIT)
 
@@ -72,7 +72,7 @@ def test_a_copy_whose_source_is_gone_is_used(source, capfd):
 def test_copies_of_other_sources_and_splits_are_not_taken_for_older_ones(source, capfd):
     prepared(source)
     other = write_source(source.parent / 'other', first=5)
-    prepare(preparation(other, SPLIT, read_categories(other / 'categories.json')), source.parent / 'data', workers=0)
+    prepare(preparation(other, SPLIT, category_set(str(other / 'categories.json'))), source.parent / 'data', workers=0)
     assert 'older' not in capfd.readouterr().err
 
 
@@ -130,7 +130,7 @@ def test_findings_that_cannot_be_read_are_found_again(source, monkeypatch):
 
 def test_one_file_of_two_that_is_gone_is_said(source):
     (source / 'annotations' / f'instances_{SPLIT}.json').unlink()
-    found = check(preparation(source, SPLIT, read_categories(source / 'categories.json')), workers=0)
+    found = check(preparation(source, SPLIT, category_set(str(source / 'categories.json'))), workers=0)
     assert found.notes == {'there is no instances_train.json: nothing is learned of boxes, masks and overlaps': 1}
 
 
@@ -186,7 +186,7 @@ def test_maps_of_stuff_alone_are_taken_and_said(tmp_path):
             entry['segments_info'] = kept
 
     edit(source, 'panoptic', without_things)
-    found = check(preparation(source, SPLIT, read_categories(source / 'categories.json')), workers=0)
+    found = check(preparation(source, SPLIT, category_set(str(source / 'categories.json'))), workers=0)
     assert not found.problems and any('panoptic maps have no things' in note for note in found.notes)
 
 
@@ -203,7 +203,7 @@ def test_some_boxes_may_be_of_the_whole_thing_many_may_not(tmp_path, share, is_p
             changed.append(entry['id'])
 
     edit(source, 'instances', longer)
-    found = check(preparation(source, SPLIT, read_categories(source / 'categories.json')), workers=0)
+    found = check(preparation(source, SPLIT, category_set(str(source / 'categories.json'))), workers=0)
     assert bool(found.problems) == is_problem
     assert len(changed) == (
         len(found.problems) or sum(count for note, count in found.notes.items() if 'bbox and mask disagree' in note)

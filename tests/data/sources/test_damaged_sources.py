@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sognet_jax.category_files import read_categories
+from sognet_jax.category_files import category_set
 from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import make_example
 from sognet_jax.data.sources.coco.builder import preparation
@@ -61,7 +61,7 @@ def config_of(root):
 def examples_of(root):
     """What training gets of a source that was found to be sound."""
     config = config_of(root)
-    found = check(preparation(root, SPLIT, read_categories(config.categories)), workers=0)
+    found = check(preparation(root, SPLIT, category_set(config.categories)), workers=0)
     return [make_example(record, example_settings(config)) for record in found.records('damaged')]
 
 
@@ -131,7 +131,7 @@ def test_what_is_sound_trains(source, data):
     if examples:
         batch = {name: np.stack([example[name] for example in (examples * 2)[:2]]) for name in examples[0]}
         batch['example_index'] = np.arange(2, dtype=np.int32)
-        categories = read_categories(source.damaged / 'categories.json')
+        categories = category_set(str(source.damaged / 'categories.json'))
         _, metrics = step_of(categories.num_stuff, categories.num_things, source)(batch)
         assert all(np.all(np.isfinite(value)) for value in metrics.values()), metrics
 

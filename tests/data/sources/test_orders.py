@@ -13,8 +13,7 @@ from sognet_jax.data.examples.transforms import ExampleSettings, make_example
 from sognet_jax.data.records.relations import common_areas
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.orders.builder import preparation
-from sognet_jax.data.sources.orders.images import touching
-from sognet_jax.data.sources.orders.readers import ORDER_FORMATS, read_ordered
+from sognet_jax.data.sources.orders.readers import ORDER_FORMATS, read_ordered, touching
 from sognet_jax.data.sources.preparation import check, prepare
 from sognet_jax.json_files import Notes
 from sognet_jax.order.rules import RULES, follow_rule, pairs_taking_part

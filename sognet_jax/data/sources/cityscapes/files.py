@@ -21,12 +21,8 @@ WITHOUT_ANNOTATIONS = 'test'
 
 @dataclasses.dataclass(frozen=True)
 class ImageTask:
-    """Where the files of one image are.
-
-    Attributes:
-        image_id: its number among the images of the split, by name.
-        instances_file: its `instanceIds.png`; None in the test split.
-        polygons_file: its `polygons.json`; None in the test split, and where relations are not asked for.
+    """The number of one image among those of the split, by name, and where its files are: its `instanceIds.png`, None
+    in the test split, and its `polygons.json`, None there and where relations are not asked for.
     """
 
     image_id: int
@@ -41,7 +37,7 @@ class ImageTask:
 
 def image_tasks(source: pathlib.Path, split: str, *, relations: bool) -> list[ImageTask]:
     """One task for each image of a split, by name; none where the split is missing."""
-    images = image_folder(source, split).glob(f'*/*{IMAGE_ENDING}')
+    images = (source / 'leftImg8bit' / split).glob(f'*/*{IMAGE_ENDING}')
     tasks = []
     for image_id, image in enumerate(sorted(images, key=lambda path: path.name)):
         instances = polygons = None
@@ -55,12 +51,8 @@ def image_tasks(source: pathlib.Path, split: str, *, relations: bool) -> list[Im
 
 
 def require_split(source: pathlib.Path, split: str, tasks: Sequence[ImageTask]) -> None:
-    """Refuses a split, of which these images were found, that has none, or no annotations.
-
-    Raises:
-        InputError: naming the folder.
-    """
-    images, annotations = image_folder(source, split), annotation_folder(source, split)
+    """Refuses a split, of which these images were found, that has none, or no annotations, by an InputError."""
+    images, annotations = source / 'leftImg8bit' / split, annotation_folder(source, split)
     if not images.is_dir():
         text = 'is no folder; expected the official Cityscapes layout in data.source, and train, val or test as split'
         raise InputError([Problem('missing folder', str(images), text)])
@@ -69,11 +61,6 @@ def require_split(source: pathlib.Path, split: str, tasks: Sequence[ImageTask]) 
     if split != WITHOUT_ANNOTATIONS and not annotations.is_dir():
         text = f'is no folder; expected the annotations of {images} there'
         raise InputError([Problem('missing folder', str(annotations), text)])
-
-
-def image_folder(source: pathlib.Path, split: str) -> pathlib.Path:
-    """Where the images of a split are, in one folder a city."""
-    return source / 'leftImg8bit' / split
 
 
 def annotation_folder(source: pathlib.Path, split: str) -> pathlib.Path:

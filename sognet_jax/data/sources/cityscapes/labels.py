@@ -25,14 +25,3 @@ INSTANCES_OF_A_LABEL = 1000
 
 GROUP = 'group'
 """Ending of a label whose polygon holds several objects that nobody can tell apart; `polegroup` is a label itself."""
-
-
-def parse_label(name: str) -> tuple[int, bool]:
-    """The label id that a polygon's label stands for, and whether it is a group.
-
-    Raises:
-        KeyError: there is no such label.
-    """
-    if name in LABEL_IDS:
-        return LABEL_IDS[name], False
-    return LABEL_IDS[name.removesuffix(GROUP)], True

@@ -27,11 +27,7 @@ from sognet_jax.json_schemas import (
 )
 from sognet_jax.problems import InputError, Problem
 
-KINDS: dict[str, type[AnnotationFile | ImageListFile]] = {
-    'instances': AnnotationFile,
-    'panoptic': AnnotationFile,
-    'image_info': ImageListFile,
-}
+KINDS = ('instances', 'panoptic', 'image_info')
 
 LOST = {'instances': 'boxes, masks and overlaps', 'panoptic': 'stuff, and of which instance covers which'}
 """What training lacks where one of the two files is not there."""
@@ -41,11 +37,9 @@ LOST = {'instances': 'boxes, masks and overlaps', 'panoptic': 'stuff, and of whi
 class ImageTask:
     """The entries of one image, and where its files are.
 
-    Attributes:
-        instances: its instances, each with its number in the file; None where it has no annotation of the kind.
-        panoptic: its panoptic annotation; None where it has none.
-        instances_file, panoptic_file: the JSON files, for messages; the second names the folder of PNGs too.
-        opens_files: look into the image and the PNG as well.
+    Instances have their numbers in the file; they and the panoptic annotation are None where it has none of the kind.
+    The JSON files are for messages, the panoptic one names the folder of PNGs too. With `opens_files`, the image and
+    the PNG are looked into as well.
     """
 
     image: ImageEntry
@@ -77,11 +71,7 @@ def annotation_files(source: pathlib.Path, name: str) -> dict[str, pathlib.Path]
 def read_split(
     source: pathlib.Path, name: str, categories: CategorySet, *, opens_files: bool
 ) -> tuple[list[ImageTask], list[Problem], Notes]:
-    """Reads the annotation files of a split.
-
-    Args:
-        categories: what the files' own categories are compared with.
-        opens_files: of `ImageTask`.
+    """Reads the annotation files of a split, and compares their categories with these.
 
     Returns:
         One task for each image of any of the files, in order of their ids; what is wrong with the files; and what was
@@ -104,7 +94,8 @@ def read_split(
     instances: dict[int, list[tuple[int, InstanceEntry]]] = {}
     panoptic: dict[int, PanopticEntry] = {}
     for kind, path in files.items():
-        content = read_or_report(path, KINDS[kind], problems)
+        form: type[AnnotationFile | ImageListFile] = ImageListFile if kind == 'image_info' else AnnotationFile
+        content = read_or_report(path, form, problems)
         if content is None:
             continue
         listed = read_images(path, content.images, problems, notes)

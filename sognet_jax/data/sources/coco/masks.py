@@ -33,12 +33,8 @@ CONTINUES, SIGN, FIRST, LAST = 32, 16, 48, 111
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """The mask of an instance.
-
-    Attributes:
-        rle: compressed run lengths.
-        extent: `[4]` half-open box around its outline before it was cut into pixels; without one, around its pixels.
-        is_outline: it came as polygons.
+    """The mask of an instance, whether it came as polygons, and the `[4]` half-open box, its extent, around its outline
+    before that was cut into pixels; without one, around its pixels.
     """
 
     rle: RLE
@@ -85,12 +81,8 @@ def read_runs(runs: RunLengths, size: tuple[int, int]) -> RLE:
 
 
 def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> tuple[np.ndarray, Fault | None]:
-    """The box of an annotation where it is its mask's, as annotators draw both; else, or without one, the mask's.
-
-    Args:
-        box: x, y, width, height.
-        mask: with at least one pixel.
-        size: height and width of the image.
+    """The box (x, y, width, height) of an annotation where it is its mask's, as annotators draw both; else, or without
+    one, that of the mask, which has a pixel at least.
 
     Returns:
         `[4]` float32 half-open x1, y1, x2, y2, clipped to the image; and in what the annotation's is another one.
@@ -103,8 +95,9 @@ def agreed_box(box: Box | None, mask: Mask, size: tuple[int, int]) -> tuple[np.n
     is_near = np.all(np.abs(corners - clipped) <= TOLERANCE * limits + 1)
     if is_near and (_agree(clipped, mask.extent) or _agree(clipped, pixels)):
         return clipped.astype(np.float32) if min(box[2:]) > 0 else pixels, None
+    stated = [round(value, 2) for value in box]
     x1, y1, x2, y2 = (round(float(edge), 1) for edge in pixels)
-    text = f'bbox is {_shown(box)}, its mask is in [{x1}, {y1}, {x2 - x1}, {y2 - y1}] (x, y, width, height)'
+    text = f'bbox is {stated}, its mask is in [{x1}, {y1}, {x2 - x1}, {y2 - y1}] (x, y, width, height)'
     if convention := _convention(box, mask, size):
         return pixels, Fault(f'bbox looks like {convention}', f'{text}; it looks like {convention}')
     return pixels, Fault('bbox without an area' if min(box[2:]) <= 0 else DISAGREE, text)
@@ -200,7 +193,3 @@ def _corners(box: Sequence[float]) -> np.ndarray:
 def _agree(corners: np.ndarray, extent: np.ndarray) -> bool:
     sides = np.tile(extent[2:] - extent[:2], 2)
     return bool(np.all(np.abs(corners - extent) <= np.maximum(AGREEMENT[0], AGREEMENT[1] * sides)))
-
-
-def _shown(box: Box) -> list[float]:
-    return [round(value, 2) for value in box]

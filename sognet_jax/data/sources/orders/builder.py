@@ -13,8 +13,7 @@ from sognet_jax.category_files import categories_to_json
 from sognet_jax.data.records.images import decode_image, require_usable
 from sognet_jax.data.records.relations import UNDECIDED, common_areas, rle_areas, rle_boxes
 from sognet_jax.data.records.schema import InstanceAnnotations, Pairs, Record
-from sognet_jax.data.sources.orders.images import OrderedImage
-from sognet_jax.data.sources.orders.readers import read_ordered
+from sognet_jax.data.sources.orders.readers import OrderedImage, read_ordered
 from sognet_jax.data.sources.preparation import Preparation, copy_name
 from sognet_jax.data.sources.staging import TOO_SMALL, Examined
 from sognet_jax.files import read_bytes
@@ -23,10 +22,8 @@ from sognet_jax.problems import Problem
 
 
 def preparation(name: str, source: str | pathlib.Path, split: str, categories: CategorySet) -> Preparation:
-    """How a split, an annotation file, of a folder in one of the `ORDER_FORMATS` is prepared.
-
-    Args:
-        categories: whose things the classes of instances are, see `CategorySet.thing_numbers`.
+    """How a split, an annotation file, of a folder in one of the `ORDER_FORMATS` is prepared; classes of instances are
+    the things of `categories`, see `CategorySet.thing_numbers`.
     """
     source = pathlib.Path(source)
 

@@ -7,23 +7,54 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import cv2
 import msgspec
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from sognet_jax import json_schemas as schemas
 from sognet_jax.data.records.images import decode_image
-from sognet_jax.data.records.relations import RLE
+from sognet_jax.data.records.relations import RLE, common_areas
 from sognet_jax.data.sources.coco.files import read_images, read_instances
 from sognet_jax.data.sources.coco.masks import read_mask
-from sognet_jax.data.sources.orders.images import NO_DEPTH, OrderedImage, covered_of, order_of_masks
 from sognet_jax.files import read_bytes
 from sognet_jax.json_files import Notes, decode_entries, read_json
 from sognet_jax.problems import Fault, InputError, Problem
 
-ORDER_FORMATS = ('instaorder', 'cocoa', 'kins', 'syntable')
-
 NAMED = {'instaorder': ['InstaOrder_*.json'], 'cocoa': ['COCO_amodal_*.json', '*.json']}
 """Patterns of annotation files, the first of which counts that fits any; elsewhere `*.json`."""
+
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+"""A pixel and its four neighbours."""
+
+NO_DEPTH = np.zeros((0, 5), int)
+
+
+class OrderedImage(NamedTuple):
+    """The n instances of an image, and who covers whom.
+
+    Attributes:
+        place: where that is said, for messages.
+        ids: `[n]` int64, as the file numbers them; `names` of their classes.
+        whole, visible: their masks, with and without what is hidden; empty lists where nobody asked for them.
+        covered: `[n, n]` bool, i is covered by j; both ways of mutual pairs.
+        decided: `[n, n]` bool, symmetric: the order of the pair is known (it may be that neither covers the other).
+        depth: `[p, 5]` int, pairs of judged distance: two instances, of which the first is nearer, unless
+            neither is (third column); whether their depth ranges overlap; how many answers it took until two agreed.
+    """
+
+    place: str
+    image_file: pathlib.Path
+    file_name: str
+    image_id: int
+    size: tuple[int, int]
+    ids: np.ndarray
+    names: Sequence[str]
+    whole: Sequence[RLE]
+    visible: Sequence[RLE]
+    covered: np.ndarray
+    decided: np.ndarray
+    depth: np.ndarray
 
 
 class InstanceMasks(NamedTuple):
@@ -99,8 +130,9 @@ def ordered_image(
         problems.append(Problem(error.kind, at, str(error)))
         return
     ids, names = np.array([item.id for item in listed], np.int64), [item.name for item in listed]
+    covered = over.T.copy()  # i lies over j, say the formats; i is covered by j, says this project: turned here alone
     named = place, image_file, image.file_name, image.id, size, ids, names
-    yield OrderedImage(*named, whole, visible, covered_of(over), decided, depth)
+    yield OrderedImage(*named, whole, visible, covered, decided, depth)
 
 
 def read_coco(
@@ -113,6 +145,24 @@ def read_coco(
     categories = decode_entries(path, 'categories', content.categories, schemas.CategoryEntry, problems, notes)
     names = {entry.id: entry.name or '' for _, entry in categories}
     return images, {image: [entry for _, entry in entries] for image, entries in instances.items()}, names
+
+
+def touching(masks: Sequence[RLE]) -> np.ndarray:
+    """`[n, n]` bool, pairs of masks that share a pixel or have neighbours (of four)."""
+    grown = [coco_mask.encode(np.asfortranarray(cv2.dilate(coco_mask.decode(mask), CROSS))) for mask in masks]
+    near = common_areas(grown, masks) > 0
+    return (near | near.T) & ~np.eye(len(masks), dtype=bool)
+
+
+def order_of_masks(visible: Sequence[RLE], whole: Sequence[RLE]) -> tuple[np.ndarray, np.ndarray]:
+    """`[n, n]` who lies over whom, and which pairs are decided, as COCOA and KINS are scored.
+
+    Of two whose visible masks touch, that lies over the other whose visible mask shares more pixels with the other's
+    whole mask. Where nothing is shared, neither does; where both share as many, or do not touch, nobody knows.
+    """
+    hidden, different = common_areas(visible, whole), ~np.eye(len(visible), dtype=bool)
+    over = (hidden > hidden.T) & touching(visible)
+    return over, over | over.T | ((hidden == 0) & (hidden.T == 0) & different)
 
 
 def masks_of(
@@ -178,6 +228,7 @@ def _cocoa(_: pathlib.Path, path: pathlib.Path, problems: list[Problem], notes: 
 
 
 READERS = {'instaorder': _instaorder, 'cocoa': _cocoa, 'kins': _kins, 'syntable': _syntable}
+ORDER_FORMATS = tuple(READERS)
 
 
 def _polygon(outline: list[float]) -> msgspec.Raw:

@@ -36,20 +36,14 @@ def prepare(data_dir: str | pathlib.Path, settings: ShapesSettings) -> pathlib.P
     fingerprint = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
     height, width = settings.scene.size
     counts = {'train': settings.num_train, 'validation': settings.num_validation}
-    copy = f'{height}x{width}_{settings.num_train}_{fingerprint}'
-    folder = storage.prepared_folder(SHAPES.name, data_dir, copy)
+    folder = storage.prepared_folder(SHAPES.name, data_dir, f'{height}x{width}_{settings.num_train}_{fingerprint}')
     with storage.alone(folder) as is_there:
         if not is_there:
-            storage.write_records(
-                SHAPES.name,
-                data_dir,
-                copy,
-                make_splits=lambda: {
-                    name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
-                },
-                categories=SHAPES,
-                description=f'Drawn scenes of overlapping things: {settings}',
-            )
+            splits = {
+                name: _scenes(settings, number, name, count) for number, (name, count) in enumerate(counts.items())
+            }
+            text = f'Drawn scenes of overlapping things: {settings}'
+            storage.write_records(folder, splits=splits, categories=SHAPES, description=text)
     return folder
 
 

@@ -195,6 +195,7 @@ def _annotate(
     rles = [coco_mask.encode(np.asfortranarray(things[place].mask, dtype=np.uint8)) for place in stored]
     thing_class = {category.name: index for index, category in enumerate(SHAPES.things)}
     classes = np.array([thing_class[things[place].name] for place in stored], np.int32)
+    boxes = np.array([things[place].box for place in stored], np.float32).reshape(-1, 4)
     nobody = np.zeros(len(things), bool)
     stuff_ids = np.unique(visible[visible < FIRST_INSTANCE_ID])
     thing_ids = FIRST_INSTANCE_ID + stored
@@ -218,14 +219,6 @@ def _annotate(
         has_panoptic=True,
         has_relations=True,
         segments=segments,
-        instances=InstanceAnnotations(
-            id=thing_ids,
-            category=classes,
-            crowd=nobody,
-            box=np.array([things[place].box for place in stored], np.float32).reshape(-1, 4),
-            rles=rles,
-            segment=thing_ids,
-            box_segment=thing_ids,
-        ),
+        instances=InstanceAnnotations(thing_ids, classes, nobody, boxes, rles, thing_ids, thing_ids),
         pairs=dataclasses.replace(pairs, truly_covered=truly_covered),
     )

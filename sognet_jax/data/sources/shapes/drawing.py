@@ -24,14 +24,10 @@ def outline_mask(name: str, center: np.ndarray, size: float, angle: float, canva
     """The silhouette of one object.
 
     Args:
-        name: a thing class of `categories.SHAPES`.
         center: x, y in pixels.
         size: square root of width times height, in pixels.
         angle: rotation in radians; upright classes use a part of it.
-        canvas: height and width.
-
-    Returns:
-        `canvas` uint8 in {0, 1}, cut at the picture's edge.
+        canvas: height and width of the result, uint8 in {0, 1}.
     """
     mask = np.zeros(canvas, np.uint8)
     for points, value in _polygons(name):
@@ -46,12 +42,8 @@ def outline_mask(name: str, center: np.ndarray, size: float, angle: float, canva
 
 
 def paint_object(image: np.ndarray, mask: np.ndarray, name: str, rng: np.random.Generator) -> None:
-    """Paints one object over a picture, with a soft shadow around it.
-
-    Args:
-        image: `[h, w, 3]` float32 RGB in 0..255, changed in place.
-        mask: `[h, w]` uint8 in {0, 1}.
-        rng: colour, texture and noise.
+    """Paints one object, `[h, w]` uint8 in {0, 1}, with a soft shadow around it over a picture, `[h, w, 3]` float32 RGB
+    in 0..255.
     """
     shadow = cv2.GaussianBlur(np.roll(mask, (2, 1), (0, 1)).astype(np.float32), (7, 7), 0)
     image *= 1 - 0.35 * shadow[..., None] * (mask == 0)[..., None]
@@ -117,23 +109,17 @@ def _polygons(name: str) -> list[tuple[np.ndarray, int]]:
 
 def _texture(name: str, u: np.ndarray, v: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Brightness of the pixels of an object; `u`, `v` run from -1 to 1 over its box."""
-    if name == 'ball':
-        return 1.15 - 0.5 * ((u + 0.35) ** 2 + (v + 0.35) ** 2)
-    if name == 'egg':
-        return 1.05 - 0.45 * ((rows // 2 * 7 + columns // 2 * 13) % 5 == 0)
-    if name == 'rug':
-        return 0.75 + 0.4 * ((rows // 3) % 2)
-    if name == 'tray':
-        return np.where(np.maximum(np.abs(u), np.abs(v)) > 0.75, 1.15, 0.8)
-    if name == 'box':
-        return np.where((np.abs(u) < 0.15) | (np.abs(v) < 0.15), 1.25, 0.85)
-    if name == 'cone':
-        return 1.0 + 0.3 * (((v + 1) * 2.5).astype(int) % 2)
-    if name == 'leaf':
-        return np.where((rows + columns) % 5 == 0, 0.7, 1.05)
-    if name == 'ring':
-        return 1.1 - 0.3 * (v > 0)
-    return np.ones_like(u)
+    textures = {
+        'ball': lambda: 1.15 - 0.5 * ((u + 0.35) ** 2 + (v + 0.35) ** 2),
+        'egg': lambda: 1.05 - 0.45 * ((rows // 2 * 7 + columns // 2 * 13) % 5 == 0),
+        'rug': lambda: 0.75 + 0.4 * ((rows // 3) % 2),
+        'tray': lambda: np.where(np.maximum(np.abs(u), np.abs(v)) > 0.75, 1.15, 0.8),
+        'box': lambda: np.where((np.abs(u) < 0.15) | (np.abs(v) < 0.15), 1.25, 0.85),
+        'cone': lambda: 1.0 + 0.3 * (((v + 1) * 2.5).astype(int) % 2),
+        'leaf': lambda: np.where((rows + columns) % 5 == 0, 0.7, 1.05),
+        'ring': lambda: 1.1 - 0.3 * (v > 0),
+    }
+    return textures[name]() if name in textures else np.ones_like(u)
 
 
 def _color(name: str, rng: np.random.Generator) -> np.ndarray:
