@@ -1,7 +1,5 @@
 """Which implementation of an operator runs, and on what: shared by all operators of this package."""
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import dataclasses
@@ -9,7 +7,7 @@ import functools
 import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +47,7 @@ class Target:
     shared_memory: int = 232_448
 
     @classmethod
-    def of(cls, device: jax.Device) -> Target:
+    def of(cls, device: jax.Device) -> Self:
         """What a device says of itself; where it does not, an H100's figures, as for the interpreter of kernels."""
         major, _, minor = str(getattr(device, 'compute_capability', '')).partition('.')
         capability = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)

@@ -1,7 +1,5 @@
 """Products on tensor cores with all bits of float32."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jax import lax

@@ -4,8 +4,6 @@ Each returns a float32 scalar and is 0, with zero gradients, where there is noth
 those of the published code, which the paper does not spell out.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

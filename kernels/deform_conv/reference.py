@@ -5,8 +5,6 @@ and added to its outputs. The column buffer of nine times the input never exists
 The backward pass is written out: it samples again and gathers every pixel once for all gradients.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -6,8 +6,6 @@ the tap's weights. Samples never reach memory, neither here nor in the backward 
 the inputs again.
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax

@@ -1,7 +1,5 @@
 """The two backward kernels of deformable convolution: gradients of the inputs that are sampled, and of the weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Sequence

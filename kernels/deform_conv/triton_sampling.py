@@ -1,7 +1,5 @@
 """What the Triton kernels of deformable convolution share: sizes, tiles of output pixels, bilinear corners."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Which instances survive the removal of same-class duplicates, and how much any two of them overlap."""
 
-from __future__ import annotations
-
 import jax
 
 from sognet_jax.kernels.mask_statistics import reference

@@ -1,7 +1,5 @@
 """The meaning of `mask_statistics`, in plain XLA, by tiles; full-resolution masks exist as packed bits alone."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

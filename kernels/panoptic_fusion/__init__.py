@@ -1,7 +1,5 @@
 """From mask logits, overlap relations and semantic logits to the panoptic id map at full resolution."""
 
-from __future__ import annotations
-
 import jax
 
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice

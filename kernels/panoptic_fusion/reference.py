@@ -1,7 +1,5 @@
 """The meaning of `panoptic_fusion`, in plain XLA, by tiles: only the instances that touch a tile are computed in it."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 

@@ -8,8 +8,6 @@ pairs that do, the one with the smaller sum is first. In a round each instance m
 from the tile's own slots by a product with a one-hot matrix, or is what an instance has outside its box.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """ROI align (He et al. 2017) over the levels of a feature pyramid."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Where ROI align reads: shared by its implementations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

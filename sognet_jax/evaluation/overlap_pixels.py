@@ -4,11 +4,10 @@ Few pixels are claimed by two instances, so that panoptic quality hides what the
 here, the same ones for every way to fuse one network's detections.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -107,7 +106,7 @@ class OverlapPixelCounts:
             right = _count(pixels, detections.reshape(-1)[pixels.place] == pixels.owner)
             self._right[name] = self._right.get(name, 0) + right
 
-    def __iadd__(self, other: OverlapPixelCounts) -> OverlapPixelCounts:
+    def __iadd__(self, other: Self) -> Self:
         self._total += other._total
         for name, right in other._right.items():
             self._right[name] = self._right.get(name, 0) + right

@@ -5,8 +5,6 @@
 `python -m sognet_jax.programs.mine_label_prior` makes one from training annotations; it can be written by hand as well.
 """
 
-from __future__ import annotations
-
 import pathlib
 
 import numpy as np

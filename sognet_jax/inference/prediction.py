@@ -1,7 +1,5 @@
 """From images to panoptic segments and overlap relations: the paper's inference, jitted with static shapes."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from typing import Generic, NamedTuple, TypeVar

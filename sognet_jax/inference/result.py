@@ -1,9 +1,8 @@
 """From the prediction for one image to its panoptic segments, whatever the method (host side)."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
+from typing import Self
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class Frame:
     scale: float
 
     @classmethod
-    def of(cls, example: Example) -> Frame:
+    def of(cls, example: Example) -> Self:
         """That of an example (`data.examples.transforms.make_example`)."""
         image_size, original_size = example['image_size'].tolist(), example['original_size'].tolist()
         return cls(tuple(image_size), tuple(original_size), float(example['scale']))

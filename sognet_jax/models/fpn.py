@@ -1,7 +1,5 @@
 """Feature pyramid network (Lin et al. 2017)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import flax.linen as nn

@@ -1,7 +1,5 @@
 """The box head and the mask head of Mask R-CNN (He et al. 2017)."""
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

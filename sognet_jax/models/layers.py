@@ -1,7 +1,5 @@
 """Layers that several parts of the network share."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The learned occlusion head of OCFusion (Lazarow et al. 2020): which of two instances lies on the other."""
 
-from __future__ import annotations
-
 import functools
 
 import flax.linen as nn

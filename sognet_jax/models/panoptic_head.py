@@ -1,7 +1,5 @@
 """The panoptic head: per-pixel instance id classification from semantic and resolved mask logits, Eq. (9) and (10)."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

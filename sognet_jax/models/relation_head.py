@@ -1,7 +1,5 @@
 """The relational embedding module and the overlap relation matrix: Eq. (1) to (5)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import flax.linen as nn

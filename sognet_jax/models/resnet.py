@@ -3,8 +3,6 @@
 `basic` blocks and small widths make the networks for tests and for training from scratch on a CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import flax.linen as nn

@@ -1,7 +1,5 @@
 """Region proposal network (Ren et al. 2015) on the feature pyramid."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import flax.linen as nn

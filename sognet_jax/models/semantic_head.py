@@ -1,7 +1,5 @@
 """The semantic head: deformable convolutions on every level, merged at 1/4 of the image (Joint Segmentation)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import flax.linen as nn

@@ -1,7 +1,5 @@
 """SOGNet: joint segmentation (backbone, pyramid, RPN, box, mask and semantic heads) and the relation head."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

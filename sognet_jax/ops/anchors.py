@@ -1,7 +1,5 @@
 """Anchors of the region proposal network."""
 
-from __future__ import annotations
-
 import numpy as np
 
 RATIOS = np.array([0.5, 1.0, 2.0])

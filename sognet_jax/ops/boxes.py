@@ -4,8 +4,6 @@ The published code uses inclusive corners (width = x2 - x1 + 1). Everything here
 shifted by one; where the shift does not commute, `inclusive_corners` gives the published corners.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

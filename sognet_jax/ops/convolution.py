@@ -1,7 +1,5 @@
 """A convolution whose gradients are fast in every part of a program that XLA compiles for a CPU."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Instance masks between the frame of a box and the frame of the image, as products with interpolation weights."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

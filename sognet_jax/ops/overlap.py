@@ -3,8 +3,6 @@
 Index direction everywhere: `relations[i, j] > 0` says that instance i is covered by instance j.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

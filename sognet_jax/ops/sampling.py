@@ -1,7 +1,5 @@
 """Sampling a fixed number of candidates with static shapes."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -5,8 +5,6 @@ sum and its gradient are those of the whole image, up to the order of the summat
 strip may be: small images are one strip, and nothing is computed twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

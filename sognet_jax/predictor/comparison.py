@@ -1,7 +1,5 @@
 """One network's detections, fused in every way that there is: what each does with their overlap pixels."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Targets that are pixels: of the mask head, of the semantic logits inside boxes, of a panoptic head with void."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,7 +1,5 @@
 """What the box and mask heads are trained on: a sample of the proposals with classes and offsets, for one image."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

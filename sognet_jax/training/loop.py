@@ -1,7 +1,5 @@
 """The training run: steps, what is said of them, evaluation, checkpoints, interruption, resumption."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import math
@@ -88,6 +86,37 @@ def steps_ahead() -> int:
     On CPU devices, pmap can deadlock where steps are not waited for.
     """
     return 0 if jax.local_devices()[0].platform == 'cpu' else AHEAD
+
+
+class _Trace:
+    """A profiler's trace of some steps, on the first host.
+
+    Args:
+        first, last: of the steps; none where the last comes before the first.
+        folder: gets the trace.
+    """
+
+    def __init__(self, first: int, last: int, folder: pathlib.Path) -> None:
+        self._first, self._last, self._folder = first, last, folder
+        self._is_on = False
+
+    def before(self, step: int) -> None:
+        """Begins before the first step."""
+        if step == self._first <= self._last and hosts.is_first():
+            jax.profiler.start_trace(str(self._folder))
+            self._is_on = True
+
+    def after(self, step: int, state: TrainState) -> None:
+        """Ends when the last step is done."""
+        if step == self._last and self._is_on:
+            jax.block_until_ready(state)
+            self.close()
+
+    def close(self) -> None:
+        """Ends here, where it has not yet."""
+        if self._is_on:
+            jax.profiler.stop_trace()
+        self._is_on = False
 
 
 class _Loop:
@@ -213,34 +242,3 @@ class _Loop:
             if not math.isfinite(metrics.get(best, math.nan)):
                 self._say(f'WARNING: it has no {best} (config field train.best_metric): no checkpoint is the best')
         return metrics
-
-
-class _Trace:
-    """A profiler's trace of some steps, on the first host.
-
-    Args:
-        first, last: of the steps; none where the last comes before the first.
-        folder: gets the trace.
-    """
-
-    def __init__(self, first: int, last: int, folder: pathlib.Path) -> None:
-        self._first, self._last, self._folder = first, last, folder
-        self._is_on = False
-
-    def before(self, step: int) -> None:
-        """Begins before the first step."""
-        if step == self._first <= self._last and hosts.is_first():
-            jax.profiler.start_trace(str(self._folder))
-            self._is_on = True
-
-    def after(self, step: int, state: TrainState) -> None:
-        """Ends when the last step is done."""
-        if step == self._last and self._is_on:
-            jax.block_until_ready(state)
-            self.close()
-
-    def close(self) -> None:
-        """Ends here, where it has not yet."""
-        if self._is_on:
-            jax.profiler.stop_trace()
-        self._is_on = False

@@ -1,7 +1,5 @@
 """All losses of one batch: the training pass of Figure 2, with ground truth instances in the relation part."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The paper's formulation holds `[S + T, H, W]` up-sampled semantic logits and sev
 instances, and all of them once more for the gradient. Here every strip goes through the same formulas by itself.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """What a running training says: one line with every loss, speed and time left."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

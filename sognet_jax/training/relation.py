@@ -3,8 +3,6 @@
 It reads ground truth alone: boxes, classes and masks of instances, and which of them overlap.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import flax.linen as nn

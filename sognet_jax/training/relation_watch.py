@@ -1,10 +1,9 @@
 """What a running training says of the relations that it learns, and that they stay silent."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Self
 
 SILENT = 1.0
 """A relation head that relates less than so many percent of the overlapping pairs says nothing."""
@@ -27,7 +26,7 @@ class PairShares:
     order_accuracy: float
 
     @classmethod
-    def of(cls, counts: Mapping[str, float]) -> PairShares:
+    def of(cls, counts: Mapping[str, float]) -> Self:
         """The shares of summed counts."""
 
         def share(part: str, whole: str) -> float:

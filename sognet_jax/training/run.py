@@ -1,7 +1,5 @@
 """The parts of a training run that its config determines."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

@@ -1,10 +1,9 @@
 """A run's folder on disk, which the first host reads and writes for all."""
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Self
 
 import ml_collections
 import optax
@@ -104,7 +103,7 @@ class RunFolder:
         """
         return hosts.from_first(lambda: self._finish(step, state))
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,7 +1,5 @@
 """The training step of one device, and its pmap."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, cast
