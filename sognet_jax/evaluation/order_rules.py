@@ -19,17 +19,11 @@ from sognet_jax.evaluation.summary import Metrics
 
 @dataclasses.dataclass(frozen=True)
 class PairTable:
-    """Overlapping pairs whose order is known.
+    """Overlapping pairs whose order is known."""
 
-    Attributes:
-        classes: `[p, 2]` thing classes of the first and second instance.
-        boxes: `[p, 2, 4]` their half-open boxes, in any one unit per image.
-        covered: `[p]` 0: the first is covered, 1: the second.
-    """
-
-    classes: np.ndarray
-    boxes: np.ndarray
-    covered: np.ndarray
+    classes: np.ndarray  # `[p, 2]` thing classes of the first and second instance
+    boxes: np.ndarray  # `[p, 2, 4]` their half-open boxes, in any one unit per image
+    covered: np.ndarray  # `[p]` 0: the first is covered, 1: the second
 
     @classmethod
     def concatenate(cls, tables: list[Self]) -> Self:

@@ -21,17 +21,11 @@ LEAST_IOU = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class OverlapPixels:
-    """The overlap pixels of one image, `[p]` each.
+    """The overlap pixels of one image, `[p]` each."""
 
-    Attributes:
-        place: in the flattened image.
-        owner: the detection that each belongs to.
-        same_class: bool, another detection of the owner's class claims it too.
-    """
-
-    place: np.ndarray
-    owner: np.ndarray
-    same_class: np.ndarray
+    place: np.ndarray  # in the flattened image
+    owner: np.ndarray  # the detection that each belongs to
+    same_class: np.ndarray  # bool, another detection of the owner's class claims it too
 
 
 def match_detections(

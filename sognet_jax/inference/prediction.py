@@ -39,40 +39,26 @@ Array = TypeVar('Array', jax.Array, np.ndarray)
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """Thresholds and choices of inference: the config's `inference` section.
+    """Thresholds and choices of inference: the config's `inference` section."""
 
-    Attributes:
-        method: one of `METHODS`.
-        proposals_per_level, proposals: boxes kept before and after non-maximum suppression.
-        score_threshold, nms_threshold, max_detections: which detections become instances.
-        same_class_threshold: a mask that is covered by kept masks of its class to more than this is removed.
-        free_fraction, occlusion_free_fraction: least share of a mask that has to be free still, by method.
-        label_prior: of the method `label_prior`: the file that says which categories lie on which.
-        panoptic_head: 1 (Eq. 9) or 2 (Eq. 10) with `balance` k.
-        resolve: `joint` is Eq. (8), `sequential` the published pairwise form.
-        outside: pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`).
-        void_channel: pixels are void where a thing is seen but no instance of it (UPSNet).
-        stuff_area_limit: stuff classes with fewer pixels, counted at the original size, become void.
-        vote: instances that the semantic output takes for stuff become stuff (published).
-    """
-
-    method: str
-    proposals_per_level: int
-    proposals: int
+    method: str  # one of `METHODS`
+    proposals_per_level: int  # boxes kept before non-maximum suppression
+    proposals: int  # and after it
+    # Which detections become instances.
     score_threshold: float
     nms_threshold: float
     max_detections: int
-    same_class_threshold: float
-    free_fraction: float
-    label_prior: str
-    panoptic_head: int
-    balance: float
-    resolve: str
-    outside: str
-    void_channel: bool
-    stuff_area_limit: int
-    vote: bool
-    occlusion_free_fraction: float = 0.5
+    same_class_threshold: float  # a mask that is covered by kept masks of its class to more than this is removed
+    free_fraction: float  # least share of a mask that has to be free still, in heuristics and with the label prior
+    label_prior: str  # of the method `label_prior`: the file that says which categories lie on which
+    panoptic_head: int  # 1 (Eq. 9) or 2 (Eq. 10)
+    balance: float  # k of Eq. (10)
+    resolve: str  # `joint` is Eq. (8), `sequential` the published pairwise form
+    outside: str  # pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`)
+    void_channel: bool  # pixels are void where a thing is seen but no instance of it (UPSNet)
+    stuff_area_limit: int  # stuff classes with fewer pixels, counted at the original size, become void
+    vote: bool  # instances that the semantic output takes for stuff become stuff (published)
+    occlusion_free_fraction: float = 0.5  # `free_fraction` of the occlusion head
 
     def __post_init__(self) -> None:
         choices = {'method': METHODS, 'resolve': RESOLVE, 'outside': OUTSIDE, 'panoptic_head': PANOPTIC_HEADS}
@@ -83,19 +69,12 @@ class Inference:
 
 
 class Proposals(NamedTuple):
-    """Boxes of the region proposal network and what the box head says of them.
+    """Boxes of the region proposal network and what the box head says of them."""
 
-    Attributes:
-        boxes: `[B, P, 4]`.
-        probabilities: `[B, P, T + 1]`, column 0 is background.
-        deltas: `[B, P, T, 4]`.
-        valid: `[B, P]` bool.
-    """
-
-    boxes: jax.Array
-    probabilities: jax.Array
-    deltas: jax.Array
-    valid: jax.Array
+    boxes: jax.Array  # `[B, P, 4]`
+    probabilities: jax.Array  # `[B, P, T + 1]`, column 0 is background
+    deltas: jax.Array  # `[B, P, T, 4]`
+    valid: jax.Array  # `[B, P]` bool
 
 
 class Instances(NamedTuple, Generic[Array]):
@@ -109,38 +88,26 @@ class Instances(NamedTuple, Generic[Array]):
 
 
 class FusionInputs(NamedTuple):
-    """What `paint` takes beside the instances and O.
+    """What `paint` takes beside the instances and O."""
 
-    Attributes:
-        semantic: `[B, H / 4, W / 4, S + T]` semantic logits.
-        partners: `[B, K]` int, how many others each instance overlaps.
-    """
-
-    semantic: jax.Array
-    partners: jax.Array
+    semantic: jax.Array  # `[B, H / 4, W / 4, S + T]` semantic logits
+    partners: jax.Array  # `[B, K]` int, how many others each instance overlaps
 
 
 class Prediction(NamedTuple, Generic[Array]):
-    """The result for a batch.
+    """The result for a batch."""
 
-    Attributes:
-        panoptic: `[B, H, W]` int32: 0..S-1 stuff, S + k instance k, -1 void, at network input size; None for a method
-            without a panoptic head.
-        semantic: `[B, H, W]` int32: train id with the highest semantic logit.
-        instances: the K instances; `valid` ones survived same-class removal (without a panoptic head: are detections).
-        relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations.
-        detections: those that AP counts, see `detect_in_classes`; None where nobody asked for them.
-        fusion: with what the instances can be fused again, by `paint`; None where nobody asked for it.
-        occlusion: O of the same instances by the occlusion head; None where nobody asked, or the network has none.
-    """
-
+    # `[B, H, W]` int32: 0..S-1 stuff, S + k instance k, -1 void, at network input size; None for a method without a
+    # panoptic head
     panoptic: Array | None
-    semantic: Array
+    semantic: Array  # `[B, H, W]` int32: train id with the highest semantic logit
+    # the K instances; `valid` ones survived same-class removal (without a panoptic head: are detections)
     instances: Instances[Array]
-    relations: Array
-    detections: Instances[Array] | None = None
-    fusion: FusionInputs | None = None
-    occlusion: Array | None = None
+    relations: Array  # `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations
+    # None where nobody asked for them.
+    detections: Instances[Array] | None = None  # those that AP counts, see `detect_in_classes`
+    fusion: FusionInputs | None = None  # with what the instances can be fused again, by `paint`
+    occlusion: Array | None = None  # O of the same instances by the occlusion head, if the network has one
 
 
 def predict(

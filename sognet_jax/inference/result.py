@@ -18,17 +18,11 @@ from sognet_jax.scene import Scene, Segment
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """Where an image lies in the network input.
+    """Where an image lies in the network input."""
 
-    Attributes:
-        image_size: height and width of the valid part of the network input.
-        original_size: height and width of the image.
-        scale: network input over original.
-    """
-
-    image_size: tuple[int, int]
-    original_size: tuple[int, int]
-    scale: float
+    image_size: tuple[int, int]  # height and width of the valid part of the network input
+    original_size: tuple[int, int]  # height and width of the image
+    scale: float  # network input over original
 
     @classmethod
     def of(cls, example: Example) -> Self:

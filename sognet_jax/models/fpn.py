@@ -15,15 +15,10 @@ STRIDES = (4, 8, 16, 32, 64)
 
 
 class FeaturePyramid(nn.Module):
-    """Lateral 1x1 and output 3x3 convolutions, nearest up-sampling, P6 = every second pixel of P5.
+    """Lateral 1x1 and output 3x3 convolutions, nearest up-sampling, P6 = every second pixel of P5."""
 
-    Attributes:
-        features: channels of every level.
-        global_average: add a projection of the globally averaged res5 to its lateral (published code only).
-    """
-
-    features: int = 256
-    global_average: bool = False
+    features: int = 256  # channels of every level
+    global_average: bool = False  # add a projection of the globally averaged res5 to its lateral (published code only)
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

@@ -10,15 +10,10 @@ from sognet_jax.models.layers import conv, conv1x1
 
 
 class RegionProposalNetwork(nn.Module):
-    """A 3x3 convolution and two 1x1 convolutions, shared by all levels; one sigmoid score per anchor.
+    """A 3x3 convolution and two 1x1 convolutions, shared by all levels; one sigmoid score per anchor."""
 
-    Attributes:
-        features: channels of the 3x3 convolution.
-        num_anchors: anchors per pixel (3 ratios at one scale).
-    """
-
-    features: int = 256
-    num_anchors: int = 3
+    features: int = 256  # channels of the 3x3 convolution
+    num_anchors: int = 3  # anchors per pixel (3 ratios at one scale)
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

@@ -17,15 +17,10 @@ NUM_LEVELS = 4
 
 
 class SemanticHead(nn.Module):
-    """Shared 3x3 deformable convolutions, bilinear up-sampling to P2, concatenation, 1x1 convolution.
+    """Shared 3x3 deformable convolutions, bilinear up-sampling to P2, concatenation, 1x1 convolution."""
 
-    Attributes:
-        num_classes: S + T, stuff first.
-        features: output channels of each deformable convolution.
-    """
-
-    num_classes: int
-    features: Sequence[int] = (256, 128, 128)
+    num_classes: int  # S + T, stuff first
+    features: Sequence[int] = (256, 128, 128)  # output channels of each deformable convolution
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:

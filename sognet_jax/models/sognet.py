@@ -35,17 +35,11 @@ Pyramid = Sequence[jax.Array]
 
 
 class SOGNet(nn.Module):
-    """The parts of the network with parameters; training and inference call them in their own order (Figure 2).
+    """The parts of the network with parameters; training and inference call them in their own order (Figure 2)."""
 
-    Attributes:
-        num_stuff, num_things: S and T.
-        backbone, pyramid, rpn, box, mask, semantic, relation, occlusion: keyword arguments of the parts.
-        pixel_mean, pixel_std: RGB normalisation of the image.
-        dtype: compute type of features; scores, boxes, relations and losses are float32.
-    """
-
-    num_stuff: int
-    num_things: int
+    num_stuff: int  # S
+    num_things: int  # T
+    # Keyword arguments of the parts.
     backbone: Mapping[str, Any]
     pyramid: Mapping[str, Any]
     rpn: Mapping[str, Any]
@@ -54,9 +48,9 @@ class SOGNet(nn.Module):
     semantic: Mapping[str, Any]
     relation: Mapping[str, Any]
     occlusion: Mapping[str, Any]
-    pixel_mean: Sequence[float] = (123.675, 116.28, 103.53)
+    pixel_mean: Sequence[float] = (123.675, 116.28, 103.53)  # RGB
     pixel_std: Sequence[float] = (58.395, 57.12, 57.375)
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.float32  # compute type of features; scores, boxes, relations and losses are float32
 
     def setup(self) -> None:
         """Makes the parts."""

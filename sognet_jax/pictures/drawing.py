@@ -27,15 +27,10 @@ NAME_PADDING = 3
 
 @dataclasses.dataclass(frozen=True)
 class PanopticPicture:
-    """What is drawn of a panoptic segmentation.
+    """What is drawn of a panoptic segmentation."""
 
-    Attributes:
-        ids: `[h, w]` segment ids, 0 is void.
-        segments: id -> (semantic train id, instance number or -1).
-    """
-
-    ids: np.ndarray
-    segments: dict[int, tuple[int, int]]
+    ids: np.ndarray  # `[h, w]` segment ids, 0 is void
+    segments: dict[int, tuple[int, int]]  # id -> (semantic train id, instance number or -1)
 
 
 def panoptic_overlay(

@@ -37,23 +37,14 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What an evaluation leaves.
+    """What an evaluation leaves."""
 
-    Attributes:
-        folder: gets `metrics.json` and what follows.
-        num_pictures: how many of the first images are drawn.
-        predictions: write `predictions/`, see `evaluation.saved_results`.
-        report: write `report.html`.
-        overlap_pixels: compare the ways to fuse detections on overlap pixels.
-        say: gets the text for the console.
-    """
-
-    folder: pathlib.Path
-    num_pictures: int = 8
-    predictions: bool = False
-    report: bool = False
-    overlap_pixels: bool = False
-    say: Say = print
+    folder: pathlib.Path  # gets `metrics.json` and what follows
+    num_pictures: int = 8  # how many of the first images are drawn
+    predictions: bool = False  # write `predictions/`, see `evaluation.saved_results`
+    report: bool = False  # write `report.html`
+    overlap_pixels: bool = False  # compare the ways to fuse detections on overlap pixels
+    say: Say = print  # gets the text for the console
 
 
 def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, outputs: Outputs) -> Metrics:

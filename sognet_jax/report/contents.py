@@ -27,19 +27,13 @@ PACKAGES = ('jax', 'flax', 'numpy')
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """One image and how it came out.
+    """One image and how it came out."""
 
-    Attributes:
-        index: its place in the data.
-        pq: panoptic quality over the classes that occur in it, in percent.
-        truth, result, matching: what is annotated, what was found, and what of it matches.
-    """
-
-    index: int
-    pq: float
-    truth: ImageTruth
-    result: ImageResult
-    matching: Matching
+    index: int  # its place in the data
+    pq: float  # panoptic quality over the classes that occur in it, in percent
+    truth: ImageTruth  # what is annotated
+    result: ImageResult  # what was found
+    matching: Matching  # what of it matches
 
 
 class Extremes:

@@ -46,21 +46,13 @@ def semantic_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 class ShownInstances(NamedTuple):
-    """What the panoptic head gets of the instances of a batch.
+    """What the panoptic head gets of the instances of a batch."""
 
-    Attributes:
-        mask_logits: `[B, N, M, M]` of the class and inside the box of each.
-        boxes: `[B, N, 4]` in image pixels.
-        classes: `[B, N]` thing classes.
-        shown: `[B, N]` bool; the other slots have no channel.
-        relations: `[B, N, N]` O.
-    """
-
-    mask_logits: jax.Array
-    boxes: jax.Array
-    classes: jax.Array
-    shown: jax.Array
-    relations: jax.Array
+    mask_logits: jax.Array  # `[B, N, M, M]` of the class and inside the box of each
+    boxes: jax.Array  # `[B, N, 4]` in image pixels
+    classes: jax.Array  # `[B, N]` thing classes
+    shown: jax.Array  # `[B, N]` bool; the other slots have no channel
+    relations: jax.Array  # `[B, N, N]` O
 
 
 def panoptic_losses(

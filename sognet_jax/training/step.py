@@ -21,19 +21,12 @@ TrainingPass = Callable[[SOGNet, Batch, jax.Array, Objective], tuple[Losses, Cou
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything a training run needs to go on; the same on every device and never stacked.
+    """Everything a training run needs to go on; the same on every device and never stacked."""
 
-    Attributes:
-        step: number of updates done.
-        params: trained and frozen parameters.
-        batch_stats: frozen normalisation (empty with group norm).
-        optimizer: the optimizer's state.
-    """
-
-    step: jax.Array
-    params: Any
-    batch_stats: Any
-    optimizer: optax.OptState
+    step: jax.Array  # number of updates done
+    params: Any  # trained and frozen parameters
+    batch_stats: Any  # frozen normalisation (empty with group norm)
+    optimizer: optax.OptState  # the optimizer's state
 
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
