@@ -23,12 +23,9 @@ LARGE_STRIP = 1 << 26
 class Samples(NamedTuple):
     """The samples of P output positions: arrays `[P, K, G]`, float32, for K taps and G offset groups."""
 
-    y: jax.Array
-    """Pixels."""
+    y: jax.Array  # pixels, as is x
     x: jax.Array
-    """Pixels."""
-    factor: jax.Array
-    """The mask of v2."""
+    factor: jax.Array  # the mask of v2
 
 
 def deform_conv2d(

@@ -97,8 +97,7 @@ class _Window(NamedTuple):
 
     top: jax.Array
     left: jax.Array
-    table_row: jax.Array
-    """Row in a table of all input pixels; the image's first where not inside."""
+    table_row: jax.Array  # row in a table of all input pixels; the image's first where not inside
     inside: jax.Array
 
     def place(self, corner: Corner) -> jax.Array:

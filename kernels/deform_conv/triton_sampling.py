@@ -117,29 +117,22 @@ def compiler_params(dtype: jnp.dtype) -> plt.CompilerParams:
 class Pixels(NamedTuple):
     """The output pixels of a tile: each field has one value a pixel, but for `image`."""
 
-    image: jax.Array
-    """Its index in the batch."""
+    image: jax.Array  # its index in the batch
     y: jax.Array
     x: jax.Array
-    table_row: jax.Array
-    """Row in a table of all output pixels; past its end where not valid."""
-    valid: jax.Array
-    """False beyond the edge of the output."""
+    table_row: jax.Array  # row in a table of all output pixels; past its end where not valid
+    valid: jax.Array  # False beyond the edge of the output
 
 
 class Corner(NamedTuple):
     """One of the four input pixels around each sample of a tile: each field has one value an output pixel."""
 
-    table_row: jax.Array
-    """Row in a table of all input pixels; the image's first where not inside."""
-    y: jax.Array
-    """Row in its image; 0 where not inside, as is the column."""
+    table_row: jax.Array  # row in a table of all input pixels; the image's first where not inside
+    y: jax.Array  # row in its image; 0 where not inside, as is the column
     x: jax.Array
     inside: jax.Array
-    weight: jax.Array
-    """Bilinear weight; 0 where not inside, as are the slopes."""
-    slope_y: jax.Array
-    """Derivative of the weight by the sample's y."""
+    weight: jax.Array  # bilinear weight; 0 where not inside, as are the slopes
+    slope_y: jax.Array  # derivative of the weight by the sample's y
     slope_x: jax.Array
 
 

@@ -20,6 +20,7 @@ from jax.experimental.pallas import triton as plt
 from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE
 from sognet_jax.kernels.triton_products import exact_dot
+from sognet_jax.ops.overlap import presence
 
 SIDE = 8
 """Of a tile, in pixels."""
@@ -199,14 +200,9 @@ def _interpolate(
     return upper * (1 - down) + lower * down
 
 
-def _present(logits: jax.Array, inside: jax.Array | None) -> jax.Array:
-    probability = jax.nn.sigmoid(logits)
-    return probability if inside is None else jnp.where(inside, probability, 0.0)
-
-
 def _resolve_jointly(refs: _Refs, tile: _Tile, logits: jax.Array, inside: jax.Array | None) -> jax.Array:
     """Eq. (8)."""
-    present = _present(logits, inside)
+    present = presence(logits, inside)
     both = tile.used[:, None] & tile.used[None, :]
     relations = plt.load(refs.relations.at[tile.numbers[:, None], tile.numbers[None, :]], mask=both, other=0.0)
     outside = plt.load(refs.covering.at[tile.place, tile.numbers], mask=tile.used, other=0.0)
@@ -225,7 +221,7 @@ def _resolve_pairs(refs: _Refs, tile: _Tile, logits: jax.Array, inside: jax.Arra
         partner = jnp.where(meets, partner, 0)
         strength = plt.load(refs.relations.at[tile.numbers, partner], mask=meets, other=0.0)
         position = plt.load(refs.position.at[tile.place, partner], mask=meets, other=-1)
-        present = _present(logits, inside)
+        present = presence(logits, inside)
         is_partner = (position[:, None] == slot[None, :]).astype(jnp.bfloat16)
         of_partner = exact_dot(is_partner, present)
         if inside is None:

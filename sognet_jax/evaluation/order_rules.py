@@ -111,17 +111,6 @@ def rule_metrics(train: RecordSource, validation: RecordSource) -> Metrics:
     return metrics
 
 
-def order_agreement(source: RecordSource) -> float:
-    """In which share of the pairs whose true order is known, in 0..1, R* says the same; where it does not know, no."""
-    agrees = total = 0
-    for index in range(len(source)):
-        pairs = source[index].pairs
-        known = pairs.truly_covered >= 0
-        agrees += int(np.count_nonzero(pairs.covered[known] == pairs.truly_covered[known]))
-        total += int(np.count_nonzero(known))
-    return agrees / total if total else float('nan')
-
-
 def _tables(record: Record) -> tuple[PairTable, PairTable]:
     """The pairs of an image whose order is known: by R*, and truly."""
     pairs = record.pairs

@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Self
 
 import ml_collections
@@ -106,9 +105,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for closable in (self._checkpoints, self._files, self._lock):
             if closable is not None:
                 closable.close()
