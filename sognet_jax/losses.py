@@ -157,9 +157,7 @@ def order_cross_entropy_loss(
 
     Args:
         potential: `[N, N]` logits of M.
-        order: `[N, N]` bool R*, true where i is covered by j.
-        decided: `[N, N]` bool, pairs whose order is known; the others have weight 0 (but count in N_inst^2).
-        takes_part: `[N]` bool, instances that overlap at least one other; their number is N_inst.
+        order, decided, takes_part: as in `order_relation_loss`.
     """
     errors = _binary_cross_entropy(potential / TEMPERATURE, order.astype(jnp.float32))
     off_diagonal = ~jnp.eye(len(takes_part), dtype=bool)

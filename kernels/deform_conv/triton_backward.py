@@ -216,10 +216,7 @@ def weight_gradient(
     """The gradient of the weights, float32 `[K, channels, features]`.
 
     A program owns one tap, a block of channels, a block of features and a share of the pixels, which it samples again.
-    The shares' sums are added afterwards, always in the same order.
-
-    Args:
-        geometry, interpret, x, offset, mask, gradient: as in `input_gradients`.
+    The shares' sums are added afterwards, always in the same order. Arguments are those of `input_gradients`.
     """
     if x.dtype.itemsize == 2 and geometry.channels % 128 == 0:  # half as many programs read the gradients
         geometry = dataclasses.replace(geometry, channel_block=128)

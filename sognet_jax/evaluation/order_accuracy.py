@@ -17,8 +17,6 @@ from sognet_jax.scene import THRESHOLD
 def overlap_accuracy(relations: np.ndarray, order: np.ndarray, decided: np.ndarray | None = None) -> float:
     """OA of one image, Eq. (15): the share of ordered pairs on which O >= 0.5 agrees with R*.
 
-    Most pairs do not touch, so that O = 0 everywhere already scores high.
-
     Args:
         relations: `[n, n]` O.
         order: `[n, n]` bool R* (or the true order).

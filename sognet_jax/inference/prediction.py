@@ -125,7 +125,6 @@ def predict(
         network: a bound network.
         image: `[B, H, W, 3]` uint8 RGB.
         image_size: `[B, 2]` height and width of the valid part.
-        settings: thresholds and choices.
         with_detections: find the detections that AP counts, too.
         with_fusion: keep what instances are fused with, and ask the occlusion head; not without a panoptic head.
 
@@ -252,7 +251,6 @@ def fuse(
         semantic: `[B, H / 4, W / 4, S + T]` semantic logits.
         image_size: `[B, 2]` valid part of the network input.
         size: H, W of the network input.
-        settings: thresholds and choices.
         keep_inputs: give back what `paint` takes.
     """
 
@@ -292,7 +290,6 @@ def paint(
         relations: `[B, K, K]` O; 0 for slots that are not valid.
         inputs: semantic logits and number of partners.
         size: H, W of the network input.
-        settings: thresholds and choices.
         num_stuff: S.
 
     Returns:

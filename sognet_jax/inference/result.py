@@ -32,11 +32,7 @@ class Frame:
 
 
 class Segmenter:
-    """Makes panoptic segments at the original size from predictions.
-
-    Args:
-        settings: with which the predictions are made.
-        categories: the classes.
+    """Makes panoptic segments at the original size from predictions that are made with the same settings.
 
     Raises:
         ValueError: the file of the label prior is missing or broken.
@@ -49,12 +45,7 @@ class Segmenter:
         self._lies_on = read_label_prior(settings.label_prior, categories) if needs_prior else None
 
     def __call__(self, prediction: Prediction[np.ndarray], frame: Frame) -> Scene:
-        """Segments and relations of one image.
-
-        Args:
-            prediction: of this image, without the batch axis.
-            frame: where the image lies.
-        """
+        """Segments and relations of one image; its prediction has no batch axis."""
         ids, segments = self._segments(prediction, frame)
         scores = prediction.instances.scores
         found = [one if one.instance < 0 else one._replace(score=float(scores[one.instance])) for one in segments]

@@ -23,11 +23,8 @@ class FeaturePyramid(nn.Module):
 
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array], extent: jax.Array | None = None) -> list[jax.Array]:
-        """res2 .. res5 -> P2 .. P6, each `[B, H / stride, W / stride, features]`, 0 outside the extent.
-
-        Args:
-            stages: finest first.
-            extent: `[B, 2]` in pixels of the image, see `ops.extent`.
+        """res2 .. res5 -> P2 .. P6, each `[B, H / stride, W / stride, features]`; 0 outside the `[B, 2]` extent in
+        pixels of the image (`ops.extent`).
         """
         merged = None
         outputs: list[jax.Array] = []

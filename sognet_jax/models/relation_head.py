@@ -113,14 +113,9 @@ class RelationHead(nn.Module):
         return jnp.swapaxes(logits, -1, -2) if published else logits
 
     def __call__(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array, takes_part: jax.Array) -> jax.Array:
-        """The overlap relation matrix O, Eq. (5).
+        """The overlap relation matrix O `[..., N, N]`, Eq. (5): O_ij > 0 says that i is covered by j.
 
-        Args:
-            classes, boxes, masks: see `potential`.
-            takes_part: `[..., N]` bool, instances that overlap another one.
-
-        Returns:
-            `[..., N, N]` O; O_ij > 0 says that i is covered by j.
+        Arguments are those of `potential`, and `[..., N]` bool, instances that overlap another one.
         """
         return overlap_relations(nn.sigmoid(self.potential(classes, boxes, masks)), takes_part)
 

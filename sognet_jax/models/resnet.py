@@ -137,11 +137,8 @@ class ResNet(nn.Module):
 
 
 def is_frozen(path: Sequence[str], frozen_stages: int) -> bool:
-    """Whether a backbone parameter lies in the first `frozen_stages` of (stem, res2, ..., res5).
-
-    Args:
-        path: the parameter's module path below the backbone, for example `('res2_0', 'conv1', 'kernel')`.
-        frozen_stages: see `ResNet`.
+    """Whether a backbone parameter, for example `('res2_0', 'conv1', 'kernel')`, is in the first so many stages of
+    (stem, res2, ..., res5).
     """
     stages = ('conv1', *STAGE_NAMES)
     prefixes = stages[:frozen_stages] + (('norm1',) if frozen_stages else ())

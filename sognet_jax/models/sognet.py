@@ -143,10 +143,9 @@ class SOGNet(nn.Module):
         return self.relation_head(classes, boxes, masks, takes_part)
 
     def relate_annotated(self, batch: Mapping[str, jax.Array]) -> Relations:
-        """The relations of the annotated instances of a batch (crowd and empty slots overlap nothing).
+        """The relations of the annotated instances of a batch, by its `classes`, `boxes`, `masks` and `overlap`.
 
-        Args:
-            batch: `classes`, `boxes`, `masks` and `overlap` of the data contract.
+        Crowd and empty slots overlap nothing.
         """
         shrink = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_LOGITS_SIDE))
         takes_part = jnp.any(batch['overlap'], axis=-1)
@@ -212,12 +211,7 @@ def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:
 
 
 def initialize(network: SOGNet, seed: int) -> dict[str, Any]:
-    """Fresh variables: collections `params` and, with frozen batch normalisation, `batch_stats`.
-
-    Args:
-        network: the network.
-        seed: of the initial parameters.
-    """
+    """Fresh variables: collections `params` and, with frozen batch normalisation, `batch_stats`."""
     # The size of the image does not matter to the parameters; this generator compiles three times faster than the
     # default one.
     image = jnp.zeros((1, 64, 64, 3), jnp.uint8)

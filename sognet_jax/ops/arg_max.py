@@ -5,15 +5,9 @@ import jax.numpy as jnp
 
 
 def first_best(values: jax.Array, numbers: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The highest value along an axis and the lowest number that has it.
+    """The highest value along an axis and the lowest number that has it, of `[n]` integers for the places along it.
 
-    Args:
-        values: any array of floats.
-        numbers: `[n]` integers, one for each place along the axis.
-        axis: of the values.
-
-    Returns:
-        Two arrays without the axis; where a value is not a number, the second is the highest number.
+    Where a value is not a number, the second is the highest number.
     """
     best = jnp.max(values, axis=axis, keepdims=True, initial=-jnp.inf)
     beside = numbers.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])

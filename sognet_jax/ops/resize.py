@@ -39,12 +39,7 @@ def between_samples(x: jax.Array, factor: int, axis: int) -> list[jax.Array]:
     """What each of n samples becomes when enlarged: n values for the first of `factor` places, n for the next ...
 
     What lies between two samples depends on its place between them alone: a sum of two neighbours for each place, where
-    products with the whole matrix would multiply zeros.
-
-    Args:
-        x: 1 + n + 1 values along the axis.
-        factor: how many values each of the inner ones becomes.
-        axis: of x.
+    products with the whole matrix would multiply zeros. `x` has one more sample before the n and one behind them.
     """
     count = x.shape[axis] - 2
     before, here, after = (jax.lax.slice_in_dim(x, first, first + count, axis=axis) for first in range(3))

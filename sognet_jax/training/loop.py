@@ -120,17 +120,7 @@ class _Trace:
 
 
 class _Loop:
-    """Repeats the step, without waiting for the one that was just started (but on CPU devices).
-
-    Args:
-        config: the experiment.
-        run: its parts.
-        folder: where it leaves what it has.
-        batches: of this host.
-        stop: whether to end.
-        first_step: how many steps have been done.
-        say: gets lines for the console.
-    """
+    """Repeats the step, without waiting for the one that was just started (but on CPU devices)."""
 
     def __init__(
         self, config: ml_collections.ConfigDict, run: Run, folder: RunFolder, batches: TrainBatches, stop: StopRequest,

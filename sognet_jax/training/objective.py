@@ -75,9 +75,7 @@ def relation_training_loss(
 ) -> tuple[Losses, Counts]:
     """What `training_losses` gives of the relation head alone; that head is all of the network that is needed.
 
-    Args:
-        network, batch, keys, objective: as in `training_losses`; the batch needs no images and label maps, and nothing
-            is drawn with the keys.
+    The batch needs no images and label maps, and nothing is drawn with the keys.
     """
     del keys
     relations = network.relate_annotated(batch)
@@ -88,11 +86,7 @@ def relation_training_loss(
 def occlusion_training_loss(
     network: SOGNet, batch: Batch, keys: jax.Array, objective: Objective
 ) -> tuple[Losses, Counts]:
-    """What `training_losses` gives of the occlusion head alone, on the sampled boxes of a network that stays as it is.
-
-    Args:
-        network, batch, keys, objective: as in `training_losses`.
-    """
+    """What `training_losses` gives of the occlusion head alone, on sampled boxes of a network that stays as it is."""
     features = jax.lax.stop_gradient(network.extract_features(batch['image'], batch['image_size']))
     assignment = assign_targets(features, network.score_anchors(features), batch, keys, objective)
     nothing = jax.tree.map(lambda x: x[:, :0], ground_truth(batch))
@@ -163,10 +157,7 @@ def assign_targets(
 ) -> Assignment:
     """Labels anchors, proposes boxes, samples them, and sees the ground truth masks through them.
 
-    Args:
-        features: P2 .. P6, for their sizes.
-        anchor_predictions: of the region proposal network.
-        batch, keys, objective: as in `training_losses`.
+    Of the features P2 .. P6 it takes the sizes alone.
     """
     grids = [
         anchor_grid(level.shape[1], level.shape[2], stride).reshape(-1, 4)

@@ -20,11 +20,6 @@ LOCK = 'training.lock'
 class RunFolder:
     """Checkpoints and log files of a run, as a context; nobody else trains in it meanwhile.
 
-    Args:
-        config: the experiment.
-        workdir: the folder.
-        say: gets lines for the console.
-
     Attributes:
         newest: step of the newest checkpoint; 0 where there is none.
 

@@ -112,11 +112,7 @@ def _over_parts(function: Callable[[Batch], Any], batch: Batch, number: int) -> 
 
 
 def parallel_step(**arguments: Any) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`device_step` on all local devices: batches are `[devices, B, ...]`, the state is not stacked.
-
-    Args:
-        **arguments: the keyword arguments of `device_step`.
-    """
+    """`device_step` on all local devices: batches are `[devices, B, ...]`, the state is not stacked."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         return device_step(state, batch, **arguments)
