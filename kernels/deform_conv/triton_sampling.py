@@ -94,8 +94,8 @@ def make_tiling(geometry: Geometry, pixels: int, columns: int = 16) -> Tiling:
 
 
 def make_busy_tiling(geometry: Geometry, largest: int, programs_per_tile: int, columns: int = 16) -> Tiling:
-    """The largest tiles, of at most `largest` pixels (a power of two), with which small levels of a pyramid still occupy
-    the device: each starts so many programs, and there shall be two of these for each multiprocessor.
+    """The largest tiles, of at most `largest` pixels (a power of two), with which small levels of a pyramid still
+    occupy the device: each starts so many programs, and there shall be two of these for each multiprocessor.
     """
     pixels, wanted = largest, 2 * current_target().multiprocessors
     while pixels > SMALLEST_BLOCK and make_tiling(geometry, pixels, columns).count * programs_per_tile < wanted:

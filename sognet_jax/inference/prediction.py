@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -13,10 +14,9 @@ from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
 from sognet_jax.inference.detections import box_detections, panoptic_detections
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
-from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.occlusion_head import overlapping_enough
+from sognet_jax.models.rpn import pyramid_anchors
 from sognet_jax.models.sognet import Pyramid, SOGNet
-from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.arg_max import first_best
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.resize import between_samples, with_edges
@@ -105,7 +105,7 @@ class Prediction(NamedTuple, Generic[Array]):
     instances: Instances[Array]
     relations: Array  # `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations
     # None where nobody asked for them.
-    detections: Instances[Array] | None = None  # those that AP counts, see `detect_in_classes`
+    detections: Instances[Array] | None = None  # those that AP counts, see `detect`
     fusion: FusionInputs | None = None  # with what the instances can be fused again, by `paint`
     occlusion: Array | None = None  # O of the same instances by the occlusion head, if the network has one
 
@@ -135,19 +135,19 @@ def predict(
         raise ValueError("inference.method = 'occlusion_head' needs a network that has one (model.occlusion.width)")
     features = network.extract_features(image, image_size)
     proposals = propose(network, features, image_size, settings)
+    find = functools.partial(detect, network, features, proposals, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
     size = image.shape[1], image.shape[2]
     occlude = functools.partial(occlusion_relations, network, features, image_size=image_size, size=size)
     if settings.method in WITHOUT_PANOPTIC_HEAD:
-        detections = detect_in_classes(network, features, proposals, image_size, settings)
+        detections = find(in_classes=True)
         relations = jnp.zeros((*detections.scores.shape, detections.scores.shape[1]))
         if settings.method == 'occlusion_head':
             certain = detections.valid & (detections.scores >= settings.score_threshold)
             relations = occlude(detections._replace(valid=certain))
         return Prediction(None, semantic_labels(semantic, size), detections, relations, detections)
-    counted = detect_in_classes(network, features, proposals, image_size, settings) if with_detections else None
-    instances = detect(network, features, proposals, image_size, settings)
-    fused = fuse(network, instances, semantic, image_size, size, settings, keep_inputs=with_fusion)
+    counted = find(in_classes=True) if with_detections else None
+    fused = fuse(network, find(), semantic, image_size, size, settings, keep_inputs=with_fusion)
     occlusion = occlude(fused.instances) if with_fusion and network.has_occlusion_head else None
     return fused._replace(detections=counted, occlusion=occlusion)
 
@@ -155,8 +155,7 @@ def predict(
 def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: Inference) -> Proposals:
     """Region proposals, classified."""
     scores, deltas = network.score_anchors(features)
-    sizes = [level.shape[1:3] for level in features]
-    grids = [anchor_grid(h, w, stride).reshape(-1, 4) for (h, w), stride in zip(sizes, STRIDES, strict=True)]
+    grids = pyramid_anchors(features)
 
     def choose(scores, deltas, size):
         pre, post = settings.proposals_per_level, settings.proposals
@@ -168,30 +167,23 @@ def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings:
 
 
 def detect(
-    network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
+    network: SOGNet,
+    features: Pyramid,
+    proposals: Proposals,
+    image_size: jax.Array,
+    settings: Inference,
+    *,
+    in_classes: bool = False,
 ) -> Instances[jax.Array]:
-    """Detections above the score threshold, with the mask logits of their class: what the panoptic head takes."""
-    select = functools.partial(
-        panoptic_detections, score_threshold=settings.score_threshold, nms_threshold=settings.nms_threshold,
-        max_detections=settings.max_detections,
-    )  # fmt: skip
-    return _with_masks(network, features, jax.vmap(select)(*proposals, image_size), image_size)
+    """Detections above the score threshold, with the mask logits of their class: what the panoptic head takes.
 
-
-def detect_in_classes(
-    network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
-) -> Instances[jax.Array]:
-    """Detections above the low score threshold of AP, suppressed within their classes, with mask logits."""
-    select = functools.partial(
-        box_detections, nms_threshold=settings.nms_threshold, max_detections=settings.max_detections
-    )
-    return _with_masks(network, features, jax.vmap(select)(*proposals, image_size), image_size)
-
-
-def _with_masks(
-    network: SOGNet, features: Pyramid, detections: tuple[jax.Array, ...], image_size: jax.Array
-) -> Instances[jax.Array]:
-    boxes, classes, scores, valid = detections
+    Those that are suppressed `in_classes` are above the low score threshold of AP.
+    """
+    choose: Callable[..., tuple[jax.Array, ...]] = box_detections
+    if not in_classes:
+        choose = functools.partial(panoptic_detections, score_threshold=settings.score_threshold)
+    select = functools.partial(choose, nms_threshold=settings.nms_threshold, max_detections=settings.max_detections)
+    boxes, classes, scores, valid = jax.vmap(select)(*proposals, image_size)
     return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes, image_size, valid))
 
 

@@ -97,10 +97,7 @@ def _evaluate_relation(
     source = hosts.first_alone_then_all(lambda: prepare_split(config, config.data.eval_split))
     train_source = _rules_source(config, outputs.say)
     tally = hosts.total(relation_tally(config, network, variables, source))
-    metrics = tally.metrics() | hosts.from_first(lambda: _rules(train_source, source))
-    if hosts.is_first():
-        write_json(outputs.folder / 'metrics.json', metrics)
-    outputs.say(table(metrics))
+    metrics = _all_metrics(tally.metrics(), train_source, source, outputs)
     outputs.say(f'\n{outputs.folder / "metrics.json"}; the relation head alone, nothing else was evaluated')
     return metrics
 
@@ -124,15 +121,10 @@ def _evaluate(
             picture = evaluation_picture(record, truth, result, categories)
             write_whole(outputs.folder / f'{record.image_id:012d}.png', encode_image(picture))
     tally, extremes = hosts.total(tally), hosts.total(extremes)
-    metrics = tally.metrics() | hosts.from_first(lambda: _rules(train_source, source))
-    if hosts.is_first():
-        write_json(outputs.folder / 'metrics.json', metrics)
+    metrics = _all_metrics(tally.metrics(), train_source, source, outputs)
     if outputs.report and hosts.is_first():
-        page = make_report(
-            config, categories, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved
-        )  # fmt: skip
+        page = make_report(config, categories, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved)
         write_whole(outputs.folder / 'report.html', report_html(page))
-    outputs.say(table(metrics))
     also = ', report.html' if outputs.report else ''
     drawn = min(outputs.num_pictures, len(source))
     outputs.say(f'\n{outputs.folder / "metrics.json"}{also}, and pictures of {drawn} images beside it')
@@ -156,8 +148,17 @@ def _rules_source(config: ml_collections.ConfigDict, say: Say) -> RecordSource |
     return hosts.first_alone_then_all(lambda: prepare_split(config, train_split))
 
 
-def _rules(train_source: RecordSource | None, source: RecordSource) -> Metrics:
-    return {} if train_source is None else rule_metrics(train_source, source)
+def _all_metrics(
+    counted: Metrics, train_source: RecordSource | None, source: RecordSource, outputs: Outputs
+) -> Metrics:
+    """What was counted, and what the rules reach: written and said."""
+    metrics = counted
+    if train_source is not None:
+        metrics = counted | hosts.from_first(lambda: rule_metrics(train_source, source))
+    if hosts.is_first():
+        write_json(outputs.folder / 'metrics.json', metrics)
+    outputs.say(table(metrics))
+    return metrics
 
 
 def _saved(results: Results, writer: ResultsWriter) -> Results:

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from sognet_jax import losses
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, require_choice
 from sognet_jax.contract import PANOPTIC_STRIDE
-from sognet_jax.models.fpn import STRIDES
+from sognet_jax.models.rpn import pyramid_anchors
 from sognet_jax.models.sognet import Pyramid, SOGNet
-from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.extent import divide_up, image_extent
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.targets.anchors import label_anchors
@@ -159,10 +158,7 @@ def assign_targets(
 
     Of the features P2 .. P6 it takes the sizes alone.
     """
-    grids = [
-        anchor_grid(level.shape[1], level.shape[2], stride).reshape(-1, 4)
-        for level, stride in zip(features, STRIDES, strict=True)
-    ]
+    grids = pyramid_anchors(features)
     anchors = jnp.concatenate(grids)
     num_foreground = int(objective.box_batch_size * objective.foreground_fraction)
 
