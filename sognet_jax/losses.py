@@ -127,7 +127,7 @@ def overlap_relation_loss(relations: jax.Array, overlap: jax.Array, takes_part: 
         takes_part: `[N]` bool, instances that overlap at least one other; their number is N_inst.
     """
     everywhere = jnp.ones_like(overlap, dtype=bool)
-    return _relation_error(relations + relations.T, overlap, everywhere, takes_part)
+    return order_relation_loss(relations + relations.T, overlap, everywhere, takes_part)
 
 
 def order_relation_loss(relations: jax.Array, order: jax.Array, decided: jax.Array, takes_part: jax.Array) -> jax.Array:
@@ -139,7 +139,8 @@ def order_relation_loss(relations: jax.Array, order: jax.Array, decided: jax.Arr
         decided: `[N, N]` bool, pairs whose order is known; the others have weight 0 (but count in N_inst^2).
         takes_part: `[N]` bool, instances that overlap at least one other; their number is N_inst.
     """
-    return _relation_error(relations, order, decided, takes_part)
+    errors = jnp.square(relations.astype(jnp.float32) - order.astype(jnp.float32))
+    return _mean_over_pairs(errors, decided, takes_part)
 
 
 def order_cross_entropy_loss(
@@ -193,11 +194,6 @@ def smooth_l1(error: jax.Array, *, sigma: float) -> jax.Array:
 
 def _binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return jax.nn.softplus(logits.astype(jnp.float32)) - logits.astype(jnp.float32) * targets
-
-
-def _relation_error(predicted: jax.Array, wanted: jax.Array, counts: jax.Array, takes_part: jax.Array) -> jax.Array:
-    errors = jnp.square(predicted.astype(jnp.float32) - wanted.astype(jnp.float32))
-    return _mean_over_pairs(errors, counts, takes_part)
 
 
 def _mean_over_pairs(errors: jax.Array, counts: jax.Array, takes_part: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ from jax.experimental.pallas import triton as plt
 from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE
 from sognet_jax.kernels.triton_products import exact_dot
-from sognet_jax.ops.overlap import presence
+from sognet_jax.ops.overlap import combine, presence
 
 SIDE = 8
 """Of a tile, in pixels."""
@@ -144,9 +144,7 @@ def _fuse_instances(refs: _Refs, tile: _Tile, size: tuple[int, int], options: Op
     in_crop = (tile.y >= y1) & (tile.y <= y2) & (tile.x >= x1) & (tile.x <= x2)
     classes = plt.load(refs.classes.at[tile.numbers], mask=tile.used, other=0)
     own = jnp.where(in_crop, _enlarge(refs, options.num_stuff + classes[:, None], tile, size), 0.0)
-    if options.head == 1:
-        return own, own + resolved
-    return own, options.balance * own * jax.nn.sigmoid(resolved) + resolved
+    return own, combine(own, resolved, head=options.head, balance=options.balance)
 
 
 def _of_instance(ref: jax.Ref, tile: _Tile, column: int) -> jax.Array:

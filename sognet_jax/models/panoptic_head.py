@@ -31,25 +31,6 @@ def semantic_instance_logits(
     return jnp.where(semantic_crop(boxes, (height, width), stride, top), own_class, 0.0)
 
 
-def combine(semantic: jax.Array, resolved: jax.Array, *, head: int, balance: float = 2.0) -> jax.Array:
-    """Z_i: semantic and resolved mask logits of an instance together.
-
-    Args:
-        semantic: `[..., N, h, w]` X.
-        resolved: `[..., N, h, w]` A'.
-        head: 1 adds them, Eq. (9) (UPSNet); 2 is Eq. (10).
-        balance: k of Eq. (10).
-
-    Raises:
-        ValueError: `head` is neither 1 nor 2.
-    """
-    if head == 1:
-        return semantic + resolved
-    if head == 2:
-        return balance * semantic * jax.nn.sigmoid(resolved) + resolved
-    raise ValueError(f'panoptic head must be 1 (Eq. 9) or 2 (Eq. 10), not {head!r}')
-
-
 def panoptic_logits(
     stuff: jax.Array, instances: jax.Array, valid: jax.Array, void: jax.Array | None = None
 ) -> jax.Array:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from sognet_jax import losses
 from sognet_jax.contract import PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE
-from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits, void_logits
+from sognet_jax.models.panoptic_head import panoptic_logits, semantic_instance_logits, void_logits
 from sognet_jax.ops.masks import paste_masks
-from sognet_jax.ops.overlap import resolve_overlaps
+from sognet_jax.ops.overlap import combine, resolve_overlaps
 from sognet_jax.ops.strips import cut_rows, cut_rows_with_neighbours, enlarge_strip, strip_height, sum_over_strips
 
 
