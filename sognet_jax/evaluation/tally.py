@@ -98,11 +98,7 @@ class Tally:
         self._overlap_pixels = OverlapPixelCounts()
 
     def add(self, truth: ImageTruth, result: ImageResult) -> Matching | None:
-        """Counts one image.
-
-        Returns:
-            Which segments match; None without panoptic annotation.
-        """
+        """Counts one image, and says which segments match; None without panoptic annotation."""
         matching = None
         if truth.ids is not None:
             matching = match_segments(truth.ids, truth.segments, result.scene.panoptic, result.scene.labels)
@@ -169,10 +165,8 @@ class Tally:
 
 
 def found_relations(truth: ImageTruth, scene: Scene, matching: Matching) -> np.ndarray:
-    """O of the predicted instances, carried over to the annotated ones whose panoptic segments they match.
-
-    Returns:
-        `[n, n]`; NaN where one of the two was not found.
+    """O of the predicted instances, for the annotated ones whose panoptic segments they match: `[n, n]`; NaN where one
+    of the two was not found.
     """
     predicted_of = {
         truth.segments[true][0]: scene.found[predicted].id

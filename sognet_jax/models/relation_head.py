@@ -74,15 +74,12 @@ class RelationHead(nn.Module):
 
     @nn.compact
     def potential(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array) -> jax.Array:
-        """The logit of M: fc(E), before the sigmoid.
+        """The logits of M, `[..., N, N]`: fc(E), before the sigmoid.
 
         Args:
             classes: `[..., N]` thing classes.
             boxes: `[..., N, 4]` half-open boxes in pixels of the network input.
             masks: `[..., N, 28, 28]` the mask of each instance inside its box: ground truth or probabilities.
-
-        Returns:
-            `[..., N, N]` logits.
 
         Raises:
             ValueError: `form` is unknown, no feature is switched on, or appearance is asked of the published form.

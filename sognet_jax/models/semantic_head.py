@@ -54,7 +54,7 @@ class SemanticHead(nn.Module):
     def inside_boxes(
         self, logits: jax.Array, boxes: jax.Array, size: int, extent: jax.Array | None = None
     ) -> jax.Array:
-        """The logits that the score layer gives on features pooled from boxes (published code only).
+        """What the score layer gives on features pooled from boxes, `[B, R, size, size, S + T]` (published code only).
 
         As the score is linear, its output is pooled in place of its input. Where a box leaves the image the pooled
         feature is 0 and the score its bias.
@@ -64,9 +64,6 @@ class SemanticHead(nn.Module):
             boxes: `[B, R, 4]` half-open boxes in image pixels.
             size: side of the result.
             extent: as in `__call__`.
-
-        Returns:
-            `[B, R, size, size, S + T]`.
         """
         level = jnp.zeros(boxes.shape[:2], jnp.int32)
         pooled = roi_align([logits - self.bias], boxes, level, strides=STRIDES[:1], output_size=size, extent=extent)

@@ -33,15 +33,12 @@ def presence(logits: jax.Array, inside: jax.Array | None) -> jax.Array:
 
 
 def resolve_overlaps(logits: jax.Array, relations: jax.Array, inside: jax.Array | None = None) -> jax.Array:
-    """All overlaps at once: A' = A - A * s(A) * (s(A) x_3 O^T), Eq. (8).
+    """All overlaps at once, Eq. (8): the resolved logits A' = A - A * s(A) * (s(A) x_3 O^T), `[..., N, H, W]`.
 
     Args:
         logits: `[..., N, H, W]` mask logits A pasted into the image.
         relations: `[..., N, N]` overlap relations O.
         inside: `[..., N, H, W]` bool where an instance may be present, or None (see `presence`).
-
-    Returns:
-        `[..., N, H, W]` resolved logits A'.
     """
     present = presence(logits, inside)
     covering = jnp.einsum('...ij,...jhw->...ihw', relations, present)

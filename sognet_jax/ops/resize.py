@@ -57,15 +57,12 @@ def with_edges(x: jax.Array, axis: int) -> jax.Array:
 
 
 def resize_inside(x: jax.Array, size: tuple[int, int], extent: jax.Array) -> jax.Array:
-    """`resize_bilinear` of the part of each image inside its extent; outside it, the edge is repeated.
+    """`resize_bilinear` of what is inside the extent of each image, `[B, h, w, C]`; outside it, the edge is repeated.
 
     Args:
         x: `[B, H, W, C]`.
         size: h, w of the result.
         extent: `[B, 2]` rows and columns of x that count, at least 1.
-
-    Returns:
-        `[B, h, w, C]`.
     """
     for axis in (1, 2):
         limit = extent[:, axis - 1, None, None, None]

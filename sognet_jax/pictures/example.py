@@ -53,11 +53,8 @@ STRIPE_COLORS = ((150, 150, 156), (190, 190, 196))
 
 
 def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
-    """The arrays of one example without its padding: image and boxes, masks, both label maps, the overlap graph, and
-    the numbers.
-
-    Returns:
-        `[h, w, 3]` uint8 RGB.
+    """The arrays of one example without its padding, `[h, w, 3]` uint8 RGB: image and boxes, masks, both label maps,
+    the overlap graph, and the numbers.
     """
     size = example['image_size']
     height = min(PANEL[0], round(PANEL[1] * size[0] / size[1]))
@@ -80,15 +77,12 @@ def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
 
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Box-framed masks back in the image, the inverse of `transforms.mask_in_box`.
+    """Box-framed masks back in the image, `[n, h, w]` bool: the inverse of `transforms.mask_in_box`.
 
     Args:
         masks: `[n, 112, 112]` uint8 in {0, 1}.
         boxes: `[n, 4]` half-open boxes in pixels of the result.
         size: height and width of the result.
-
-    Returns:
-        `[n, h, w]` bool.
     """
     pasted = np.zeros((len(masks), *size), bool)
     for row, (mask, box) in enumerate(zip(masks, boxes, strict=True)):

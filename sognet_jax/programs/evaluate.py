@@ -48,12 +48,9 @@ class Outputs:
 
 
 def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, outputs: Outputs) -> Metrics:
-    """Evaluates a run's folder, or one step of it, on `data.eval_split`.
+    """Evaluates a run's folder, or one step of it, on `data.eval_split`: every metric, in percent.
 
     Of a run with `train.only = 'relation'`, order accuracy on annotated instances is all there is.
-
-    Returns:
-        Every metric, in percent.
 
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.

@@ -52,9 +52,6 @@ def sample_proposals(
         batch_size: R, slots to fill.
         fg_fraction: the share of them that may be foreground.
         priority: `[N + P]`, ground truth first; where there is a choice, low priority values are taken.
-
-    Returns:
-        The sample.
     """
     candidates = jnp.concatenate([boxes, proposals])
     usable = jnp.concatenate([valid, proposal_valid])

@@ -39,7 +39,7 @@ def train(
     evaluate: Evaluate | None = None,
     profile: tuple[int, int] | None = None,
 ) -> TrainState:
-    """Trains to `config.train.steps`, going on from the newest checkpoint in `workdir` that is whole.
+    """Trains to the state after `config.train.steps`, from the newest checkpoint in `workdir` that is whole on.
 
     Args:
         config: an experiment of `configs/`.
@@ -47,9 +47,6 @@ def train(
         say: gets lines for the console: one every `train.log_every` steps, and warnings.
         evaluate: is called every `train.eval_every` steps, and after the last.
         profile: first and last step of which a trace is written to `workdir/profile`.
-
-    Returns:
-        The state after the last step.
 
     Raises:
         NotFiniteError: a loss became NaN or infinite; the checkpoints before it stay.

@@ -18,14 +18,11 @@ from sognet_jax.ops.strips import cut_rows, cut_rows_with_neighbours, enlarge_st
 
 
 def semantic_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross entropy at full resolution, as published: logits up-sampled, ignored pixels left out.
+    """Cross entropy at full resolution, `[B]` float32, as published: logits up-sampled, ignored pixels left out.
 
     Args:
         logits: `[B, h, w, S + T]` semantic logits.
         labels: `[B, H, W]` train ids, `SEMANTIC_IGNORE` where there is none; H, W are a multiple of h, w.
-
-    Returns:
-        `[B]` float32.
 
     Raises:
         ValueError: H, W are not one multiple of h, w.
@@ -66,7 +63,7 @@ def panoptic_losses(
     outside: str,
     void_channel: bool,
 ) -> jax.Array:
-    """L_panoptic: overlaps resolved by Eq. (8), instances combined by Eq. (9) or (10), cross entropy.
+    """L_panoptic, `[B]` float32: overlaps resolved by Eq. (8), combined by Eq. (9) or (10), cross entropy.
 
     Args:
         instances: those of the batch.
@@ -77,9 +74,6 @@ def panoptic_losses(
         head: 1 (Eq. 9) or 2 (Eq. 10).
         outside: `zero` or `absent`, see `Objective.outside`.
         void_channel: there is a channel for void.
-
-    Returns:
-        `[B]` float32.
     """
     mask_logits, boxes, classes, shown, relations = instances
     batch, height, width, _ = semantic.shape

@@ -87,10 +87,7 @@ class RunFolder:
             self._files.scalars(step, {f'eval/{name}': value for name, value in metrics.items() if '/' not in name})
 
     def finish(self, step: int, state: TrainState) -> pathlib.Path:
-        """Waits until the last step is saved.
-
-        Returns:
-            Where.
+        """Waits until the last step is saved, and says where.
 
         Raises:
             CheckpointError: it could not be saved.

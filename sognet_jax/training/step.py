@@ -92,11 +92,7 @@ def device_step(
 
 
 def _over_parts(function: Callable[[Batch], Any], batch: Batch, number: int) -> Any:
-    """`function` of a batch, from as many parts of it, one after the other.
-
-    Returns:
-        ((total, (means, sums)), means) as `function` gives them, over the whole batch.
-    """
+    """`function` of a batch, ((total, (means, sums)), means), from as many parts of it, one after the other."""
     if number == 1:
         return function(batch)
     parts = {name: value.reshape(number, -1, *value.shape[1:]) for name, value in batch.items()}
