@@ -143,16 +143,9 @@ def _strips(arrays: Any, columns: int) -> Any:
 
 
 def _corners(shape: tuple[int, ...], starts: jax.Array, samples: Samples) -> tuple[jax.Array, jax.Array]:
-    """The four pixels around every sample: rows of the pixel table, and their shares of the sample.
+    """The four pixels around every sample: rows of the pixel table, and their shares of it, `[4, P, K, G]` each.
 
-    Args:
-        shape: of the image: B, H, W, C.
-        starts: `[P]` as of `_image_starts`.
-        samples: of P positions.
-
-    Returns:
-        Two arrays `[4, P, K, G]`. Pixels outside the image have the share 0. Derivatives of the shares at whole pixels
-        are those from the right.
+    Pixels outside the image have the share 0. Derivatives of the shares at whole pixels are those from the right.
     """
     _, height, width, _ = shape
     top, left = jnp.floor(samples.y), jnp.floor(samples.x)

@@ -32,11 +32,6 @@ class FusionComparison:
     All get the instances that survive the same-class removal. O is 0 or the true order with the panoptic head of the
     settings. A label prior is compared where the settings name its file, an occlusion head where the network has one.
 
-    Args:
-        settings: of inference.
-        categories: the classes.
-        max_instances: so many annotated instances have relations.
-
     Raises:
         ValueError: the method has no relations, or the file of rules is missing or broken.
     """
