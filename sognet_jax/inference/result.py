@@ -46,29 +46,26 @@ class Segmenter:
 
     def __call__(self, prediction: Prediction[np.ndarray], frame: Frame) -> Scene:
         """Segments and relations of one image; its prediction has no batch axis."""
-        ids, segments = self._segments(prediction, frame)
+        if prediction.panoptic is None:
+            ids, segments = self._merge(prediction, frame)
+        else:
+            ids, segments = panoptic_segments(
+                prediction.panoptic,
+                prediction.instances.classes,
+                num_stuff=self._categories.num_stuff,
+                image_size=frame.image_size,
+                original_size=frame.original_size,
+                stuff_area_limit=self._settings.stuff_area_limit,
+                semantic=prediction.semantic if self._settings.vote else None,
+            )
         scores = prediction.instances.scores
         found = [one if one.instance < 0 else one._replace(score=float(scores[one.instance])) for one in segments]
         slots = [segment.instance for segment in found if segment.instance >= 0]
         paster = functools.partial(paste_instances, prediction.instances, np.array(slots, int), frame)
         return Scene(self._categories, ids, found, prediction.relations[np.ix_(slots, slots)], paster=paster)
 
-    def _segments(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
-        """The id map `[h, w]` int32 with 0 = void, and its segments; see `panoptic_segments`."""
-        settings = self._settings
-        if prediction.panoptic is None:
-            return self._merge(prediction, frame)
-        return panoptic_segments(
-            prediction.panoptic,
-            prediction.instances.classes,
-            num_stuff=self._categories.num_stuff,
-            image_size=frame.image_size,
-            original_size=frame.original_size,
-            stuff_area_limit=settings.stuff_area_limit,
-            semantic=prediction.semantic if settings.vote else None,
-        )
-
     def _merge(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
+        """The id map `[h, w]` int32 with 0 = void, and its segments, as of `panoptic_segments`."""
         settings, instances = self._settings, prediction.instances
         is_certain = instances.valid & (instances.scores >= settings.score_threshold)
         # Detections come in the order of their scores: behind the last certain one there is nothing to paste.
