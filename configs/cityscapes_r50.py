@@ -38,13 +38,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.objective.weights.panoptic = 0.5
     config.inference.stuff_area_limit = 2048
     config.optimizer.drops = (18_000,)
-    config.data.name = 'cityscapes'
-    config.data.train_split = 'train'
-    config.data.eval_split = 'val'
-    config.data.image_size = (1024, 2048)
-    config.data.short_side = 1024
-    config.data.long_side = 2048
-    config.data.train_short_sides = (800, 1024)
+    config.data.update(name='cityscapes', train_split='train', eval_split='val')
+    config.data.update(image_size=(1024, 2048), short_side=1024, long_side=2048, train_short_sides=(800, 1024))
     config.train.steps = 24_000
     if variant == 'paper':
         coco_r50.relate_as_in_the_paper(config)

@@ -24,39 +24,19 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     config.eval_batch_size = 1
 
     model = config.model
-    model.backbone.stage_sizes = (1, 2, 2, 1)
-    model.backbone.width = 32
+    model.backbone.update(stage_sizes=(1, 2, 2, 1), width=32)
     model.pyramid.features = 64
     model.rpn.features = 64
     model.box.features = 256
     model.mask.features = 48
     model.semantic.features = (48, 48)
 
-    config.objective.rpn_batch_size = 128
-    config.objective.proposals_per_level = 400
-    config.objective.proposals = 300
-    config.objective.box_batch_size = 64
-    config.inference.proposals_per_level = 400
-    config.inference.proposals = 300
-    config.inference.max_detections = 50
-    config.inference.stuff_area_limit = 4096
-
-    # For 8 images; the 2 images of a step get 0.01.
-    config.optimizer.learning_rate = 0.04
-    config.optimizer.gradient_clip = 15.0
-    config.optimizer.warmup_steps = 200
-    config.optimizer.drops = (1500, 1850)
-
-    config.data.name = 'coco'
-    config.data.train_split = 'val2017'
-    config.data.eval_split = 'val2017'
-    config.data.image_size = (288, 384)
-    config.data.short_side = 288
-    config.data.long_side = 384
-    config.data.max_instances = 28
-    config.data.flip = False
-
-    config.train.steps = 2000
-    config.train.checkpoint_every = 500
+    config.objective.update(rpn_batch_size=128, proposals_per_level=400, proposals=300, box_batch_size=64)
+    config.inference.update(proposals_per_level=400, proposals=300, max_detections=50, stuff_area_limit=4096)
+    config.optimizer.learning_rate = 0.04  # for 8 images; the 2 images of a step get 0.01
+    config.optimizer.update(gradient_clip=15.0, warmup_steps=200, drops=(1500, 1850))
+    config.data.update(name='coco', train_split='val2017', eval_split='val2017')
+    config.data.update(image_size=(288, 384), short_side=288, long_side=384, max_instances=28, flip=False)
+    config.train.update(steps=2000, checkpoint_every=500)
     config.expected = ml_collections.ConfigDict({'order_accuracy': 99.0})
     return config

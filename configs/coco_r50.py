@@ -97,20 +97,15 @@ def publish(config: ml_collections.ConfigDict) -> None:
     """The choices of the authors' code where it differs from the paper, see docs/differences.md."""
     relate_as_in_the_paper(config)
     config.model.pyramid.global_average = True
-    config.model.relation.form = 'published'
-    config.model.relation.appearance = False
+    config.model.relation.update(form='published', appearance=False)
     # Caffe's backbones: the mean colour is subtracted, nothing is divided.
     config.model.pixel_mean = (122.7717, 115.9465, 102.9801)
     config.model.pixel_std = (1.0, 1.0, 1.0)
     config.objective.panoptic_head = 1
     config.objective.weights.semantic_boxes = 0.2 * config.objective.weights.semantic
-    config.inference.resolve = 'sequential'
-    config.inference.vote = True
-    config.optimizer.nesterov = False
-    config.optimizer.bias_rate = 2.0
-    config.optimizer.momentum_holds_rate = True
-    config.data.inclusive_boxes = True
-    config.data.matching = 'boxes'
+    config.inference.update(resolve='sequential', vote=True)
+    config.optimizer.update(nesterov=False, bias_rate=2.0, momentum_holds_rate=True)
+    config.data.update(inclusive_boxes=True, matching='boxes')
 
 
 def _model() -> dict:

@@ -15,10 +15,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     if variant:
         raise ValueError(f'configs/own_data.py has no variant {variant!r}')
     config = coco_mini.get_config()
-    config.data.name = 'coco_format'
-    config.data.train_split = 'train'
-    config.data.eval_split = 'train'
-    config.data.flip = True
+    config.data.update(name='coco_format', train_split='train', eval_split='train', flip=True)
     config.objective.relation_loss = 'overlap'  # instances alone do not say who lies in front
     config.train.best_metric = 'mask_AP'
     config.expected = ml_collections.ConfigDict()

@@ -35,47 +35,20 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     _shrink(config)
 
     objective = config.objective
-    objective.rpn_batch_size = 64
-    objective.proposals_per_level = 200
-    objective.proposals = 100
-    objective.box_batch_size = 32
+    objective.update(rpn_batch_size=64, proposals_per_level=200, proposals=100, box_batch_size=32)
     # With 'zero', two coverers wipe an instance out even where they do not reach: ground truth through inference then
     # gives PQ 92.9 instead of 97.8.
     objective.outside = 'absent'
-    objective.weights.semantic = 0.5
-    objective.weights.panoptic = 0.5
+    objective.weights.update(semantic=0.5, panoptic=0.5)
 
-    inference = config.inference
-    inference.proposals_per_level = 200
-    inference.proposals = 100
-    # So short a training leaves the scores low.
-    inference.score_threshold = 0.4
-    inference.max_detections = 24
-    inference.stuff_area_limit = 64
-    inference.outside = 'absent'
-
-    config.optimizer.learning_rate = 0.02
-    config.optimizer.warmup_steps = 100
-    config.optimizer.drops = (1000, 1280)
-    config.optimizer.gradient_clip = 10.0
-
-    config.data.name = 'shapes'
-    config.data.train_split = 'train'
-    config.data.eval_split = 'validation'
-    config.data.image_size = (128, 128)
-    config.data.short_side = 128
-    config.data.long_side = 128
-    config.data.max_instances = 10
-    config.data.crowded = False
-    config.data.num_train = 3000
-    config.data.num_validation = 200
-    config.data.seed = 0
-
-    config.train.steps = 1400
-    config.train.log_every = 50
-    config.train.checkpoint_every = 350
-    config.train.eval_every = 700
-    config.train.eval_images = 100
+    config.inference.update(proposals_per_level=200, proposals=100, max_detections=24, stuff_area_limit=64)
+    config.inference.score_threshold = 0.4  # so short a training leaves the scores low
+    config.inference.outside = 'absent'
+    config.optimizer.update(learning_rate=0.02, warmup_steps=100, drops=(1000, 1280), gradient_clip=10.0)
+    config.data.update(name='shapes', train_split='train', eval_split='validation', max_instances=10)
+    config.data.update(image_size=(128, 128), short_side=128, long_side=128)
+    config.data.update(crowded=False, num_train=3000, num_validation=200, seed=0)
+    config.train.update(steps=1400, log_every=50, checkpoint_every=350, eval_every=700, eval_images=100)
     config.expected = ml_collections.ConfigDict({'PQ': 62.0, 'order_accuracy_true': 86.0})
     _vary(config, variant)
     return config
@@ -83,10 +56,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 def crowd(config: ml_collections.ConfigDict) -> None:
     """Makes the scenes harder: more objects, of few categories each; a third of the overlapping pairs have one."""
-    config.data.crowded = True
-    config.data.max_instances = 16
-    config.inference.max_detections = 32
-    config.inference.same_class_threshold = 0.6
+    config.data.update(crowded=True, max_instances=16)
+    config.inference.update(max_detections=32, same_class_threshold=0.6)
 
 
 def _vary(config: ml_collections.ConfigDict, variant: str) -> None:
@@ -103,10 +74,8 @@ def _vary(config: ml_collections.ConfigDict, variant: str) -> None:
         # Eq. (12) only strengthens the direction that a relation has; the panoptic loss has to be able to turn it.
         config.objective.weights.relation = 1.0
     if variant in ('plain', 'occlusion'):
-        config.objective.weights.panoptic = 0.0
-        config.objective.weights.relation = 0.0
-        config.inference.method = 'panoptic_head'
-        config.inference.panoptic_head = 1
+        config.objective.weights.update(panoptic=0.0, relation=0.0)
+        config.inference.update(method='panoptic_head', panoptic_head=1)
     if variant == 'occlusion':
         config.model.occlusion.width = 32
         config.inference.method = 'occlusion_head'
@@ -118,12 +87,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     model.pyramid.features = 32
     model.rpn.features = 32
     model.box.features = 128
-    model.mask.features = 32
-    model.mask.num_convs = 1
+    model.mask.update(features=32, num_convs=1)
     model.semantic.features = (32, 32)
-    model.relation.rank = 64
-    model.relation.category_features = 32
-    model.relation.appearance_features = 32
-    model.relation.geometry_features = 128
-    model.occlusion.features = 64
-    model.occlusion.pairs = 16
+    model.relation.update(rank=64, category_features=32, appearance_features=32, geometry_features=128)
+    model.occlusion.update(features=64, pairs=16)

@@ -1,7 +1,5 @@
 """Which implementation of an operator runs, and on what: shared by all operators of this package."""
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import dataclasses
@@ -9,7 +7,7 @@ import functools
 import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -32,24 +30,16 @@ TYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a program is traced for.
+    """What a program is traced for."""
 
-    Attributes:
-        platform: as JAX calls it; `any` for programs that shall run wherever they are sent.
-        name: of the device, for messages.
-        capability: compute capability of a GPU; (0, 0) where it says none that is NVIDIA's.
-        multiprocessors: of a GPU.
-        shared_memory: bytes of it that a program on a GPU may have.
-    """
-
-    platform: str
-    name: str = ''
-    capability: tuple[int, int] = (0, 0)
-    multiprocessors: int = 132
-    shared_memory: int = 232_448
+    platform: str  # as JAX calls it; `any` for programs that shall run wherever they are sent
+    name: str = ''  # of the device, for messages
+    capability: tuple[int, int] = (0, 0)  # compute capability of a GPU; (0, 0) where it says none that is NVIDIA's
+    multiprocessors: int = 132  # of a GPU
+    shared_memory: int = 232_448  # bytes of it that a program on a GPU may have
 
     @classmethod
-    def of(cls, device: jax.Device) -> Target:
+    def of(cls, device: jax.Device) -> Self:
         """What a device says of itself; where it does not, an H100's figures, as for the interpreter of kernels."""
         major, _, minor = str(getattr(device, 'compute_capability', '')).partition('.')
         capability = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)

@@ -1,7 +1,5 @@
 """Adding rows to memory that other programs add to as well."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jax import lax

@@ -1,7 +1,5 @@
 """Products on tensor cores with all bits of float32."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -12,14 +10,10 @@ PARTS = 3
 
 
 def exact_dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    """`a @ b` as accurate as in float32, float32 `[m, n]`.
+    """`a @ b` of `[m, k]` and `[k, n]`, as accurate as in float32; `a` may be bfloat16, which is taken as it is.
 
     Triton's own product of float32, without the ten bits of TF32, keeps whole rows in the registers of a thread: with
     128 rows it no longer has room. Products of bfloat16 run on tensor cores; those of parts that matter are added up.
-
-    Args:
-        a: `[m, k]` float32, or bfloat16, which is taken as it is.
-        b: `[k, n]` float32.
     """
     a_parts, b_parts = _parts(a), _parts(b)
     products = [(i + j, plt.dot(x, y)) for i, x in enumerate(a_parts) for j, y in enumerate(b_parts) if i + j < PARTS]

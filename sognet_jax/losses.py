@@ -2,10 +2,6 @@
 
 Each returns a float32 scalar and is 0, with zero gradients, where there is nothing to compare. Normalisations are
 those of the published code, which the paper does not spell out.
-
-Labels of the A anchors, `[A]`, are 1 for an object, 0 for background, -1 for what was not sampled (see
-`sognet_jax.targets.anchors`); those of the R sampled boxes, `[R]`, are 0 for background, k + 1 for thing class k, and
-`valid`, `[R]` bool, says which of their slots are filled.
 """
 
 import jax
@@ -22,6 +18,7 @@ def rpn_score_loss(scores: jax.Array, labels: jax.Array, batch_size: int) -> jax
 
     Args:
         scores: `[A]` objectness logits.
+        labels: `[A]` 1 object, 0 background, -1 not sampled (see `sognet_jax.targets.anchors`).
         batch_size: number of anchors that sampling aims at, which may be more than it finds.
     """
     errors = _binary_cross_entropy(scores, (labels > 0).astype(jnp.float32))
@@ -29,15 +26,25 @@ def rpn_score_loss(scores: jax.Array, labels: jax.Array, batch_size: int) -> jax
 
 
 def rpn_box_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array) -> jax.Array:
-    """Smooth L1 (quadratic below 1/9) of the object anchors' offsets, predicted and wanted, `[A, 4]`: their sum over
-    the number of sampled anchors.
+    """Smooth L1 (quadratic below 1/9) of the object anchors, summed and divided by the number of sampled anchors.
+
+    Args:
+        deltas: `[A, 4]` predicted offsets.
+        targets: `[A, 4]` wanted offsets, read where the label is 1.
+        labels: `[A]` 1 object, 0 background, -1 not sampled.
     """
     total = _masked_sum(smooth_l1(deltas - targets, sigma=3.0), (labels > 0)[:, None])
     return total / _at_least_one(labels >= 0)
 
 
 def box_class_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
-    """Mean cross entropy of the sampled boxes, whose class logits are `[R, T + 1]`, 0 for background."""
+    """Mean cross entropy of the sampled boxes.
+
+    Args:
+        logits: `[R, T + 1]` class logits, 0 is background.
+        labels: `[R]` 0 background, k + 1 thing class k.
+        valid: `[R]` bool, filled slots.
+    """
     return _masked_sum(cross_entropy(logits, labels), valid) / _at_least_one(valid)
 
 
@@ -47,6 +54,8 @@ def box_delta_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array, val
     Args:
         deltas: `[R, T, 4]` class-specific predicted offsets.
         targets: `[R, 4]` wanted offsets of the box's own class, read where the label is foreground.
+        labels: `[R]` 0 background, k + 1 thing class k.
+        valid: `[R]` bool, filled slots.
     """
     # A one-hot contraction rather than a gather: its transpose is a plain product instead of a scatter.
     own_class = jax.nn.one_hot(labels - 1, deltas.shape[1], dtype=jnp.float32)
@@ -56,8 +65,12 @@ def box_delta_loss(deltas: jax.Array, targets: jax.Array, labels: jax.Array, val
 
 
 def mask_loss(logits: jax.Array, targets: jax.Array, foreground: jax.Array) -> jax.Array:
-    """Binary cross entropy of the masks of each box's own class, `[F, M, M]` logits and targets in {0, 1}, a mean over
-    the pixels of the foreground boxes, `[F]` bool.
+    """Binary cross entropy of the own class's mask, a mean over foreground boxes and mask pixels.
+
+    Args:
+        logits: `[F, M, M]` mask logits of each box's own class.
+        targets: `[F, M, M]` in {0, 1}.
+        foreground: `[F]` bool, the boxes that count.
     """
     errors = _binary_cross_entropy(logits, targets.astype(jnp.float32))
     pixels = logits.shape[-1] * logits.shape[-2]
@@ -68,7 +81,8 @@ def semantic_loss(logits: jax.Array, labels: jax.Array, num_known: jax.Array | N
     """Cross entropy, a mean over the pixels that have a label.
 
     Args:
-        logits, labels: `[..., S + T]` semantic logits and `[...]` train ids, `SEMANTIC_IGNORE` where there is none.
+        logits: `[..., S + T]` semantic logits.
+        labels: `[...]` train ids, `SEMANTIC_IGNORE` where there is none.
         num_known: pixels of the image that have a label, where this is a part of it, whose share in the image's loss
             is wanted; None: those of `labels`.
     """
@@ -81,7 +95,8 @@ def semantic_box_loss(logits: jax.Array, labels: jax.Array, valid: jax.Array) ->
     """Cross entropy inside ground truth boxes, a mean over ALL pixels of the boxes, also the ignored ones (published).
 
     Args:
-        logits, labels: of `semantic_loss`, pooled from the boxes, `[N, M, M, S + T]` and `[N, M, M]`.
+        logits: `[N, M, M, S + T]` semantic logits pooled from the boxes.
+        labels: `[N, M, M]` train ids, `SEMANTIC_IGNORE` where there is none.
         valid: `[N]` bool, the boxes that count.
     """
     known = (labels != SEMANTIC_IGNORE) & valid[:, None, None]
@@ -109,7 +124,7 @@ def overlap_relation_loss(relations: jax.Array, overlap: jax.Array, takes_part: 
     Args:
         relations: `[N, N]` overlap relations O.
         overlap: `[N, N]` bool R of Eq. (11), symmetric.
-        takes_part: of `order_relation_loss`.
+        takes_part: `[N]` bool, instances that overlap at least one other; their number is N_inst.
     """
     everywhere = jnp.ones_like(overlap, dtype=bool)
     return order_relation_loss(relations + relations.T, overlap, everywhere, takes_part)
@@ -142,7 +157,8 @@ def order_cross_entropy_loss(
     Sums and denominator are those of Eq. (14); the diagonal does not count.
 
     Args:
-        potential: `[N, N]` logits of M; the others are those of `order_relation_loss`.
+        potential: `[N, N]` logits of M.
+        order, decided, takes_part: as in `order_relation_loss`.
     """
     errors = _binary_cross_entropy(potential / TEMPERATURE, order.astype(jnp.float32))
     off_diagonal = ~jnp.eye(len(takes_part), dtype=bool)
@@ -150,7 +166,11 @@ def order_cross_entropy_loss(
 
 
 def occlusion_loss(logits: jax.Array, lies_on: jax.Array, valid: jax.Array) -> jax.Array:
-    """Mean binary cross entropy of the occlusion head's answers, the right ones, and the pairs that count, `[P]`."""
+    """Binary cross entropy of the pairs that the occlusion head was asked, a mean.
+
+    Args:
+        logits, lies_on, valid: `[P]`: its answers, the right ones, and the pairs that count.
+    """
     return _masked_sum(_binary_cross_entropy(logits, lies_on.astype(jnp.float32)), valid) / _at_least_one(valid)
 
 

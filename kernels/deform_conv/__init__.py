@@ -1,7 +1,5 @@
 """Deformable convolution v1 and v2 (Dai et al. 2017, Zhu et al. 2019)."""
 
-from __future__ import annotations
-
 import jax
 
 from sognet_jax.kernels.choice import INTERPRETED, TRITON, XLA, choose_implementation

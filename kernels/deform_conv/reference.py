@@ -5,8 +5,6 @@ and added to its outputs. The column buffer of nine times the input never exists
 The backward pass is written out: it samples again and gathers every pixel once for all gradients.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,12 +23,9 @@ LARGE_STRIP = 1 << 26
 class Samples(NamedTuple):
     """The samples of P output positions: arrays `[P, K, G]`, float32, for K taps and G offset groups."""
 
-    y: jax.Array
-    """Pixels."""
+    y: jax.Array  # pixels, as is x
     x: jax.Array
-    """Pixels."""
-    factor: jax.Array
-    """The mask of v2."""
+    factor: jax.Array  # the mask of v2
 
 
 def deform_conv2d(
@@ -148,16 +143,9 @@ def _strips(arrays: Any, columns: int) -> Any:
 
 
 def _corners(shape: tuple[int, ...], starts: jax.Array, samples: Samples) -> tuple[jax.Array, jax.Array]:
-    """The four pixels around every sample: rows of the pixel table, and their shares of the sample.
+    """The four pixels around every sample: rows of the pixel table, and their shares of it, `[4, P, K, G]` each.
 
-    Args:
-        shape: of the image: B, H, W, C.
-        starts: `[P]` as of `_image_starts`.
-        samples: of P positions.
-
-    Returns:
-        Two arrays `[4, P, K, G]`. Pixels outside the image have the share 0. Derivatives of the shares at whole pixels
-        are those from the right.
+    Pixels outside the image have the share 0. Derivatives of the shares at whole pixels are those from the right.
     """
     _, height, width, _ = shape
     top, left = jnp.floor(samples.y), jnp.floor(samples.x)

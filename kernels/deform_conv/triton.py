@@ -6,8 +6,6 @@ the tap's weights. Samples never reach memory, neither here nor in the backward 
 the inputs again.
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax
@@ -43,14 +41,10 @@ def deform_conv2d(
     offset_groups: int,
     interpret: bool,
 ) -> jax.Array:
-    """See `kernels.deform_conv.deform_conv2d`.
+    """See `kernels.deform_conv.deform_conv2d`; `interpret` runs the kernel in Pallas's interpreter, on any device.
 
     `x` and `weight` have one type: float32, bfloat16 or float16; sums are float32. Products of float32 follow
     `jax.default_matmul_precision` as elsewhere in JAX: TF32 unless the caller asks for more ('highest').
-
-    Args:
-        x, offset, weight, bias, mask, stride, padding, dilation, offset_groups: as there.
-        interpret: run in Pallas's interpreter, on any device.
     """
     batch, height, width, channels = x.shape
     _, out_height, out_width, _ = offset.shape

@@ -1,7 +1,5 @@
 """The two backward kernels of deformable convolution: gradients of the inputs that are sampled, and of the weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -99,8 +97,7 @@ class _Window(NamedTuple):
 
     top: jax.Array
     left: jax.Array
-    table_row: jax.Array
-    """Row in a table of all input pixels; the image's first where not inside."""
+    table_row: jax.Array  # row in a table of all input pixels; the image's first where not inside
     inside: jax.Array
 
     def place(self, corner: Corner) -> jax.Array:
@@ -219,10 +216,7 @@ def weight_gradient(
     """The gradient of the weights, float32 `[K, channels, features]`.
 
     A program owns one tap, a block of channels, a block of features and a share of the pixels, which it samples again.
-    The shares' sums are added afterwards, always in the same order.
-
-    Args:
-        geometry, interpret, x, offset, mask, gradient: as in `input_gradients`.
+    The shares' sums are added afterwards, always in the same order. Arguments are those of `input_gradients`.
     """
     if x.dtype.itemsize == 2 and geometry.channels % 128 == 0:  # half as many programs read the gradients
         geometry = dataclasses.replace(geometry, channel_block=128)

@@ -1,7 +1,5 @@
 """What the Triton kernels of deformable convolution share: sizes, tiles of output pixels, bilinear corners."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import NamedTuple
 
@@ -96,13 +94,8 @@ def make_tiling(geometry: Geometry, pixels: int, columns: int = 16) -> Tiling:
 
 
 def make_busy_tiling(geometry: Geometry, largest: int, programs_per_tile: int, columns: int = 16) -> Tiling:
-    """The largest tiles with which the small levels of a pyramid still occupy the device.
-
-    Args:
-        geometry: sizes.
-        largest: most pixels of a tile, a power of two.
-        programs_per_tile: programs that each tile starts; there shall be two for each multiprocessor.
-        columns: most columns of a tile.
+    """The largest tiles, of at most `largest` pixels (a power of two), with which small levels of a pyramid still
+    occupy the device: each starts so many programs, and there shall be two of these for each multiprocessor.
     """
     pixels, wanted = largest, 2 * current_target().multiprocessors
     while pixels > SMALLEST_BLOCK and make_tiling(geometry, pixels, columns).count * programs_per_tile < wanted:
@@ -119,29 +112,22 @@ def compiler_params(dtype: jnp.dtype) -> plt.CompilerParams:
 class Pixels(NamedTuple):
     """The output pixels of a tile: each field has one value a pixel, but for `image`."""
 
-    image: jax.Array
-    """Its index in the batch."""
+    image: jax.Array  # its index in the batch
     y: jax.Array
     x: jax.Array
-    table_row: jax.Array
-    """Row in a table of all output pixels; past its end where not valid."""
-    valid: jax.Array
-    """False beyond the edge of the output."""
+    table_row: jax.Array  # row in a table of all output pixels; past its end where not valid
+    valid: jax.Array  # False beyond the edge of the output
 
 
 class Corner(NamedTuple):
     """One of the four input pixels around each sample of a tile: each field has one value an output pixel."""
 
-    table_row: jax.Array
-    """Row in a table of all input pixels; the image's first where not inside."""
-    y: jax.Array
-    """Row in its image; 0 where not inside, as is the column."""
+    table_row: jax.Array  # row in a table of all input pixels; the image's first where not inside
+    y: jax.Array  # row in its image; 0 where not inside, as is the column
     x: jax.Array
     inside: jax.Array
-    weight: jax.Array
-    """Bilinear weight; 0 where not inside, as are the slopes."""
-    slope_y: jax.Array
-    """Derivative of the weight by the sample's y."""
+    weight: jax.Array  # bilinear weight; 0 where not inside, as are the slopes
+    slope_y: jax.Array  # derivative of the weight by the sample's y
     slope_x: jax.Array
 
 

@@ -1,7 +1,5 @@
 """Which instances survive the removal of same-class duplicates, and how much any two of them overlap."""
 
-from __future__ import annotations
-
 import jax
 
 from sognet_jax.kernels.mask_statistics import reference
@@ -48,6 +46,3 @@ def mask_statistics(
         raise ValueError(f"mask_statistics has the implementation 'xla', not {implementation!r}")
     arrays = (mask_logits, boxes, classes, valid, image_size)
     return reference.mask_statistics(*arrays, size=size, num_classes=num_classes, threshold=threshold)
-
-
-__all__ = ['mask_statistics']

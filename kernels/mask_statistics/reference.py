@@ -1,7 +1,5 @@
 """The meaning of `mask_statistics`, in plain XLA, by tiles; full-resolution masks exist as packed bits alone."""
 
-from __future__ import annotations
-
 import functools
 
 import jax
@@ -44,13 +42,8 @@ def _scan_tiles(
 ) -> tuple[jax.Array, jax.Array]:
     """The masks as bits, `[K, words]` uint32 row by row, and their intersections `[K, K]` int32.
 
-    Args:
-        mask_logits: `[K, M, M]`.
-        corners: `[K, 4]` first and last pixels of the masks.
-        valid: `[K]`; other masks are empty.
-        image_size: height and width that intersections count in.
-        tile: height and width; the width is a multiple of 32.
-        size: H, W.
+    Corners are the first and last pixels of the masks; those that are not valid are empty. Intersections count in the
+    image size. The width of a tile is a multiple of 32.
     """
     count = len(valid)
     grid = (-(-size[0] // tile[0]), -(-size[1] // tile[1]))
@@ -93,14 +86,7 @@ def _scan_tiles(
 def _remove_same_class(
     bits: jax.Array, classes: jax.Array, valid: jax.Array, num_classes: int, threshold: float
 ) -> jax.Array:
-    """Which instances are kept, `[K]`: a loop in score order over maps of what each class has taken.
-
-    Args:
-        bits: `[K, words]` masks.
-        classes, valid: `[K]`.
-        num_classes: T.
-        threshold: the share of an instance that may be covered.
-    """
+    """Which of K masks `[K, words]` are kept: a loop in score order over maps of what each class has taken."""
     count = len(valid)
 
     def visit(index: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

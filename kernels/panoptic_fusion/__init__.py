@@ -1,7 +1,5 @@
 """From mask logits, overlap relations and semantic logits to the panoptic id map at full resolution."""
 
-from __future__ import annotations
-
 import jax
 
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
@@ -60,12 +58,9 @@ def panoptic_fusion(
         ValueError: an option or the implementation is unknown, or it cannot run here; H, W is no multiple of the size
             of `semantic`.
     """
-    for name, value, choices in (
-        ('head', head, PANOPTIC_HEADS),
-        ('resolve', resolve, RESOLVE),
-        ('outside', outside, OUTSIDE),
-    ):
-        require_choice(name, value, choices)
+    require_choice('head', head, PANOPTIC_HEADS)
+    require_choice('resolve', resolve, RESOLVE)
+    require_choice('outside', outside, OUTSIDE)
     height, width = size
     stride = height // semantic.shape[0]
     if (semantic.shape[0] * stride, semantic.shape[1] * stride) != (height, width):
@@ -79,6 +74,3 @@ def panoptic_fusion(
     from sognet_jax.kernels.panoptic_fusion import triton
 
     return triton.panoptic_fusion(inputs, (height, width), options, interpret=chosen == INTERPRETED)
-
-
-__all__ = ['IMPLEMENTATIONS', 'panoptic_fusion']

@@ -1,7 +1,5 @@
 """What all implementations of `panoptic_fusion` start from: options, and the instances in painting order."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """Overlap resolving pair by pair, for the few instances that touch a tile."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """The meaning of `panoptic_fusion`, in plain XLA, by tiles: only the instances that touch a tile are computed in it."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 
@@ -10,7 +8,7 @@ import jax.numpy as jnp
 
 from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE, Coverings, list_coverings, resolve_pairs
-from sognet_jax.ops.overlap import presence
+from sognet_jax.ops.overlap import combine, presence
 from sognet_jax.ops.resize import interpolation_matrix
 from sognet_jax.ops.tiles import on_tiles, paste_in_tile, with_room
 
@@ -148,9 +146,7 @@ def _fuse_instances(
     in_crop &= ((x >= crops[:, :1]) & (x <= crops[:, 2:3]))[:, None]
     own = jnp.swapaxes(enlarge(things[scene.classes[slots]]), 0, 1)
     own = jnp.where(in_crop, own, 0.0)
-    if options.head == 1:
-        return own, own + resolved
-    return own, options.balance * own * jax.nn.sigmoid(resolved) + resolved
+    return own, combine(own, resolved, head=options.head, balance=options.balance)
 
 
 def _resolve_joint(

@@ -8,8 +8,6 @@ pairs that do, the one with the smaller sum is first. In a round each instance m
 from the tile's own slots by a product with a one-hot matrix, or is what an instance has outside its box.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,6 +20,7 @@ from jax.experimental.pallas import triton as plt
 from sognet_jax.kernels.panoptic_fusion.painting import Inputs, Options, OrderedInstances, order_instances, reaches
 from sognet_jax.kernels.panoptic_fusion.pairs import PRESENCE_OUTSIDE
 from sognet_jax.kernels.triton_products import exact_dot
+from sognet_jax.ops.overlap import combine, presence
 
 SIDE = 8
 """Of a tile, in pixels."""
@@ -145,9 +144,7 @@ def _fuse_instances(refs: _Refs, tile: _Tile, size: tuple[int, int], options: Op
     in_crop = (tile.y >= y1) & (tile.y <= y2) & (tile.x >= x1) & (tile.x <= x2)
     classes = plt.load(refs.classes.at[tile.numbers], mask=tile.used, other=0)
     own = jnp.where(in_crop, _enlarge(refs, options.num_stuff + classes[:, None], tile, size), 0.0)
-    if options.head == 1:
-        return own, own + resolved
-    return own, options.balance * own * jax.nn.sigmoid(resolved) + resolved
+    return own, combine(own, resolved, head=options.head, balance=options.balance)
 
 
 def _of_instance(ref: jax.Ref, tile: _Tile, column: int) -> jax.Array:
@@ -201,14 +198,9 @@ def _interpolate(
     return upper * (1 - down) + lower * down
 
 
-def _present(logits: jax.Array, inside: jax.Array | None) -> jax.Array:
-    probability = jax.nn.sigmoid(logits)
-    return probability if inside is None else jnp.where(inside, probability, 0.0)
-
-
 def _resolve_jointly(refs: _Refs, tile: _Tile, logits: jax.Array, inside: jax.Array | None) -> jax.Array:
     """Eq. (8)."""
-    present = _present(logits, inside)
+    present = presence(logits, inside)
     both = tile.used[:, None] & tile.used[None, :]
     relations = plt.load(refs.relations.at[tile.numbers[:, None], tile.numbers[None, :]], mask=both, other=0.0)
     outside = plt.load(refs.covering.at[tile.place, tile.numbers], mask=tile.used, other=0.0)
@@ -227,7 +219,7 @@ def _resolve_pairs(refs: _Refs, tile: _Tile, logits: jax.Array, inside: jax.Arra
         partner = jnp.where(meets, partner, 0)
         strength = plt.load(refs.relations.at[tile.numbers, partner], mask=meets, other=0.0)
         position = plt.load(refs.position.at[tile.place, partner], mask=meets, other=-1)
-        present = _present(logits, inside)
+        present = presence(logits, inside)
         is_partner = (position[:, None] == slot[None, :]).astype(jnp.bfloat16)
         of_partner = exact_dot(is_partner, present)
         if inside is None:

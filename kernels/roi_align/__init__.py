@@ -1,7 +1,5 @@
 """ROI align (He et al. 2017) over the levels of a feature pyramid."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -100,14 +98,9 @@ def chosen_implementation(features: Sequence[jax.Array], implementation: str | N
 
 
 def pyramid_level(boxes: jax.Array, num_levels: int = 4) -> jax.Array:
-    """The level a box is pooled from (Lin et al. 2017): 0 for P2, one more for each doubling of its size above 112.
+    """The level `[...]` int32 that boxes `[..., 4]` in image pixels are pooled from (Lin et al. 2017).
 
-    Args:
-        boxes: `[..., 4]` half-open, in image pixels.
-        num_levels: levels there are.
-
-    Returns:
-        `[...]` int32 in 0 .. num_levels - 1: floor(2 + log2(sqrt(w h) / 224)), clamped.
+    0 for P2, one more for each doubling of the size above 112: floor(2 + log2(sqrt(w h) / 224)), clamped.
     """
     size = jnp.sqrt(area(boxes))
     return jnp.clip(jnp.floor(2 + jnp.log2(size / 224 + 1e-6)), 0, num_levels - 1).astype(jnp.int32)

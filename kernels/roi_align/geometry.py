@@ -1,7 +1,5 @@
 """Where ROI align reads: shared by its implementations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,15 +25,9 @@ class Cells(NamedTuple):
 
 
 def sample_positions(boxes: jax.Array, stride: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array]:
-    """Feature coordinates of the samples of each box.
+    """Feature coordinates y and x, `[..., n]` each, of the n samples along either axis of boxes `[..., 4]`.
 
-    Args:
-        boxes: `[..., 4]` half-open, in image pixels.
-        stride: `[...]` image pixels per feature pixel.
-        cells: how they are cut.
-
-    Returns:
-        y and x, `[..., n]` each, n samples along an axis.
+    Boxes are half-open, in image pixels, of which `stride`, `[...]`, are one feature pixel.
     """
     corners = inclusive_corners(boxes) / stride[..., None] - (0.5 if cells.aligned else 0.0)
     sizes = corners[..., 2:] - corners[..., :2]
@@ -56,13 +48,8 @@ def level_limits(
 
 
 def clamp(position: jax.Array, length: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Samples up to one pixel outside the map read its edge, samples further outside read 0.
+    """Feature coordinates clamped to a map of so many pixels along the axis, and bool whether the sample counts.
 
-    Args:
-        position: feature coordinates.
-        length: pixels of the map along this axis.
-
-    Returns:
-        The clamped coordinates, and bool whether the sample counts.
+    Samples up to one pixel outside the map read its edge, samples further outside read 0.
     """
     return jnp.clip(position, 0, length - 1), (position >= -1) & (position <= length)

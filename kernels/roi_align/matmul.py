@@ -1,7 +1,5 @@
 """ROI align as two products with interpolation weights: for small pyramids, where it needs no gather or scatter."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

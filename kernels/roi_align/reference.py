@@ -3,8 +3,6 @@
 Each box reads its own level only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

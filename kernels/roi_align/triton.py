@@ -6,8 +6,6 @@ together and summed in float32. The backward pass runs the same programs and add
 its sums depend on the order in which they happen to run.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -5,8 +5,6 @@ one by one; the gradient is the transposed products, added to the same tiles, an
 run one after the other, which suits no other device; their work grows with the area of a box on its level.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar

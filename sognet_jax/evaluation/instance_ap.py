@@ -33,32 +33,20 @@ IOU_TYPES = {'mask': 'segm', 'box': 'bbox'}
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """The detected instances of one image.
+    """The detected instances of one image."""
 
-    Attributes:
-        category: `[n]` thing class 0..T-1.
-        score: `[n]`.
-        box: `[n, 4]` half-open boxes in pixels of the original image.
-        rles: n masks at its size.
-    """
-
-    category: np.ndarray
-    score: np.ndarray
-    box: np.ndarray
-    rles: Sequence[RLE]
+    category: np.ndarray  # `[n]` thing class 0..T-1
+    score: np.ndarray  # `[n]`
+    box: np.ndarray  # `[n, 4]` half-open boxes in pixels of the original image
+    rles: Sequence[RLE]  # n masks at its size
 
 
 @dataclasses.dataclass(frozen=True)
 class AveragePrecision:
-    """What the COCO evaluation says, in 0..1; NaN where there is nothing to find.
+    """What the COCO evaluation says, in 0..1; NaN where there is nothing to find."""
 
-    Attributes:
-        summary: the numbers of `SUMMARY_NAMES`.
-        by_category: `[T]` AP of each thing class.
-    """
-
-    summary: dict[str, float]
-    by_category: np.ndarray
+    summary: dict[str, float]  # the numbers of `SUMMARY_NAMES`
+    by_category: np.ndarray  # `[T]` AP of each thing class
 
 
 class InstanceTally:

@@ -15,17 +15,12 @@ from sognet_jax.scene import THRESHOLD
 
 
 def overlap_accuracy(relations: np.ndarray, order: np.ndarray, decided: np.ndarray | None = None) -> float:
-    """OA of one image, Eq. (15): the share of ordered pairs on which O >= 0.5 agrees with R*.
-
-    Most pairs do not touch, so that O = 0 everywhere already scores high.
+    """OA of one image, Eq. (15): the share, in 0..1, of ordered pairs on which O >= 0.5 agrees with R*; NaN of none.
 
     Args:
         relations: `[n, n]` O.
         order: `[n, n]` bool R* (or the true order).
         decided: `[n, n]` bool, the pairs that count; None for all.
-
-    Returns:
-        The accuracy in 0..1; NaN without a pair.
     """
     counts = ~np.eye(len(order), dtype=bool)
     if decided is not None:

@@ -19,17 +19,11 @@ from sognet_jax.evaluation.summary import Metrics
 
 @dataclasses.dataclass(frozen=True)
 class PairTable:
-    """Overlapping pairs whose order is known.
+    """Overlapping pairs whose order is known."""
 
-    Attributes:
-        classes: `[p, 2]` thing classes of the first and second instance.
-        boxes: `[p, 2, 4]` their half-open boxes, in any one unit per image.
-        covered: `[p]` 0: the first is covered, 1: the second.
-    """
-
-    classes: np.ndarray
-    boxes: np.ndarray
-    covered: np.ndarray
+    classes: np.ndarray  # `[p, 2]` thing classes of the first and second instance
+    boxes: np.ndarray  # `[p, 2, 4]` their half-open boxes, in any one unit per image
+    covered: np.ndarray  # `[p]` 0: the first is covered, 1: the second
 
     @classmethod
     def concatenate(cls, tables: list[Self]) -> Self:
@@ -115,17 +109,6 @@ def rule_metrics(train: RecordSource, validation: RecordSource) -> Metrics:
         for name, fit in RULES.items():
             metrics[f'order_accuracy{suffix}_{name}_rule'] = 100 * accuracy(fit(fitting), testing)
     return metrics
-
-
-def order_agreement(source: RecordSource) -> float:
-    """In which share of the pairs whose true order is known, in 0..1, R* says the same; where it does not know, no."""
-    agrees = total = 0
-    for index in range(len(source)):
-        pairs = source[index].pairs
-        known = pairs.truly_covered >= 0
-        agrees += int(np.count_nonzero(pairs.covered[known] == pairs.truly_covered[known]))
-        total += int(np.count_nonzero(known))
-    return agrees / total if total else float('nan')
 
 
 def _tables(record: Record) -> tuple[PairTable, PairTable]:

@@ -4,11 +4,10 @@ Few pixels are claimed by two instances, so that panoptic quality hides what the
 here, the same ones for every way to fuse one network's detections.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -22,17 +21,11 @@ LEAST_IOU = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class OverlapPixels:
-    """The overlap pixels of one image, `[p]` each.
+    """The overlap pixels of one image, `[p]` each."""
 
-    Attributes:
-        place: in the flattened image.
-        owner: the detection that each belongs to.
-        same_class: bool, another detection of the owner's class claims it too.
-    """
-
-    place: np.ndarray
-    owner: np.ndarray
-    same_class: np.ndarray
+    place: np.ndarray  # in the flattened image
+    owner: np.ndarray  # the detection that each belongs to
+    same_class: np.ndarray  # bool, another detection of the owner's class claims it too
 
 
 def match_detections(
@@ -107,7 +100,7 @@ class OverlapPixelCounts:
             right = _count(pixels, detections.reshape(-1)[pixels.place] == pixels.owner)
             self._right[name] = self._right.get(name, 0) + right
 
-    def __iadd__(self, other: OverlapPixelCounts) -> OverlapPixelCounts:
+    def __iadd__(self, other: Self) -> Self:
         self._total += other._total
         for name, right in other._right.items():
             self._right[name] = self._right.get(name, 0) + right

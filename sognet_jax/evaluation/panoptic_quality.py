@@ -29,16 +29,11 @@ class PanopticCounts:
 
     The IoU of every match is kept, not their sums alone. Floating-point sums depend on their order, and so they are the
     official ones however the images were spread over processes, where counts are added up in the order of the images.
-
-    Attributes:
-        matches: category `[m]` and IoU `[m]` of the matched pairs, image by image.
-        false_positives: `[C]` by category.
-        false_negatives: `[C]`.
     """
 
-    matches: list[tuple[np.ndarray, np.ndarray]]
-    false_positives: np.ndarray
-    false_negatives: np.ndarray
+    matches: list[tuple[np.ndarray, np.ndarray]]  # category `[m]` and IoU `[m]` of the matched pairs, image by image
+    false_positives: np.ndarray  # `[C]` by category
+    false_negatives: np.ndarray  # `[C]`
 
     @classmethod
     def zeros(cls, num_categories: int) -> Self:
@@ -105,26 +100,16 @@ class Matching:
     """Which segments of one image match. Segments are named by their place in the lists that were given.
 
     Every true segment is matched, missed, or crowd; every predicted one is matched, wrong, or excused.
-
-    Attributes:
-        true_category: `[g]` category of each true segment.
-        predicted_category: `[p]` category of each predicted one.
-        true: `[m]` the true segment of each matched pair. Pairs are sorted by the ids of their segments.
-        predicted: `[m]` the predicted one.
-        iou: `[m]` intersection over union, above 0.5.
-        missed: true segments without a match (false negatives).
-        wrong: predicted segments without a match (false positives).
-        excused: predicted segments without a match that lie to more than half on void and crowd; they do not count.
     """
 
-    true_category: np.ndarray
-    predicted_category: np.ndarray
-    true: np.ndarray
-    predicted: np.ndarray
-    iou: np.ndarray
-    missed: np.ndarray
-    wrong: np.ndarray
-    excused: np.ndarray
+    true_category: np.ndarray  # `[g]` category of each true segment
+    predicted_category: np.ndarray  # `[p]` category of each predicted one
+    true: np.ndarray  # `[m]` the true segment of each matched pair. Pairs are sorted by the ids of their segments.
+    predicted: np.ndarray  # `[m]` the predicted one
+    iou: np.ndarray  # `[m]` intersection over union, above 0.5
+    missed: np.ndarray  # true segments without a match (false negatives)
+    wrong: np.ndarray  # predicted segments without a match (false positives)
+    excused: np.ndarray  # predicted segments without a match, but mostly on void and crowd; they do not count
 
     def counts(self, num_categories: int) -> PanopticCounts:
         """The counts of this image alone, for categories 0 .. num_categories - 1.

@@ -6,13 +6,7 @@ from sognet_jax.contract import SEMANTIC_IGNORE
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """`[C, C]` pixels by true and predicted class; ignored pixels are left out.
-
-    Args:
-        truth: train ids, `SEMANTIC_IGNORE` where unknown.
-        prediction: train ids, same shape.
-        num_classes: C.
-    """
+    """`[C, C]` pixels by true and predicted class, of two maps of train ids; `SEMANTIC_IGNORE` is left out."""
     known = truth != SEMANTIC_IGNORE
     index = truth[known].astype(np.int64) * num_classes + prediction[known]
     return np.bincount(index, minlength=num_classes**2).reshape(num_classes, num_classes)

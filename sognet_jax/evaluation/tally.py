@@ -21,28 +21,19 @@ from sognet_jax.scene import Scene
 
 @dataclasses.dataclass(frozen=True)
 class ImageTruth:
-    """What is annotated of one image.
-
-    Attributes:
-        ids: `[h, w]` segment ids, 0 is void; None without panoptic annotation.
-        segments: (id, semantic train id, is crowd) of each segment.
-        instances: the instance annotations; None without.
-        related: `[n]` the instances (their places in `instances`) that relations are told of: all but crowd, and no
-            more than a training example has room for.
-        own_segments: `[n]` their panoptic segments' ids, 0 where they have none.
-        order, true_order: `[n, n]` bool R* and the order that a scene was drawn in; i is covered by j.
-        decided: `[n, n]` bool, pairs of which R* is known; those that do not overlap are among them.
-    """
+    """What is annotated of one image."""
 
     image_id: int
-    ids: np.ndarray | None
-    segments: Sequence[tuple[int, int, bool]]
-    instances: InstanceAnnotations | None
+    ids: np.ndarray | None  # `[h, w]` segment ids, 0 is void; None without panoptic annotation
+    segments: Sequence[tuple[int, int, bool]]  # (id, semantic train id, is crowd) of each segment
+    instances: InstanceAnnotations | None  # the instance annotations; None without
+    # `[n]` The instances (their places in `instances`) that relations are told of: all but crowd, and no more than a
+    # training example has room for
     related: np.ndarray
-    own_segments: np.ndarray
-    order: np.ndarray
-    true_order: np.ndarray
-    decided: np.ndarray
+    own_segments: np.ndarray  # `[n]` their panoptic segments' ids, 0 where they have none
+    order: np.ndarray  # `[n, n]` bool R*; i is covered by j
+    true_order: np.ndarray  # the same of the order that a scene was drawn in
+    decided: np.ndarray  # `[n, n]` bool, pairs of which R* is known; those that do not overlap are among them
 
     @property
     def best_order(self) -> tuple[np.ndarray, np.ndarray]:
@@ -82,19 +73,13 @@ def related_instances(record: Record, max_instances: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class ImageResult:
-    """What evaluation takes of one image.
-
-    Attributes:
-        true_relations: `[n, n]` O of the annotated instances (`ImageTruth.related`); None for a method without.
-        confusion: `[C, C]` pixels by true and predicted class of the semantic head; None where it is not known.
-        overlap_pixels: of this image; None where nobody asked for them.
-    """
+    """What evaluation takes of one image."""
 
     scene: Scene
-    true_relations: np.ndarray | None
+    true_relations: np.ndarray | None  # `[n, n]` O of `ImageTruth.related`; None for a method without
     detections: Detections
-    confusion: np.ndarray | None
-    overlap_pixels: OverlapPixelCounts | None = None
+    confusion: np.ndarray | None  # `[C, C]` pixels by true and predicted class; None where that is not known
+    overlap_pixels: OverlapPixelCounts | None = None  # of this image; None where nobody asked for them
 
 
 class Tally:
@@ -113,11 +98,7 @@ class Tally:
         self._overlap_pixels = OverlapPixelCounts()
 
     def add(self, truth: ImageTruth, result: ImageResult) -> Matching | None:
-        """Counts one image.
-
-        Returns:
-            Which segments match; None without panoptic annotation.
-        """
+        """Counts one image, and says which segments match; None without panoptic annotation."""
         matching = None
         if truth.ids is not None:
             matching = match_segments(truth.ids, truth.segments, result.scene.panoptic, result.scene.labels)
@@ -184,10 +165,8 @@ class Tally:
 
 
 def found_relations(truth: ImageTruth, scene: Scene, matching: Matching) -> np.ndarray:
-    """O of the predicted instances, carried over to the annotated ones whose panoptic segments they match.
-
-    Returns:
-        `[n, n]`; NaN where one of the two was not found.
+    """O of the predicted instances, for the annotated ones whose panoptic segments they match: `[n, n]`; NaN where one
+    of the two was not found.
     """
     predicted_of = {
         truth.segments[true][0]: scene.found[predicted].id

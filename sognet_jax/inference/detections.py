@@ -1,7 +1,5 @@
 """The detections of one image: those that become instances of the panoptic result, and those that AP counts."""
 
-from __future__ import annotations
-
 import math
 
 import jax

@@ -4,8 +4,6 @@ With a label prior (Li et al. 2019b, `label_prior`) the categories of two instan
 other, against the order of their scores; with the occlusion head (Lazarow et al. 2020), what they look like.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from sognet_jax.scene import Segment

@@ -5,8 +5,6 @@
 `python -m sognet_jax.programs.mine_label_prior` makes one from training annotations; it can be written by hand as well.
 """
 
-from __future__ import annotations
-
 import pathlib
 
 import numpy as np
@@ -18,14 +16,7 @@ from sognet_jax.problems import Problem, raise_if_any
 
 
 def read_label_prior(path: str | pathlib.Path, categories: CategorySet) -> np.ndarray:
-    """The rules of a file.
-
-    Args:
-        path: of the file.
-        categories: whose things the rules name.
-
-    Returns:
-        `[T, T]` bool, true at (a, b) where things of class a lie on those of class b.
+    """The rules of a file: `[T, T]` bool, true at (a, b) where things of class a lie on those of class b.
 
     Raises:
         ValueError: the file cannot be read, names something that is no thing, or contradicts itself.

@@ -4,8 +4,6 @@ The panoptic result pastes logits and compares them with 0; for AP the published
 border of zeros around the box so that a mask can fade out there.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

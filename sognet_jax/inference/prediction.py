@@ -1,9 +1,8 @@
 """From images to panoptic segments and overlap relations: the paper's inference, jitted with static shapes."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -15,10 +14,9 @@ from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, RESOLVE, require_choice
 from sognet_jax.inference.detections import box_detections, panoptic_detections
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
-from sognet_jax.models.fpn import STRIDES
 from sognet_jax.models.occlusion_head import overlapping_enough
+from sognet_jax.models.rpn import pyramid_anchors
 from sognet_jax.models.sognet import Pyramid, SOGNet
-from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.sampling import sample_pairs
 from sognet_jax.ops.strips import cut_rows_with_neighbours, enlarge_strip, strip_height
@@ -39,40 +37,26 @@ Array = TypeVar('Array', jax.Array, np.ndarray)
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """Thresholds and choices of inference: the config's `inference` section.
+    """Thresholds and choices of inference: the config's `inference` section."""
 
-    Attributes:
-        method: one of `METHODS`.
-        proposals_per_level, proposals: boxes kept before and after non-maximum suppression.
-        score_threshold, nms_threshold, max_detections: which detections become instances.
-        same_class_threshold: a mask that is covered by kept masks of its class to more than this is removed.
-        free_fraction, occlusion_free_fraction: least share of a mask that has to be free still, by method.
-        label_prior: of the method `label_prior`: the file that says which categories lie on which.
-        panoptic_head: 1 (Eq. 9) or 2 (Eq. 10) with `balance` k.
-        resolve: `joint` is Eq. (8), `sequential` the published pairwise form.
-        outside: pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`).
-        void_channel: pixels are void where a thing is seen but no instance of it (UPSNet).
-        stuff_area_limit: stuff classes with fewer pixels, counted at the original size, become void.
-        vote: instances that the semantic output takes for stuff become stuff (published).
-    """
-
-    method: str
-    proposals_per_level: int
-    proposals: int
+    method: str  # one of `METHODS`
+    proposals_per_level: int  # boxes kept before non-maximum suppression
+    proposals: int  # and after it
+    # Which detections become instances.
     score_threshold: float
     nms_threshold: float
     max_detections: int
-    same_class_threshold: float
-    free_fraction: float
-    label_prior: str
-    panoptic_head: int
-    balance: float
-    resolve: str
-    outside: str
-    void_channel: bool
-    stuff_area_limit: int
-    vote: bool
-    occlusion_free_fraction: float = 0.5
+    same_class_threshold: float  # a mask that is covered by kept masks of its class to more than this is removed
+    free_fraction: float  # least share of a mask that has to be free still, in heuristics and with the label prior
+    label_prior: str  # of the method `label_prior`: the file that says which categories lie on which
+    panoptic_head: int  # 1 (Eq. 9) or 2 (Eq. 10)
+    balance: float  # k of Eq. (10)
+    resolve: str  # `joint` is Eq. (8), `sequential` the published pairwise form
+    outside: str  # pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`)
+    void_channel: bool  # pixels are void where a thing is seen but no instance of it (UPSNet)
+    stuff_area_limit: int  # stuff classes with fewer pixels, counted at the original size, become void
+    vote: bool  # instances that the semantic output takes for stuff become stuff (published)
+    occlusion_free_fraction: float = 0.5  # `free_fraction` of the occlusion head
 
     def __post_init__(self) -> None:
         choices = {'method': METHODS, 'resolve': RESOLVE, 'outside': OUTSIDE, 'panoptic_head': PANOPTIC_HEADS}
@@ -83,19 +67,12 @@ class Inference:
 
 
 class Proposals(NamedTuple):
-    """Boxes of the region proposal network and what the box head says of them.
+    """Boxes of the region proposal network and what the box head says of them."""
 
-    Attributes:
-        boxes: `[B, P, 4]`.
-        probabilities: `[B, P, T + 1]`, column 0 is background.
-        deltas: `[B, P, T, 4]`.
-        valid: `[B, P]` bool.
-    """
-
-    boxes: jax.Array
-    probabilities: jax.Array
-    deltas: jax.Array
-    valid: jax.Array
+    boxes: jax.Array  # `[B, P, 4]`
+    probabilities: jax.Array  # `[B, P, T + 1]`, column 0 is background
+    deltas: jax.Array  # `[B, P, T, 4]`
+    valid: jax.Array  # `[B, P]` bool
 
 
 class Instances(NamedTuple, Generic[Array]):
@@ -109,38 +86,26 @@ class Instances(NamedTuple, Generic[Array]):
 
 
 class FusionInputs(NamedTuple):
-    """What `paint` takes beside the instances and O.
+    """What `paint` takes beside the instances and O."""
 
-    Attributes:
-        semantic: `[B, H / 4, W / 4, S + T]` semantic logits.
-        partners: `[B, K]` int, how many others each instance overlaps.
-    """
-
-    semantic: jax.Array
-    partners: jax.Array
+    semantic: jax.Array  # `[B, H / 4, W / 4, S + T]` semantic logits
+    partners: jax.Array  # `[B, K]` int, how many others each instance overlaps
 
 
 class Prediction(NamedTuple, Generic[Array]):
-    """The result for a batch.
+    """The result for a batch."""
 
-    Attributes:
-        panoptic: `[B, H, W]` int32: 0..S-1 stuff, S + k instance k, -1 void, at network input size; None for a method
-            without a panoptic head.
-        semantic: `[B, H, W]` int32: train id with the highest semantic logit.
-        instances: the K instances; `valid` ones survived same-class removal (without a panoptic head: are detections).
-        relations: `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations.
-        detections: those that AP counts, see `detect_in_classes`; None where nobody asked for them.
-        fusion: with what the instances can be fused again, by `paint`; None where nobody asked for it.
-        occlusion: O of the same instances by the occlusion head; None where nobody asked, or the network has none.
-    """
-
+    # `[B, H, W]` int32: 0..S-1 stuff, S + k instance k, -1 void, at network input size; None for a method without a
+    # panoptic head
     panoptic: Array | None
-    semantic: Array
+    semantic: Array  # `[B, H, W]` int32: train id with the highest semantic logit
+    # the K instances; `valid` ones survived same-class removal (without a panoptic head: are detections)
     instances: Instances[Array]
-    relations: Array
-    detections: Instances[Array] | None = None
-    fusion: FusionInputs | None = None
-    occlusion: Array | None = None
+    relations: Array  # `[B, K, K]` O, > 0 at (i, j) where i is covered by j; 0 for a method without relations
+    # None where nobody asked for them.
+    detections: Instances[Array] | None = None  # those that AP counts, see `detect`
+    fusion: FusionInputs | None = None  # with what the instances can be fused again, by `paint`
+    occlusion: Array | None = None  # O of the same instances by the occlusion head, if the network has one
 
 
 def predict(
@@ -158,7 +123,6 @@ def predict(
         network: a bound network.
         image: `[B, H, W, 3]` uint8 RGB.
         image_size: `[B, 2]` height and width of the valid part.
-        settings: thresholds and choices.
         with_detections: find the detections that AP counts, too.
         with_fusion: keep what instances are fused with, and ask the occlusion head; not without a panoptic head.
 
@@ -169,19 +133,19 @@ def predict(
         raise ValueError("inference.method = 'occlusion_head' needs a network that has one (model.occlusion.width)")
     features = network.extract_features(image, image_size)
     proposals = propose(network, features, image_size, settings)
+    find = functools.partial(detect, network, features, proposals, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
     size = image.shape[1], image.shape[2]
     occlude = functools.partial(occlusion_relations, network, features, image_size=image_size, size=size)
     if settings.method in WITHOUT_PANOPTIC_HEAD:
-        detections = detect_in_classes(network, features, proposals, image_size, settings)
+        detections = find(in_classes=True)
         relations = jnp.zeros((*detections.scores.shape, detections.scores.shape[1]))
         if settings.method == 'occlusion_head':
             certain = detections.valid & (detections.scores >= settings.score_threshold)
             relations = occlude(detections._replace(valid=certain))
         return Prediction(None, semantic_labels(semantic, size), detections, relations, detections)
-    counted = detect_in_classes(network, features, proposals, image_size, settings) if with_detections else None
-    instances = detect(network, features, proposals, image_size, settings)
-    fused = fuse(network, instances, semantic, image_size, size, settings, keep_inputs=with_fusion)
+    counted = find(in_classes=True) if with_detections else None
+    fused = fuse(network, find(), semantic, image_size, size, settings, keep_inputs=with_fusion)
     occlusion = occlude(fused.instances) if with_fusion and network.has_occlusion_head else None
     return fused._replace(detections=counted, occlusion=occlusion)
 
@@ -189,8 +153,7 @@ def predict(
 def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings: Inference) -> Proposals:
     """Region proposals, classified."""
     scores, deltas = network.score_anchors(features)
-    sizes = [level.shape[1:3] for level in features]
-    grids = [anchor_grid(h, w, stride).reshape(-1, 4) for (h, w), stride in zip(sizes, STRIDES, strict=True)]
+    grids = pyramid_anchors(features)
 
     def choose(scores, deltas, size):
         pre, post = settings.proposals_per_level, settings.proposals
@@ -202,30 +165,23 @@ def propose(network: SOGNet, features: Pyramid, image_size: jax.Array, settings:
 
 
 def detect(
-    network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
+    network: SOGNet,
+    features: Pyramid,
+    proposals: Proposals,
+    image_size: jax.Array,
+    settings: Inference,
+    *,
+    in_classes: bool = False,
 ) -> Instances[jax.Array]:
-    """Detections above the score threshold, with the mask logits of their class: what the panoptic head takes."""
-    select = functools.partial(
-        panoptic_detections, score_threshold=settings.score_threshold, nms_threshold=settings.nms_threshold,
-        max_detections=settings.max_detections,
-    )  # fmt: skip
-    return _with_masks(network, features, jax.vmap(select)(*proposals, image_size), image_size)
+    """Detections above the score threshold, with the mask logits of their class: what the panoptic head takes.
 
-
-def detect_in_classes(
-    network: SOGNet, features: Pyramid, proposals: Proposals, image_size: jax.Array, settings: Inference
-) -> Instances[jax.Array]:
-    """Detections above the low score threshold of AP, suppressed within their classes, with mask logits."""
-    select = functools.partial(
-        box_detections, nms_threshold=settings.nms_threshold, max_detections=settings.max_detections
-    )
-    return _with_masks(network, features, jax.vmap(select)(*proposals, image_size), image_size)
-
-
-def _with_masks(
-    network: SOGNet, features: Pyramid, detections: tuple[jax.Array, ...], image_size: jax.Array
-) -> Instances[jax.Array]:
-    boxes, classes, scores, valid = detections
+    Those that are suppressed `in_classes` are above the low score threshold of AP.
+    """
+    choose: Callable[..., tuple[jax.Array, ...]] = box_detections
+    if not in_classes:
+        choose = functools.partial(panoptic_detections, score_threshold=settings.score_threshold)
+    select = functools.partial(choose, nms_threshold=settings.nms_threshold, max_detections=settings.max_detections)
+    boxes, classes, scores, valid = jax.vmap(select)(*proposals, image_size)
     return Instances(boxes, classes, scores, valid, network.segment_boxes(features, boxes, classes, image_size, valid))
 
 
@@ -279,7 +235,6 @@ def fuse(
         semantic: `[B, H / 4, W / 4, S + T]` semantic logits.
         image_size: `[B, 2]` valid part of the network input.
         size: H, W of the network input.
-        settings: thresholds and choices.
         keep_inputs: give back what `paint` takes.
     """
 
@@ -319,7 +274,6 @@ def paint(
         relations: `[B, K, K]` O; 0 for slots that are not valid.
         inputs: semantic logits and number of partners.
         size: H, W of the network input.
-        settings: thresholds and choices.
         num_stuff: S.
 
     Returns:

@@ -1,9 +1,8 @@
 """From the prediction for one image to its panoptic segments, whatever the method (host side)."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
+from typing import Self
 
 import numpy as np
 
@@ -19,31 +18,21 @@ from sognet_jax.scene import Scene, Segment
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """Where an image lies in the network input.
+    """Where an image lies in the network input."""
 
-    Attributes:
-        image_size: height and width of the valid part of the network input.
-        original_size: height and width of the image.
-        scale: network input over original.
-    """
-
-    image_size: tuple[int, int]
-    original_size: tuple[int, int]
-    scale: float
+    image_size: tuple[int, int]  # height and width of the valid part of the network input
+    original_size: tuple[int, int]  # height and width of the image
+    scale: float  # network input over original
 
     @classmethod
-    def of(cls, example: Example) -> Frame:
+    def of(cls, example: Example) -> Self:
         """That of an example (`data.examples.transforms.make_example`)."""
         image_size, original_size = example['image_size'].tolist(), example['original_size'].tolist()
         return cls(tuple(image_size), tuple(original_size), float(example['scale']))
 
 
 class Segmenter:
-    """Makes panoptic segments at the original size from predictions.
-
-    Args:
-        settings: with which the predictions are made.
-        categories: the classes.
+    """Makes panoptic segments at the original size from predictions that are made with the same settings.
 
     Raises:
         ValueError: the file of the label prior is missing or broken.
@@ -56,35 +45,27 @@ class Segmenter:
         self._lies_on = read_label_prior(settings.label_prior, categories) if needs_prior else None
 
     def __call__(self, prediction: Prediction[np.ndarray], frame: Frame) -> Scene:
-        """Segments and relations of one image.
-
-        Args:
-            prediction: of this image, without the batch axis.
-            frame: where the image lies.
-        """
-        ids, segments = self._segments(prediction, frame)
+        """Segments and relations of one image; its prediction has no batch axis."""
+        if prediction.panoptic is None:
+            ids, segments = self._merge(prediction, frame)
+        else:
+            ids, segments = panoptic_segments(
+                prediction.panoptic,
+                prediction.instances.classes,
+                num_stuff=self._categories.num_stuff,
+                image_size=frame.image_size,
+                original_size=frame.original_size,
+                stuff_area_limit=self._settings.stuff_area_limit,
+                semantic=prediction.semantic if self._settings.vote else None,
+            )
         scores = prediction.instances.scores
         found = [one if one.instance < 0 else one._replace(score=float(scores[one.instance])) for one in segments]
         slots = [segment.instance for segment in found if segment.instance >= 0]
         paster = functools.partial(paste_instances, prediction.instances, np.array(slots, int), frame)
         return Scene(self._categories, ids, found, prediction.relations[np.ix_(slots, slots)], paster=paster)
 
-    def _segments(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
-        """The id map `[h, w]` int32 with 0 = void, and its segments; see `panoptic_segments`."""
-        settings = self._settings
-        if prediction.panoptic is None:
-            return self._merge(prediction, frame)
-        return panoptic_segments(
-            prediction.panoptic,
-            prediction.instances.classes,
-            num_stuff=self._categories.num_stuff,
-            image_size=frame.image_size,
-            original_size=frame.original_size,
-            stuff_area_limit=settings.stuff_area_limit,
-            semantic=prediction.semantic if settings.vote else None,
-        )
-
     def _merge(self, prediction: Prediction[np.ndarray], frame: Frame) -> tuple[np.ndarray, list[Segment]]:
+        """The id map `[h, w]` int32 with 0 = void, and its segments, as of `panoptic_segments`."""
         settings, instances = self._settings, prediction.instances
         is_certain = instances.valid & (instances.scores >= settings.score_threshold)
         # Detections come in the order of their scores: behind the last certain one there is nothing to paste.

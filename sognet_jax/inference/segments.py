@@ -1,7 +1,5 @@
 """From the id map at network size to panoptic segments at the image's own size (host side)."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -1,7 +1,5 @@
 """Feature pyramid network (Lin et al. 2017)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -17,24 +15,16 @@ STRIDES = (4, 8, 16, 32, 64)
 
 
 class FeaturePyramid(nn.Module):
-    """Lateral 1x1 and output 3x3 convolutions, nearest up-sampling, P6 = every second pixel of P5.
+    """Lateral 1x1 and output 3x3 convolutions, nearest up-sampling, P6 = every second pixel of P5."""
 
-    Attributes:
-        features: channels of every level.
-        global_average: add a projection of the globally averaged res5 to its lateral (published code only).
-    """
-
-    features: int = 256
-    global_average: bool = False
+    features: int = 256  # channels of every level
+    global_average: bool = False  # add a projection of the globally averaged res5 to its lateral (published code only)
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array], extent: jax.Array | None = None) -> list[jax.Array]:
-        """res2 .. res5 -> P2 .. P6, each `[B, H / stride, W / stride, features]`, 0 outside the extent.
-
-        Args:
-            stages: finest first.
-            extent: `[B, 2]` in pixels of the image, see `ops.extent`.
+        """res2 .. res5 -> P2 .. P6, each `[B, H / stride, W / stride, features]`; 0 outside the `[B, 2]` extent in
+        pixels of the image (`ops.extent`).
         """
         merged = None
         outputs: list[jax.Array] = []

@@ -1,7 +1,5 @@
 """The box head and the mask head of Mask R-CNN (He et al. 2017)."""
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -37,15 +35,7 @@ class MaskHead(nn.Module):
 
     @nn.compact
     def __call__(self, pooled: jax.Array, classes: jax.Array) -> jax.Array:
-        """Mask logits of each box's own class.
-
-        Args:
-            pooled: `[B, R, 14, 14, C]` features of R boxes.
-            classes: `[B, R]` thing class of each box.
-
-        Returns:
-            `[B, R, 28, 28]` float32 logits.
-        """
+        """`[B, R, 14, 14, C]` features and `[B, R]` thing classes of boxes -> `[B, R, 28, 28]` float32 mask logits."""
         batch, count = classes.shape
         x = pooled.reshape(batch * count, *pooled.shape[2:])
         x = stack([conv(self.features, self.dtype, name=f'conv{i}') for i in range(1, self.num_convs + 1)], x)

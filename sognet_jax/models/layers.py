@@ -1,7 +1,5 @@
 """Layers that several parts of the network share."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -91,17 +89,11 @@ def _product_of_rows(x: Array, kernel: Array, dimension_numbers: Any = None, **o
 
 
 class DeformableConv(nn.Module):
-    """3x3 deformable convolution (v1) whose offsets come from a 3x3 convolution that starts at zero.
+    """3x3 deformable convolution (v1) whose offsets come from a 3x3 convolution that starts at zero."""
 
-    Attributes:
-        features: output channels.
-        stride: of the output pixels.
-        use_bias: False where a normalisation follows.
-    """
-
-    features: int
-    stride: int = 1
-    use_bias: bool = True
+    features: int  # output channels
+    stride: int = 1  # of the output pixels
+    use_bias: bool = True  # False where a normalisation follows
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

@@ -1,7 +1,5 @@
 """The learned occlusion head of OCFusion (Lazarow et al. 2020): which of two instances lies on the other."""
 
-from __future__ import annotations
-
 import functools
 
 import flax.linen as nn
@@ -17,19 +15,12 @@ LEAST_OVERLAP = 0.2
 
 
 class OcclusionHead(nn.Module):
-    """Pooled features and mask probabilities of two instances, one behind the other in channels -> one logit.
+    """Pooled features and mask probabilities of two instances, one behind the other in channels -> one logit."""
 
-    Attributes:
-        width: channels of the convolutions; a network with a width of 0 has no such head.
-        features: of the fully connected layer.
-        side: of the pooled features, to which masks are brought by their maxima.
-        pairs: so many pairs of an image are looked at.
-    """
-
-    width: int
-    features: int
-    side: int
-    pairs: int
+    width: int  # channels of the convolutions; a network with a width of 0 has no such head
+    features: int  # of the fully connected layer
+    side: int  # of the pooled features, to which masks are brought by their maxima
+    pairs: int  # so many pairs of an image are looked at
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

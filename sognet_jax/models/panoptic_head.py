@@ -1,7 +1,5 @@
 """The panoptic head: per-pixel instance id classification from semantic and resolved mask logits, Eq. (9) and (10)."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -14,7 +12,7 @@ ABSENT = -1e9
 def semantic_instance_logits(
     semantic: jax.Array, boxes: jax.Array, classes: jax.Array, *, num_stuff: int, stride: int, top: int | jax.Array = 0
 ) -> jax.Array:
-    """X_i: the semantic logits of an instance's class inside its box, 0 outside.
+    """X_i: the semantic logits of an instance's class inside its box, 0 outside, `[B, N, h, w]`.
 
     Args:
         semantic: `[B, h, w, S + T]` semantic logits at 1 / `stride` of the image.
@@ -23,33 +21,11 @@ def semantic_instance_logits(
         num_stuff: S.
         stride: image pixels per pixel of `semantic`.
         top: the row of the image's semantic logits that these ones begin with.
-
-    Returns:
-        `[B, N, h, w]`.
     """
     _, height, width, channels = semantic.shape
     one_hot = jax.nn.one_hot(classes, channels - num_stuff, dtype=semantic.dtype)
     own_class = jnp.einsum('bhwt,bnt->bnhw', semantic[..., num_stuff:], one_hot)
     return jnp.where(semantic_crop(boxes, (height, width), stride, top), own_class, 0.0)
-
-
-def combine(semantic: jax.Array, resolved: jax.Array, *, head: int, balance: float = 2.0) -> jax.Array:
-    """Z_i: semantic and resolved mask logits of an instance together.
-
-    Args:
-        semantic: `[..., N, h, w]` X.
-        resolved: `[..., N, h, w]` A'.
-        head: 1 adds them, Eq. (9) (UPSNet); 2 is Eq. (10).
-        balance: k of Eq. (10).
-
-    Raises:
-        ValueError: `head` is neither 1 nor 2.
-    """
-    if head == 1:
-        return semantic + resolved
-    if head == 2:
-        return balance * semantic * jax.nn.sigmoid(resolved) + resolved
-    raise ValueError(f'panoptic head must be 1 (Eq. 9) or 2 (Eq. 10), not {head!r}')
 
 
 def panoptic_logits(
@@ -72,7 +48,7 @@ def panoptic_logits(
 
 
 def void_logits(things: jax.Array, semantic: jax.Array, valid: jax.Array) -> jax.Array:
-    """The logit of void (UPSNet, Xiong et al. 2019): a thing is there, but no instance of it.
+    """The logit of void (UPSNet, Xiong et al. 2019), `[..., h, w]`: a thing is there, but no instance of it.
 
     The highest semantic logit of any thing, less the highest that an instance has of it.
 
@@ -80,9 +56,6 @@ def void_logits(things: jax.Array, semantic: jax.Array, valid: jax.Array) -> jax
         things: `[..., T, h, w]` semantic logits of the thing classes.
         semantic: `[..., N, h, w]` X.
         valid: `[..., N]` bool; where no instance is, the second term is 0.
-
-    Returns:
-        `[..., h, w]`.
     """
     best = jnp.max(jnp.where(valid[..., None, None], semantic, -jnp.inf), axis=-3)
     return jnp.max(things, axis=-3) - jnp.where(jnp.isfinite(best), best, 0.0)

@@ -1,7 +1,5 @@
 """The relational embedding module and the overlap relation matrix: Eq. (1) to (5)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -15,17 +13,11 @@ FORMS = ('paper', 'published')
 
 
 class Relations(NamedTuple):
-    """What the relation head says of the instances of a batch.
+    """What the relation head says of the instances of a batch."""
 
-    Attributes:
-        takes_part: `[B, N]` bool, instances that overlap another one.
-        potential: `[B, N, N]` logits of M.
-        matrix: `[B, N, N]` O, Eq. (5).
-    """
-
-    takes_part: jax.Array
-    potential: jax.Array
-    matrix: jax.Array
+    takes_part: jax.Array  # `[B, N]` bool, instances that overlap another one
+    potential: jax.Array  # `[B, N, N]` logits of M
+    matrix: jax.Array  # `[B, N, N]` O, Eq. (5).
 
 
 def relative_geometry(boxes: jax.Array) -> jax.Array:
@@ -45,17 +37,11 @@ def relative_geometry(boxes: jax.Array) -> jax.Array:
 
 
 class PairEmbedding(nn.Module):
-    """Low-rank outer product of a pair of instances, Eq. (1): relu(V^T c_i) * relu(U^T c_j), then P if `features`.
+    """Low-rank outer product of a pair of instances, Eq. (1): relu(V^T c_i) * relu(U^T c_j), then P if `features`."""
 
-    Attributes:
-        rank: columns of U and V.
-        features: columns of P (d_c or d_m); None leaves P out, as the published code does.
-        embedding_init: of U and V.
-    """
-
-    rank: int
-    features: int | None
-    embedding_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    rank: int  # columns of U and V
+    features: int | None  # columns of P (d_c or d_m); None leaves P out, as the published code does
+    embedding_init: nn.initializers.Initializer = nn.initializers.lecun_normal()  # of U and V
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -71,37 +57,29 @@ class RelationHead(nn.Module):
 
     `form='paper'` is Eq. (1) to (5). `form='published'` is the authors' code: no projection P, a ReLU on the embedded
     geometry, no bias, no appearance, and E_{j|i} in place of E_{i|j}.
-
-    Attributes:
-        num_things: T, the length of the one-hot category c_i.
-        category, geometry, appearance: which features of Eq. (4) are used.
-        nonlinear_geometry: a bias and a ReLU behind K of Eq. (3), in the paper's form. A linear K cannot say "near".
-        rank: columns of U and V in Eq. (1).
-        category_features, appearance_features, geometry_features: d_c, d_m, d_b.
     """
 
-    num_things: int
+    num_things: int  # T, the length of the one-hot category c_i
+    # Which features of Eq. (4) are used.
     category: bool = True
     geometry: bool = True
     appearance: bool = True
     form: str = 'paper'
-    nonlinear_geometry: bool = False
-    rank: int = 256
+    nonlinear_geometry: bool = False  # a bias and a ReLU behind K of Eq. (3): a linear K cannot say "near"
+    rank: int = 256  # columns of U and V in Eq. (1)
+    # d_c, d_m, d_b
     category_features: int = 128
     appearance_features: int = 128
     geometry_features: int = 128
 
     @nn.compact
     def potential(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array) -> jax.Array:
-        """The logit of M: fc(E), before the sigmoid.
+        """The logits of M, `[..., N, N]`: fc(E), before the sigmoid.
 
         Args:
             classes: `[..., N]` thing classes.
             boxes: `[..., N, 4]` half-open boxes in pixels of the network input.
             masks: `[..., N, 28, 28]` the mask of each instance inside its box: ground truth or probabilities.
-
-        Returns:
-            `[..., N, N]` logits.
 
         Raises:
             ValueError: `form` is unknown, no feature is switched on, or appearance is asked of the published form.
@@ -132,14 +110,9 @@ class RelationHead(nn.Module):
         return jnp.swapaxes(logits, -1, -2) if published else logits
 
     def __call__(self, classes: jax.Array, boxes: jax.Array, masks: jax.Array, takes_part: jax.Array) -> jax.Array:
-        """The overlap relation matrix O, Eq. (5).
+        """The overlap relation matrix O `[..., N, N]`, Eq. (5): O_ij > 0 says that i is covered by j.
 
-        Args:
-            classes, boxes, masks: see `potential`.
-            takes_part: `[..., N]` bool, instances that overlap another one.
-
-        Returns:
-            `[..., N, N]` O; O_ij > 0 says that i is covered by j.
+        Arguments are those of `potential`, and `[..., N]` bool, instances that overlap another one.
         """
         return overlap_relations(nn.sigmoid(self.potential(classes, boxes, masks)), takes_part)
 

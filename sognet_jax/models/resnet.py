@@ -3,8 +3,6 @@
 `basic` blocks and small widths make the networks for tests and for training from scratch on a CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -21,21 +19,14 @@ STAGE_NAMES = ('res2', 'res3', 'res4', 'res5')
 
 
 class BottleneckBlock(nn.Module):
-    """1x1 - 3x3 - 1x1 with a residual connection; the output has 4 x `width` channels.
+    """1x1 - 3x3 - 1x1 with a residual connection; the output has 4 x `width` channels."""
 
-    Attributes:
-        width: channels of the 3x3 convolution.
-        stride: of the block.
-        strided_conv: the convolution that has the stride, `conv1` (Caffe) or `conv2` (torchvision).
-        deformable: the 3x3 convolution is deformable.
-    """
-
-    width: int
-    stride: int
+    width: int  # channels of the 3x3 convolution
+    stride: int  # of the block
     norm: str
     dtype: jnp.dtype
-    strided_conv: str = 'conv1'
-    deformable: bool = False
+    strided_conv: str = 'conv1'  # the convolution that has the stride, `conv1` (Caffe) or `conv2` (torchvision)
+    deformable: bool = False  # the 3x3 convolution is deformable
 
     @nn.compact
     def __call__(self, x: jax.Array, extent: jax.Array | None = None) -> jax.Array:
@@ -86,25 +77,16 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The backbone: stem and four stages at 1/4, 1/8, 1/16 and 1/32 of the image.
+    """The backbone: stem and four stages at 1/4, 1/8, 1/16 and 1/32 of the image."""
 
-    Attributes:
-        stage_sizes: blocks in each stage: (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101.
-        block: `bottleneck` or `basic`.
-        width: channels of the stem and of the first stage's 3x3 convolutions; doubled at each stage.
-        norm: `frozen_batch` or `group`.
-        strided_conv: which convolution of a bottleneck has its stride, `conv1` or `conv2`.
-        deformable_stages: those of `STAGE_NAMES` whose bottlenecks have deformable 3x3 convolutions.
-        frozen_stages: how many of (stem, res2, ..., res5) get no gradient; the paper's line of work freezes 2.
-    """
-
+    # blocks in each stage: (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101
     stage_sizes: Sequence[int] = (3, 4, 6, 3)
-    block: str = 'bottleneck'
-    width: int = 64
-    norm: str = 'frozen_batch'
-    strided_conv: str = 'conv1'
-    deformable_stages: Sequence[str] = ()
-    frozen_stages: int = 2
+    block: str = 'bottleneck'  # `bottleneck` or `basic`
+    width: int = 64  # channels of the stem and of the first stage's 3x3 convolutions; doubled at each stage
+    norm: str = 'frozen_batch'  # `frozen_batch` or `group`
+    strided_conv: str = 'conv1'  # which convolution of a bottleneck has its stride, `conv1` or `conv2`
+    deformable_stages: Sequence[str] = ()  # those of `STAGE_NAMES` whose bottlenecks have deformable 3x3 convolutions
+    frozen_stages: int = 2  # how many of (stem, res2, ..., res5) get no gradient; the paper's line of work freezes 2
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -155,11 +137,8 @@ class ResNet(nn.Module):
 
 
 def is_frozen(path: Sequence[str], frozen_stages: int) -> bool:
-    """Whether a backbone parameter lies in the first `frozen_stages` of (stem, res2, ..., res5).
-
-    Args:
-        path: the parameter's module path below the backbone, for example `('res2_0', 'conv1', 'kernel')`.
-        frozen_stages: see `ResNet`.
+    """Whether a backbone parameter, for example `('res2_0', 'conv1', 'kernel')`, is in the first so many stages of
+    (stem, res2, ..., res5).
     """
     stages = ('conv1', *STAGE_NAMES)
     prefixes = stages[:frozen_stages] + (('norm1',) if frozen_stages else ())

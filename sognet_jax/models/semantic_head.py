@@ -1,7 +1,5 @@
 """The semantic head: deformable convolutions on every level, merged at 1/4 of the image (Joint Segmentation)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -19,15 +17,10 @@ NUM_LEVELS = 4
 
 
 class SemanticHead(nn.Module):
-    """Shared 3x3 deformable convolutions, bilinear up-sampling to P2, concatenation, 1x1 convolution.
+    """Shared 3x3 deformable convolutions, bilinear up-sampling to P2, concatenation, 1x1 convolution."""
 
-    Attributes:
-        num_classes: S + T, stuff first.
-        features: output channels of each deformable convolution.
-    """
-
-    num_classes: int
-    features: Sequence[int] = (256, 128, 128)
+    num_classes: int  # S + T, stuff first
+    features: Sequence[int] = (256, 128, 128)  # output channels of each deformable convolution
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
@@ -61,7 +54,7 @@ class SemanticHead(nn.Module):
     def inside_boxes(
         self, logits: jax.Array, boxes: jax.Array, size: int, extent: jax.Array | None = None
     ) -> jax.Array:
-        """The logits that the score layer gives on features pooled from boxes (published code only).
+        """What the score layer gives on features pooled from boxes, `[B, R, size, size, S + T]` (published code only).
 
         As the score is linear, its output is pooled in place of its input. Where a box leaves the image the pooled
         feature is 0 and the score its bias.
@@ -71,9 +64,6 @@ class SemanticHead(nn.Module):
             boxes: `[B, R, 4]` half-open boxes in image pixels.
             size: side of the result.
             extent: as in `__call__`.
-
-        Returns:
-            `[B, R, size, size, S + T]`.
         """
         level = jnp.zeros(boxes.shape[:2], jnp.int32)
         pooled = roi_align([logits - self.bias], boxes, level, strides=STRIDES[:1], output_size=size, extent=extent)

@@ -1,7 +1,5 @@
 """SOGNet: joint segmentation (backbone, pyramid, RPN, box, mask and semantic heads) and the relation head."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,17 +35,11 @@ Pyramid = Sequence[jax.Array]
 
 
 class SOGNet(nn.Module):
-    """The parts of the network with parameters; training and inference call them in their own order (Figure 2).
+    """The parts of the network with parameters; training and inference call them in their own order (Figure 2)."""
 
-    Attributes:
-        num_stuff, num_things: S and T.
-        backbone, pyramid, rpn, box, mask, semantic, relation, occlusion: keyword arguments of the parts.
-        pixel_mean, pixel_std: RGB normalisation of the image.
-        dtype: compute type of features; scores, boxes, relations and losses are float32.
-    """
-
-    num_stuff: int
-    num_things: int
+    num_stuff: int  # S
+    num_things: int  # T
+    # Keyword arguments of the parts.
     backbone: Mapping[str, Any]
     pyramid: Mapping[str, Any]
     rpn: Mapping[str, Any]
@@ -56,9 +48,9 @@ class SOGNet(nn.Module):
     semantic: Mapping[str, Any]
     relation: Mapping[str, Any]
     occlusion: Mapping[str, Any]
-    pixel_mean: Sequence[float] = (123.675, 116.28, 103.53)
+    pixel_mean: Sequence[float] = (123.675, 116.28, 103.53)  # RGB
     pixel_std: Sequence[float] = (58.395, 57.12, 57.375)
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.float32  # compute type of features; scores, boxes, relations and losses are float32
 
     def setup(self) -> None:
         """Makes the parts."""
@@ -151,10 +143,9 @@ class SOGNet(nn.Module):
         return self.relation_head(classes, boxes, masks, takes_part)
 
     def relate_annotated(self, batch: Mapping[str, jax.Array]) -> Relations:
-        """The relations of the annotated instances of a batch (crowd and empty slots overlap nothing).
+        """The relations of the annotated instances of a batch, by its `classes`, `boxes`, `masks` and `overlap`.
 
-        Args:
-            batch: `classes`, `boxes`, `masks` and `overlap` of the data contract.
+        Crowd and empty slots overlap nothing.
         """
         shrink = jax.vmap(lambda masks, boxes: crop_resize_masks(masks, boxes, boxes, MASK_LOGITS_SIDE))
         takes_part = jnp.any(batch['overlap'], axis=-1)
@@ -220,12 +211,7 @@ def build_network(model: Mapping[str, Any], categories: CategorySet) -> SOGNet:
 
 
 def initialize(network: SOGNet, seed: int) -> dict[str, Any]:
-    """Fresh variables: collections `params` and, with frozen batch normalisation, `batch_stats`.
-
-    Args:
-        network: the network.
-        seed: of the initial parameters.
-    """
+    """Fresh variables: collections `params` and, with frozen batch normalisation, `batch_stats`."""
     # The size of the image does not matter to the parameters; this generator compiles three times faster than the
     # default one.
     image = jnp.zeros((1, 64, 64, 3), jnp.uint8)

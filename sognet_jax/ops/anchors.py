@@ -1,7 +1,5 @@
 """Anchors of the region proposal network."""
 
-from __future__ import annotations
-
 import numpy as np
 
 RATIOS = np.array([0.5, 1.0, 2.0])
@@ -12,17 +10,10 @@ SCALE = 8.0
 
 
 def anchor_grid(height: int, width: int, stride: int) -> np.ndarray:
-    """Half-open anchors around every pixel of a feature map.
+    """`[height, width, 3, 4]` float32 half-open anchors, in image pixels, around every pixel of a feature map.
 
     Published rounding: an anchor of ratio r has width round(sqrt(stride^2 / r)) and height round(width * r), both
     rounded before they are multiplied by the scale; its centre is the centre of the pixel's stride x stride window.
-
-    Args:
-        height, width: size of the feature map.
-        stride: image pixels per feature pixel.
-
-    Returns:
-        `[height, width, 3, 4]` float32 boxes in image pixels.
     """
     widths = np.round(np.sqrt(stride * stride / RATIOS))
     heights = np.round(widths * RATIOS)

@@ -4,8 +4,6 @@ The published code uses inclusive corners (width = x2 - x1 + 1). Everything here
 shifted by one; where the shift does not commute, `inclusive_corners` gives the published corners.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -54,12 +52,7 @@ def decode(deltas: jax.Array, anchors: jax.Array, weights: Sequence[float] = (1,
 
 
 def clip(boxes: jax.Array, image_size: jax.Array) -> jax.Array:
-    """Boxes `[..., 4]` inside an image: x1, y1 in [0, size - 1], x2, y2 in [1, size].
-
-    Args:
-        boxes: `[..., 4]`.
-        image_size: `[2]` height and width in pixels.
-    """
+    """Boxes `[..., 4]` inside an image of `[2]` height and width: x1, y1 in [0, size - 1], x2, y2 in [1, size]."""
     height, width = image_size[0], image_size[1]
     largest = jnp.stack([width - 1, height - 1, width, height]).astype(boxes.dtype)
     return jnp.clip(boxes, jnp.array([0, 0, 1, 1], boxes.dtype), largest)

@@ -1,7 +1,5 @@
 """A convolution whose gradients are fast in every part of a program that XLA compiles for a CPU."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 
@@ -15,7 +13,7 @@ Padding = Sequence[tuple[int, int]]
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, whose gradients are convolutions of the same layout as the convolution itself.
+    """`jax.lax.conv_general_dilated`, `[B, H', W', F]`, whose gradients are convolutions of the same layout as itself.
 
     JAX's own gradients have other layouts. XLA brings those of a program's outermost part into the one that its
     libraries take, but not those inside a loop or a branch, for which it writes plain loops: 150 times slower.
@@ -25,9 +23,6 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding:
         kernel: `[h, w, C, F]`.
         strides: of the rows and columns of the result.
         padding: zeros before and after the rows and the columns of `x`.
-
-    Returns:
-        `[B, H', W', F]`.
     """
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
 

@@ -8,8 +8,6 @@ size of its batch, layers treat what lies outside the image's EXTENT as if it we
 An extent is `[B, 2]` int32, rows and columns in pixels of the array it goes with; None stands for the whole array.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,7 +1,5 @@
 """Instance masks between the frame of a box and the frame of the image, as products with interpolation weights."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -52,16 +50,13 @@ def paste_masks(
 
 
 def crop_resize_masks(masks: jax.Array, mask_boxes: jax.Array, boxes: jax.Array, size: int) -> jax.Array:
-    """Masks that are given inside one box, seen through another: bilinear samples, 0 outside the first box.
+    """Masks given inside one box, seen through another, `[R, size, size]`: bilinear samples, 0 outside the first box.
 
     Args:
         masks: `[R, M, M]` values of each mask inside its own box.
         mask_boxes: `[R, 4]` the masks' boxes.
         boxes: `[R, 4]` the boxes to look through.
         size: samples per side, at the centres of `size` x `size` equal cells.
-
-    Returns:
-        `[R, size, size]`.
     """
     samples = masks.shape[-1]
 
@@ -79,7 +74,7 @@ def crop_resize_masks(masks: jax.Array, mask_boxes: jax.Array, boxes: jax.Array,
 
 
 def semantic_crop(boxes: jax.Array, size: tuple[int, int], stride: int, top: int | jax.Array = 0) -> jax.Array:
-    """Where X_i is taken from: the box's pixels with the published rounding, which differs from the paste's.
+    """Where X_i is taken from, `[..., N, h, w]` bool: the box's pixels with the published rounding, unlike the paste's.
 
     Rows int(y1 / stride) to round(y2 / stride) with inclusive corners, half to even; columns likewise.
 
@@ -88,9 +83,6 @@ def semantic_crop(boxes: jax.Array, size: tuple[int, int], stride: int, top: int
         size: height and width of the result.
         stride: image pixels per pixel of the result.
         top: the row of the whole result that this part of it begins with.
-
-    Returns:
-        `[..., N, h, w]` bool.
     """
     corners = inclusive_corners(boxes) / stride
     first = corners[..., :2].astype(jnp.int32)

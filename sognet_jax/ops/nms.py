@@ -1,7 +1,5 @@
 """Greedy non-maximum suppression with static shapes, in a few rounds."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,9 +1,7 @@
-"""Overlap relations and overlap resolving: Eq. (5) to (8) of the paper.
+"""Overlap relations, overlap resolving, and what the panoptic head adds to it: Eq. (5) to (10) of the paper.
 
 Index direction everywhere: `relations[i, j] > 0` says that instance i is covered by instance j.
 """
-
-from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
@@ -35,16 +33,32 @@ def presence(logits: jax.Array, inside: jax.Array | None) -> jax.Array:
 
 
 def resolve_overlaps(logits: jax.Array, relations: jax.Array, inside: jax.Array | None = None) -> jax.Array:
-    """All overlaps at once: A' = A - A * s(A) * (s(A) x_3 O^T), Eq. (8).
+    """All overlaps at once, Eq. (8): the resolved logits A' = A - A * s(A) * (s(A) x_3 O^T), `[..., N, H, W]`.
 
     Args:
         logits: `[..., N, H, W]` mask logits A pasted into the image.
         relations: `[..., N, N]` overlap relations O.
         inside: `[..., N, H, W]` bool where an instance may be present, or None (see `presence`).
-
-    Returns:
-        `[..., N, H, W]` resolved logits A'.
     """
     present = presence(logits, inside)
     covering = jnp.einsum('...ij,...jhw->...ihw', relations, present)
     return logits - logits * present * covering
+
+
+def combine(semantic: jax.Array, resolved: jax.Array, *, head: int, balance: float = 2.0) -> jax.Array:
+    """Z_i: semantic and resolved mask logits of an instance together.
+
+    Args:
+        semantic: `[..., N, h, w]` X.
+        resolved: `[..., N, h, w]` A'.
+        head: 1 adds them, Eq. (9) (UPSNet); 2 is Eq. (10).
+        balance: k of Eq. (10).
+
+    Raises:
+        ValueError: `head` is neither 1 nor 2.
+    """
+    if head == 1:
+        return semantic + resolved
+    if head == 2:
+        return balance * semantic * jax.nn.sigmoid(resolved) + resolved
+    raise ValueError(f'panoptic head must be 1 (Eq. 9) or 2 (Eq. 10), not {head!r}')

@@ -1,7 +1,5 @@
 """From the outputs of the region proposal network to boxes, for one image; training and inference share it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

@@ -1,7 +1,5 @@
 """Resizing of feature maps, logits and masks."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Sampling a fixed number of candidates with static shapes."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax
@@ -9,7 +7,7 @@ import jax.numpy as jnp
 
 
 def sample(candidates: jax.Array, k: int | jax.Array, priority: jax.Array) -> jax.Array:
-    """The `k` candidates of lowest priority value, as a mask.
+    """The `k` candidates of lowest priority value, as a mask `[n]`; all of them where there are at most `k`.
 
     Random priorities draw at random; `jnp.arange(n)` takes the first ones in index order.
 
@@ -17,9 +15,6 @@ def sample(candidates: jax.Array, k: int | jax.Array, priority: jax.Array) -> ja
         candidates: `[n]` bool.
         k: how many; may be traced.
         priority: `[n]`; ties go to the lower index.
-
-    Returns:
-        `[n]` bool: all candidates where there are at most `k`.
     """
     order = jnp.argsort(jnp.where(candidates, priority, jnp.inf), stable=True)
     rank = jnp.zeros(order.shape, jnp.int32).at[order].set(jnp.arange(order.size, dtype=jnp.int32))

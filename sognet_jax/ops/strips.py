@@ -5,8 +5,6 @@ sum and its gradient are those of the whole image, up to the order of the summat
 strip may be: small images are one strip, and nothing is computed twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +18,7 @@ STRIP_ELEMENTS = 1 << 24
 
 
 def strip_height(height: int, row_elements: int) -> int:
-    """The number of rows in each of the equal strips that `height` rows are cut in.
-
-    Args:
-        height: rows in all.
-        row_elements: values that the work on one row holds.
-    """
+    """The height of the equal strips that `height` rows are cut in; the work on a row holds so many values."""
     num_strips = min(-(-height * row_elements // STRIP_ELEMENTS), height)
     return -(-height // num_strips)
 

@@ -1,7 +1,5 @@
 """Work on full-resolution masks by tiles, each with the instances that touch it, so that `[K, H, W]` never exists."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 

@@ -27,15 +27,10 @@ NAME_PADDING = 3
 
 @dataclasses.dataclass(frozen=True)
 class PanopticPicture:
-    """What is drawn of a panoptic segmentation.
+    """What is drawn of a panoptic segmentation."""
 
-    Attributes:
-        ids: `[h, w]` segment ids, 0 is void.
-        segments: id -> (semantic train id, instance number or -1).
-    """
-
-    ids: np.ndarray
-    segments: dict[int, tuple[int, int]]
+    ids: np.ndarray  # `[h, w]` segment ids, 0 is void
+    segments: dict[int, tuple[int, int]]  # id -> (semantic train id, instance number or -1)
 
 
 def panoptic_overlay(
@@ -62,11 +57,8 @@ def write_names(picture: np.ndarray, panoptic: PanopticPicture, categories: Cate
     """A picture of segments with their class names on them.
 
     A name stands where its segment is widest, or a line or two above or below if another name is there. Large segments
-    come first; a segment around which there is no free place stays without a name.
-
-    Args:
-        picture: `[h, w, 3]` uint8 RGB, as of `panoptic_overlay`.
-        panoptic: the segments in it, of any size.
+    come first; a segment around which there is no free place stays without a name. Segments and picture may have
+    different sizes.
     """
     names = {segment: categories.all[category].name for segment, (category, _) in panoptic.segments.items()}
     return write_labels(picture, panoptic.ids, names)

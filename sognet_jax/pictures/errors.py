@@ -39,41 +39,26 @@ NODE_DISTANCE = 44.0
 
 @dataclasses.dataclass(frozen=True)
 class SegmentErrors:
-    """Segment ids of one image by what evaluation says of them.
+    """Segment ids of one image by what evaluation says of them."""
 
-    Attributes:
-        missed: false negatives, ids of the ground truth.
-        wrong: false positives, predicted ids.
-        misnamed: predicted ids that have IoU > 0.5 with a ground truth segment of another class. They may be among
-            `wrong`, and what they lie on among `missed`; it is drawn once, as misnamed.
-        right: matched segments, predicted ids.
-        excused: predicted ids that match nothing and do not count, because they lie on void or crowd.
-        ignored: crowd segments, ids of the ground truth.
-    """
-
-    missed: Sequence[int] = ()
-    wrong: Sequence[int] = ()
+    missed: Sequence[int] = ()  # false negatives, ids of the ground truth
+    wrong: Sequence[int] = ()  # false positives, predicted ids
+    # predicted ids that have IoU > 0.5 with a ground truth segment of another class. They may be among `wrong`, and
+    # what they lie on among `missed`; it is drawn once, as misnamed.
     misnamed: Sequence[int] = ()
-    right: Sequence[int] = ()
-    excused: Sequence[int] = ()
-    ignored: Sequence[int] = ()
+    right: Sequence[int] = ()  # matched segments, predicted ids
+    excused: Sequence[int] = ()  # predicted ids that match nothing and do not count, because they lie on void or crowd
+    ignored: Sequence[int] = ()  # crowd segments, ids of the ground truth
 
 
 class _Style(NamedTuple):
-    """How a segment is painted.
-
-    Attributes:
-        tint: its opacity between stripes.
-        stripes: its opacity on them; the tint's for a segment without.
-        slope: 1 for stripes down to the right, -1 to the left.
-        outline: width in pixels; 0 for none.
-    """
+    """How a segment is painted."""
 
     color: tuple[int, int, int]
-    tint: float
-    stripes: float
-    slope: int
-    outline: int
+    tint: float  # its opacity between stripes
+    stripes: float  # its opacity on them; the tint's for a segment without
+    slope: int  # 1 for stripes down to the right, -1 to the left
+    outline: int  # width in pixels; 0 for none
 
 
 class _Layer(NamedTuple):

@@ -53,47 +53,36 @@ STRIPE_COLORS = ((150, 150, 156), (190, 190, 196))
 
 
 def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
-    """The arrays of one example without its padding: image and boxes, masks, both label maps, the overlap graph, and
-    the numbers.
-
-    Returns:
-        `[h, w, 3]` uint8 RGB.
+    """The arrays of one example without its padding, `[h, w, 3]` uint8 RGB: image and boxes, masks, both label maps,
+    the overlap graph, and the numbers.
     """
     size = example['image_size']
     height = min(PANEL[0], round(PANEL[1] * size[0] / size[1]))
-    factor = height / int(size[0])
-    image = resized(example['image'][: size[0], : size[1]], height)
-    slots = np.flatnonzero(example['valid'])
-    boxes = example['boxes'][slots] * factor
-    masks = paste_masks(example['masks'][slots], boxes, (height, image.shape[1]))
-    titles = _titles(example)
-    facts = (max(height, FACTS[0]), max(image.shape[1], FACTS[1]))
+    panels, titles = _Panels(example, categories, height), _titles(example)
+    facts = (max(height, FACTS[0]), max(panels.image.shape[1], FACTS[1]))
     return compose(
         [
             [
-                (titles['boxes'], _boxes_panel(image, example, categories, slots, boxes)),
-                (titles['masks'], _masks_panel(image, example, categories, slots, masks)),
-                (titles['semantic'], _semantic_panel(image, example, categories)),
+                (titles['boxes'], panels.boxes()),
+                (titles['masks'], panels.masks()),
+                (titles['semantic'], panels.semantic()),
             ],
             [
-                (titles['panoptic'], _panoptic_panel(image, example, categories)),
-                (titles['graph'], _graph_panel(image, example, slots, boxes, masks)),
-                ('the other fields', _facts_panel(example, categories, facts)),
+                (titles['panoptic'], panels.panoptic()),
+                (titles['graph'], panels.graph()),
+                ('the other fields', panels.facts(facts)),
             ],
         ]
     )
 
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Box-framed masks back in the image, the inverse of `transforms.mask_in_box`.
+    """Box-framed masks back in the image, `[n, h, w]` bool: the inverse of `transforms.mask_in_box`.
 
     Args:
         masks: `[n, 112, 112]` uint8 in {0, 1}.
         boxes: `[n, 4]` half-open boxes in pixels of the result.
         size: height and width of the result.
-
-    Returns:
-        `[n, h, w]` bool.
     """
     pasted = np.zeros((len(masks), *size), bool)
     for row, (mask, box) in enumerate(zip(masks, boxes, strict=True)):
@@ -117,86 +106,135 @@ def _titles(example: Example) -> dict[str, str]:
     }
 
 
-def _colors(example: Example, categories: CategorySet, slots: np.ndarray) -> list[tuple[int, ...]]:
-    """The colour of each instance, the same in all panels."""
-    colors = [instance_color(categories.things[example['classes'][slot]].color, slot) for slot in slots]
-    return [
-        CROWD_COLOR if example['crowd'][slot] else tuple(color.round().astype(int).tolist())
-        for slot, color in zip(slots, colors, strict=True)
-    ]
+class _Panels:
+    """The panels of an example, `height` pixels high, and what they share: image and instances."""
 
+    def __init__(self, example: Example, categories: CategorySet, height: int) -> None:
+        size = example['image_size']
+        self._example, self._categories = example, categories
+        self.image = resized(example['image'][: size[0], : size[1]], height)
+        self._slots = slots = np.flatnonzero(example['valid'])
+        self._crowd = example['crowd'][slots]
+        self._boxes = example['boxes'][slots] * (height / int(size[0]))
+        self._masks = paste_masks(example['masks'][slots], self._boxes, (height, self.image.shape[1]))
+        things = [categories.things[thing] for thing in example['classes'][slots]]
+        self._names = [thing.name for thing in things]
+        self._colors: list[tuple[int, ...]] = [
+            CROWD_COLOR if crowd else tuple(instance_color(thing.color, slot).round().astype(int).tolist())
+            for slot, thing, crowd in zip(slots.tolist(), things, self._crowd, strict=True)
+        ]
 
-def _boxes_panel(
-    image: np.ndarray, example: Example, categories: CategorySet, slots: np.ndarray, boxes: np.ndarray
-) -> np.ndarray:
-    picture = image.copy()
-    colors = _colors(example, categories, slots)
-    taken = np.zeros(picture.shape[:2], bool)
-    order = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-    for row in order:
-        x1, y1, x2, y2 = (boxes[row] - [0, 0, 1, 1]).round().astype(int)
-        if example['crowd'][slots[row]]:
-            corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])
-            for start, end in zip(corners[:-1], corners[1:], strict=True):
-                dashed_line(picture, start, end, CROWD_COLOR)
-        else:
-            cv2.rectangle(picture, (x1, y1), (x2, y2), PAPER, 3, cv2.LINE_AA)
-            cv2.rectangle(picture, (x1, y1), (x2, y2), colors[row], 2, cv2.LINE_AA)
-    for row in order:
-        slot = slots[row]
-        name = categories.things[example['classes'][slot]].name
-        name = f'{slot} crowd: {name}' if example['crowd'][slot] else f'{slot} {name}'
-        for text in (name, str(slot)):  # without room for the name, the number says as much as the list of instances
-            places = functools.partial(_plates_at_corners, boxes[row].round().astype(int).tolist())
-            if write_on_plate(picture, taken, text, places, color=colors[row], opacity=1):
-                break
-    return picture
+    def boxes(self) -> np.ndarray:
+        picture = self.image.copy()
+        taken = np.zeros(picture.shape[:2], bool)
+        order = np.argsort(-np.prod(self._boxes[:, 2:] - self._boxes[:, :2], axis=1))
+        for row in order:
+            x1, y1, x2, y2 = (self._boxes[row] - [0, 0, 1, 1]).round().astype(int)
+            if self._crowd[row]:
+                corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])
+                for start, end in zip(corners[:-1], corners[1:], strict=True):
+                    dashed_line(picture, start, end, CROWD_COLOR)
+            else:
+                cv2.rectangle(picture, (x1, y1), (x2, y2), PAPER, 3, cv2.LINE_AA)
+                cv2.rectangle(picture, (x1, y1), (x2, y2), self._colors[row], 2, cv2.LINE_AA)
+        for row in order:
+            slot = self._slots[row]
+            name = f'{slot} crowd: {self._names[row]}' if self._crowd[row] else f'{slot} {self._names[row]}'
+            places = functools.partial(_plates_at_corners, self._boxes[row].round().astype(int).tolist())
+            # Without room for the name, the number says as much as the list of instances.
+            for text in (name, str(slot)):
+                if write_on_plate(picture, taken, text, places, color=self._colors[row], opacity=1):
+                    break
+        return picture
+
+    def masks(self) -> np.ndarray:
+        """Large masks first, so that small ones are seen on them."""
+        picture = (0.7 * self.image + 0.3 * 255).astype(np.uint8)
+        for row in self._large_first():
+            mask = self._masks[row]
+            blend(picture, mask, _stripes(mask.shape)[mask] if self._crowd[row] else self._colors[row], 0.5)
+            contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(picture, contours, -1, PAPER, 2, cv2.LINE_AA)
+            cv2.drawContours(picture, contours, -1, self._colors[row], 1, cv2.LINE_AA)
+        return picture
+
+    def semantic(self) -> np.ndarray:
+        height, width = self._example['image_size']
+        semantic = self._example['semantic'][:height, :width].astype(np.int32)
+        ids = np.where(semantic == SEMANTIC_IGNORE, 0, semantic + 1)
+        segments = {train_id + 1: (train_id, -1) for train_id in range(self._categories.num_classes)}
+        names = {train_id + 1: category.name for train_id, category in enumerate(self._categories.all)}
+        return _label_panel(self.image, PanopticPicture(ids, segments), self._categories, names, NAMED_AREA)
+
+    def panoptic(self) -> np.ndarray:
+        """Stuff has its name, an instance the number of its slot."""
+        height, width = (round(int(side) / PANOPTIC_STRIDE) for side in self._example['image_size'])
+        panoptic = self._example['panoptic'][:height, :width].astype(np.int32)
+        ids = np.where(panoptic == PANOPTIC_IGNORE, 0, panoptic + 1)
+        stuff, classes = self._categories.num_stuff, self._example['classes']
+        segments = {index + 1: (index, -1) for index in range(stuff)}
+        segments |= {stuff + slot + 1: (stuff + int(thing), slot) for slot, thing in enumerate(classes)}
+        labels = {index + 1: category.name for index, category in enumerate(self._categories.stuff)}
+        labels |= {stuff + slot + 1: str(slot) for slot in range(len(classes))}
+        return _label_panel(self.image, PanopticPicture(ids, segments), self._categories, labels, NUMBERED_AREA)
+
+    def graph(self) -> np.ndarray:
+        """The instances that overlap another one; their numbers stand where little lies on them, a little apart."""
+        size, boxes = self.image.shape[:2], self._boxes
+        visible = np.zeros(size, np.int32)
+        for row in self._large_first():
+            visible[self._masks[row]] = row + 1
+        points, slots = inner_points(visible), np.ix_(self._slots, self._slots)
+        overlap, order, decided = (self._example[name][slots] for name in ('overlap', 'order', 'decided'))
+        chosen = np.flatnonzero(overlap.any(axis=1))
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        nodes = np.array([points.get(int(row) + 1, middles[row]) for row in chosen]).reshape(-1, 2)
+        pairs = np.ix_(chosen, chosen)
+        return overlap_graph(
+            self.image,
+            boxes[chosen],
+            order[pairs],
+            height=size[0],
+            nodes=spread(nodes, np.argwhere(np.triu(overlap[pairs])), size, NODE_DISTANCE),
+            labels=[str(slot) for slot in self._slots[chosen]],
+            undecided=(overlap & ~decided)[pairs],
+        )
+
+    def facts(self, size: tuple[int, int]) -> np.ndarray:
+        """The numbers, what the lines mean, and as many of the instances as there is room for."""
+        panel = np.full((*size, 3), 255, np.uint8)
+        lines = _facts(self._example)
+        for row, line in enumerate(lines):
+            _write(panel, line, (MARGIN, row))
+        row = len(lines)
+        start, end = np.array([[MARGIN, (row + 0.4) * LINE], [INDENT - 8, (row + 0.4) * LINE]])
+        arrow(panel, start, end)
+        _write(panel, 'order: from what covers to what is covered', (INDENT, row))
+        dashed_line(panel, start + [0, LINE], end + [0, LINE], INK)
+        _write(panel, 'overlap that is not decided', (INDENT, row + 1))
+        top = round((row + 2.1) * LINE)
+        panel[top : top + 12, MARGIN : INDENT - 8] = _stripes((12, INDENT - 8 - MARGIN))
+        _write(panel, 'ignored', (INDENT, row + 2))
+        _list_instances(panel, self._instance_lines(), row + 4)
+        return panel
+
+    def _instance_lines(self) -> list[tuple[str, tuple[int, ...]]]:
+        """What is said of each instance, and its colour."""
+        lines = []
+        for slot, name, crowd, color in zip(self._slots, self._names, self._crowd, self._colors, strict=True):
+            covering = ', '.join(map(str, np.flatnonzero(self._example['order'][slot])))
+            text = f'{slot} {name}{" (crowd)" if crowd else ""}'
+            lines.append((text + (f', under {covering}' if covering else ''), color))
+        return lines
+
+    def _large_first(self) -> np.ndarray:
+        return np.argsort(-self._masks.sum(axis=(1, 2)))
 
 
 def _plates_at_corners(box: Sequence[int], size: tuple[int, int]) -> list[tuple[int, int]]:
     """Places for a plate in, above or below a corner of a box."""
     x1, y1, x2, y2 = box
     return [(x, y) for x in (x1, x2 - size[0]) for y in (y1 - size[1], y1, y2 - size[1], y2)]
-
-
-def _masks_panel(
-    image: np.ndarray, example: Example, categories: CategorySet, slots: np.ndarray, masks: np.ndarray
-) -> np.ndarray:
-    """Large masks first, so that small ones are seen on them."""
-    picture = (0.7 * image + 0.3 * 255).astype(np.uint8)
-    colors = _colors(example, categories, slots)
-    for row in np.argsort(-masks.sum(axis=(1, 2))):
-        mask = masks[row]
-        if example['crowd'][slots[row]]:
-            blend(picture, mask, _stripes(mask.shape)[mask], 0.5)
-        else:
-            blend(picture, mask, colors[row], 0.5)
-        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, PAPER, 2, cv2.LINE_AA)
-        cv2.drawContours(picture, contours, -1, colors[row], 1, cv2.LINE_AA)
-    return picture
-
-
-def _semantic_panel(image: np.ndarray, example: Example, categories: CategorySet) -> np.ndarray:
-    height, width = example['image_size']
-    semantic = example['semantic'][:height, :width].astype(np.int32)
-    ids = np.where(semantic == SEMANTIC_IGNORE, 0, semantic + 1)
-    segments = {train_id + 1: (train_id, -1) for train_id in range(categories.num_classes)}
-    names = {train_id + 1: category.name for train_id, category in enumerate(categories.all)}
-    return _label_panel(image, PanopticPicture(ids, segments), categories, names, NAMED_AREA)
-
-
-def _panoptic_panel(image: np.ndarray, example: Example, categories: CategorySet) -> np.ndarray:
-    """Stuff has its name, an instance the number of its slot."""
-    height, width = (round(int(side) / PANOPTIC_STRIDE) for side in example['image_size'])
-    panoptic = example['panoptic'][:height, :width].astype(np.int32)
-    ids = np.where(panoptic == PANOPTIC_IGNORE, 0, panoptic + 1)
-    stuff, classes = categories.num_stuff, example['classes']
-    segments = {index + 1: (index, -1) for index in range(stuff)}
-    segments |= {stuff + slot + 1: (stuff + int(thing), slot) for slot, thing in enumerate(classes)}
-    labels = {index + 1: category.name for index, category in enumerate(categories.stuff)}
-    labels |= {stuff + slot + 1: str(slot) for slot in range(len(classes))}
-    return _label_panel(image, PanopticPicture(ids, segments), categories, labels, NUMBERED_AREA)
 
 
 def _label_panel(
@@ -210,49 +248,6 @@ def _label_panel(
     picture[ignored] = image[ignored]
     blend(picture, ignored, _stripes(ignored.shape)[ignored], 0.75)
     return write_labels(picture, ids, labels, least_area=least_area)
-
-
-def _graph_panel(
-    image: np.ndarray, example: Example, slots: np.ndarray, boxes: np.ndarray, masks: np.ndarray
-) -> np.ndarray:
-    """The instances that overlap another one; their numbers stand where little lies on them, a little apart."""
-    visible = np.zeros(image.shape[:2], np.int32)
-    for row in np.argsort(-masks.sum(axis=(1, 2))):
-        visible[masks[row]] = row + 1
-    points = inner_points(visible)
-    overlap, order, decided = (example[name][np.ix_(slots, slots)] for name in ('overlap', 'order', 'decided'))
-    chosen = np.flatnonzero(overlap.any(axis=1))
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    nodes = np.array([points.get(int(row) + 1, middles[row]) for row in chosen]).reshape(-1, 2)
-    pairs = np.ix_(chosen, chosen)
-    return overlap_graph(
-        image,
-        boxes[chosen],
-        order[pairs],
-        height=image.shape[0],
-        nodes=spread(nodes, np.argwhere(np.triu(overlap[pairs])), image.shape[:2], NODE_DISTANCE),
-        labels=[str(slot) for slot in slots[chosen]],
-        undecided=(overlap & ~decided)[pairs],
-    )
-
-
-def _facts_panel(example: Example, categories: CategorySet, size: tuple[int, int]) -> np.ndarray:
-    """The numbers, what the lines mean, and as many of the instances as there is room for."""
-    panel = np.full((*size, 3), 255, np.uint8)
-    lines = _facts(example)
-    for row, line in enumerate(lines):
-        _write(panel, line, (MARGIN, row))
-    row = len(lines)
-    start, end = np.array([[MARGIN, (row + 0.4) * LINE], [INDENT - 8, (row + 0.4) * LINE]])
-    arrow(panel, start, end)
-    _write(panel, 'order: from what covers to what is covered', (INDENT, row))
-    dashed_line(panel, start + [0, LINE], end + [0, LINE], INK)
-    _write(panel, 'overlap that is not decided', (INDENT, row + 1))
-    top = round((row + 2.1) * LINE)
-    panel[top : top + 12, MARGIN : INDENT - 8] = _stripes((12, INDENT - 8 - MARGIN))
-    _write(panel, 'ignored', (INDENT, row + 2))
-    _list_instances(panel, _instance_lines(example, categories), row + 4)
-    return panel
 
 
 def _facts(example: Example) -> list[str]:
@@ -278,18 +273,6 @@ def _facts(example: Example) -> list[str]:
         known = order & (example['true_order'] | example['true_order'].T)
         right = np.count_nonzero(order & example['true_order'])
         lines.append(f'R* is the true order: {right} of {np.count_nonzero(known)}')
-    return lines
-
-
-def _instance_lines(example: Example, categories: CategorySet) -> list[tuple[str, tuple[int, ...]]]:
-    """What is said of each instance, and its colour."""
-    slots = np.flatnonzero(example['valid'])
-    lines = []
-    for slot, color in zip(slots, _colors(example, categories, slots), strict=True):
-        name = categories.things[example['classes'][slot]].name
-        covering = ', '.join(map(str, np.flatnonzero(example['order'][slot])))
-        crowd = ' (crowd)' if example['crowd'][slot] else ''
-        lines.append((f'{slot} {name}{crowd}' + (f', under {covering}' if covering else ''), color))
     return lines
 
 

@@ -1,7 +1,5 @@
 """One network's detections, fused in every way that there is: what each does with their overlap pixels."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -33,11 +31,6 @@ class FusionComparison:
 
     All get the instances that survive the same-class removal. O is 0 or the true order with the panoptic head of the
     settings. A label prior is compared where the settings name its file, an occlusion head where the network has one.
-
-    Args:
-        settings: of inference.
-        categories: the classes.
-        max_instances: so many annotated instances have relations.
 
     Raises:
         ValueError: the method has no relations, or the file of rules is missing or broken.

@@ -37,32 +37,20 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What an evaluation leaves.
+    """What an evaluation leaves."""
 
-    Attributes:
-        folder: gets `metrics.json` and what follows.
-        num_pictures: how many of the first images are drawn.
-        predictions: write `predictions/`, see `evaluation.saved_results`.
-        report: write `report.html`.
-        overlap_pixels: compare the ways to fuse detections on overlap pixels.
-        say: gets the text for the console.
-    """
-
-    folder: pathlib.Path
-    num_pictures: int = 8
-    predictions: bool = False
-    report: bool = False
-    overlap_pixels: bool = False
-    say: Say = print
+    folder: pathlib.Path  # gets `metrics.json` and what follows
+    num_pictures: int = 8  # how many of the first images are drawn
+    predictions: bool = False  # write `predictions/`, see `evaluation.saved_results`
+    report: bool = False  # write `report.html`
+    overlap_pixels: bool = False  # compare the ways to fuse detections on overlap pixels
+    say: Say = print  # gets the text for the console
 
 
 def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, outputs: Outputs) -> Metrics:
-    """Evaluates a run's folder, or one step of it, on `data.eval_split`.
+    """Evaluates a run's folder, or one step of it, on `data.eval_split`: every metric, in percent.
 
     Of a run with `train.only = 'relation'`, order accuracy on annotated instances is all there is.
-
-    Returns:
-        Every metric, in percent.
 
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
@@ -106,10 +94,7 @@ def _evaluate_relation(
     source = hosts.first_alone_then_all(lambda: prepare_split(config, config.data.eval_split))
     train_source = _rules_source(config, outputs.say)
     tally = hosts.total(relation_tally(config, network, variables, source))
-    metrics = tally.metrics() | hosts.from_first(lambda: _rules(train_source, source))
-    if hosts.is_first():
-        write_json(outputs.folder / 'metrics.json', metrics)
-    outputs.say(table(metrics))
+    metrics = _all_metrics(tally.metrics(), train_source, source, outputs)
     outputs.say(f'\n{outputs.folder / "metrics.json"}; the relation head alone, nothing else was evaluated')
     return metrics
 
@@ -133,15 +118,10 @@ def _evaluate(
             picture = evaluation_picture(record, truth, result, categories)
             write_whole(outputs.folder / f'{record.image_id:012d}.png', encode_image(picture))
     tally, extremes = hosts.total(tally), hosts.total(extremes)
-    metrics = tally.metrics() | hosts.from_first(lambda: _rules(train_source, source))
-    if hosts.is_first():
-        write_json(outputs.folder / 'metrics.json', metrics)
+    metrics = _all_metrics(tally.metrics(), train_source, source, outputs)
     if outputs.report and hosts.is_first():
-        page = make_report(
-            config, categories, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved
-        )  # fmt: skip
+        page = make_report(config, categories, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved)
         write_whole(outputs.folder / 'report.html', report_html(page))
-    outputs.say(table(metrics))
     also = ', report.html' if outputs.report else ''
     drawn = min(outputs.num_pictures, len(source))
     outputs.say(f'\n{outputs.folder / "metrics.json"}{also}, and pictures of {drawn} images beside it')
@@ -165,8 +145,17 @@ def _rules_source(config: ml_collections.ConfigDict, say: Say) -> RecordSource |
     return hosts.first_alone_then_all(lambda: prepare_split(config, train_split))
 
 
-def _rules(train_source: RecordSource | None, source: RecordSource) -> Metrics:
-    return {} if train_source is None else rule_metrics(train_source, source)
+def _all_metrics(
+    counted: Metrics, train_source: RecordSource | None, source: RecordSource, outputs: Outputs
+) -> Metrics:
+    """What was counted, and what the rules reach: written and said."""
+    metrics = counted
+    if train_source is not None:
+        metrics = counted | hosts.from_first(lambda: rule_metrics(train_source, source))
+    if hosts.is_first():
+        write_json(outputs.folder / 'metrics.json', metrics)
+    outputs.say(table(metrics))
+    return metrics
 
 
 def _saved(results: Results, writer: ResultsWriter) -> Results:

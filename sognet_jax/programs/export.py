@@ -55,7 +55,8 @@ def export(
     batch_size: int = 1,
     weights_inside: bool = True,
 ) -> list[pathlib.Path]:
-    """Writes the parameters as a checkpoint, the inference function for each size of the input, and `export.json`.
+    """Writes the parameters as a checkpoint, the inference function for each size of the input, and `export.json`;
+    gives the files of the function.
 
     Args:
         checkpoint: a run's folder, or one of its checkpoints.
@@ -63,9 +64,6 @@ def export(
         platforms: what the function shall run on, of `PLATFORMS`.
         batch_size: images that it takes at once.
         weights_inside: they are constants of the function; otherwise its first argument, in `weights.npz`.
-
-    Returns:
-        The files of the function.
 
     Raises:
         ValueError: the folder has something in it, a platform is unknown, or the method has no panoptic head.

@@ -48,7 +48,7 @@ def predict_images(
     paths: Sequence[str | pathlib.Path],
     formats: Sequence[str] = USUAL_FORMATS,
 ) -> int:
-    """Segments images; writes `predictions.json`, and for each image `panoptic/NAME.png`.
+    """Segments images; writes `predictions.json`, and for each image `panoptic/NAME.png`; says how many there were.
 
     Nothing is written before all images and the checkpoint have been found to be readable; `predictions.json` comes
     last, and no file is ever there in part.
@@ -58,9 +58,6 @@ def predict_images(
         paths: images, and folders of images.
         formats: what else is written: `json` is `order.json`, `coco` is `coco_results.json`; `picture`, `graphml` and
             `ora` are for each image `pictures/NAME.png`, `graphs/NAME.graphml` and `layers/NAME.ora`.
-
-    Returns:
-        How many images there were.
 
     Raises:
         ImageError: an image is missing or broken, a folder has none, or two images would have results of one name.

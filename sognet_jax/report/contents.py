@@ -27,19 +27,13 @@ PACKAGES = ('jax', 'flax', 'numpy')
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """One image and how it came out.
+    """One image and how it came out."""
 
-    Attributes:
-        index: its place in the data.
-        pq: panoptic quality over the classes that occur in it, in percent.
-        truth, result, matching: what is annotated, what was found, and what of it matches.
-    """
-
-    index: int
-    pq: float
-    truth: ImageTruth
-    result: ImageResult
-    matching: Matching
+    index: int  # its place in the data
+    pq: float  # panoptic quality over the classes that occur in it, in percent
+    truth: ImageTruth  # what is annotated
+    result: ImageResult  # what was found
+    matching: Matching  # what of it matches
 
 
 class Extremes:
@@ -115,6 +109,10 @@ def image_card(record: Record, judged: Judged, categories: CategorySet) -> Image
     """The numbers and pictures of one image."""
     truth, result, matching = judged.truth, judged.result, judged.matching
     image, annotated, predicted = record.image(), annotated_segments(record), predicted_segments(result.scene)
+    ground_truth, prediction = (
+        write_names(panoptic_overlay(image, panoptic, categories, height=PANEL_HEIGHT), panoptic, categories)
+        for panoptic in (annotated, predicted)
+    )
     wrong_orders, known_orders, graph = None, 0, None
     if result.true_relations is not None:
         order, known = truth.best_order
@@ -133,12 +131,8 @@ def image_card(record: Record, judged: Judged, categories: CategorySet) -> Image
         wrong_orders=wrong_orders,
         known_orders=known_orders,
         image=image,
-        ground_truth=write_names(
-            panoptic_overlay(image, annotated, categories, height=PANEL_HEIGHT), annotated, categories
-        ),
-        prediction=write_names(
-            panoptic_overlay(image, predicted, categories, height=PANEL_HEIGHT), predicted, categories
-        ),
+        ground_truth=ground_truth,
+        prediction=prediction,
         errors=error_picture(
             image, annotated.ids, result.scene.panoptic, segment_errors(judged, annotated.ids), height=PANEL_HEIGHT,
             truth_names={segment: categories.all[category].name for segment, category, _ in truth.segments},

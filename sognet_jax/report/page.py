@@ -51,44 +51,33 @@ PANELS = {
 
 @dataclasses.dataclass(frozen=True)
 class ClassRow:
-    """One class in the table. Percents; NaN where there is nothing to measure.
-
-    Attributes:
-        pq, sq, rq: panoptic, segmentation and recognition quality.
-        iou: of the semantic head.
-        ap: of masks.
-    """
+    """One class in the table. Percents; NaN where there is nothing to measure."""
 
     name: str
     color: tuple[int, int, int]
     is_thing: bool
-    pq: float
-    sq: float
-    rq: float
+    pq: float  # panoptic quality
+    sq: float  # segmentation quality
+    rq: float  # recognition quality
     true_positives: int
     false_positives: int
     false_negatives: int
-    iou: float = math.nan
-    ap: float = math.nan
+    iou: float = math.nan  # of the semantic head
+    ap: float = math.nan  # of masks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageCard:
-    """One image: how good it is, and its pictures.
-
-    Attributes:
-        pq: panoptic quality in percent; NaN without panoptic annotation.
-        wrong_orders, known_orders: pairs whose order is wrong or missed, of how many; None where O is not known.
-        image, ground_truth, prediction, errors, overlap_graph: `[h, w, 3]` uint8 RGB; None leaves a picture out.
-    """
+    """One image: how good it is, and its pictures."""
 
     name: str
-    pq: float
+    pq: float  # panoptic quality in percent; NaN without panoptic annotation
     true_positives: int
     false_positives: int
     false_negatives: int
-    wrong_orders: int | None = None
-    known_orders: int = 0
+    wrong_orders: int | None = None  # pairs whose order is wrong or missed; None where O is not known
+    known_orders: int = 0  # of how many
+    # `[h, w, 3]` uint8 RGB. None leaves a picture out
     image: np.ndarray | None = None
     ground_truth: np.ndarray | None = None
     prediction: np.ndarray | None = None
@@ -98,19 +87,13 @@ class ImageCard:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
-    """Everything on the page.
-
-    Attributes:
-        facts: what was evaluated and how, label -> value.
-        metrics: name -> percent (`order_pairs...`: numbers), named as in `metrics.json`; any may be absent or NaN.
-        classes: rows of the table, in the order in which they stand at first.
-        worst, best: images, worst or best first. One that is in both is in the page once.
-    """
+    """Everything on the page."""
 
     title: str
-    facts: Mapping[str, str]
-    metrics: Mapping[str, float]
-    classes: Sequence[ClassRow] = ()
+    facts: Mapping[str, str]  # what was evaluated and how, label -> value
+    metrics: Mapping[str, float]  # in percent (`order_pairs...`: numbers), as in `metrics.json`; any may be absent
+    classes: Sequence[ClassRow] = ()  # rows of the table, in the order in which they stand at first
+    # Images, worst or best first. One that is in both is in the page once.
     worst: Sequence[ImageCard] = ()
     best: Sequence[ImageCard] = ()
 

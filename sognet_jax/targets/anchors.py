@@ -1,7 +1,5 @@
 """What the region proposal network is trained towards: anchor labels and box offsets, for one image."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

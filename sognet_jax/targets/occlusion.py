@@ -1,7 +1,5 @@
 """What the occlusion head is trained towards: pairs of sampled boxes, and which of the two lies on the other."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

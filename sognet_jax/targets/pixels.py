@@ -1,7 +1,5 @@
 """Targets that are pixels: of the mask head, of the semantic logits inside boxes, of a panoptic head with void."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -11,7 +9,7 @@ from sognet_jax.ops.masks import crop_resize_masks
 
 
 def mask_targets(masks: jax.Array, boxes: jax.Array, sampled: jax.Array, matched: jax.Array) -> jax.Array:
-    """Binary masks in the frame of the sampled boxes, for one image.
+    """Binary masks in the frame of the sampled boxes, for one image: `[F, 28, 28]` float32 in {0, 1}.
 
     The published frame of a box is its inclusive corners with width x2 - x1 (no + 1), at least 1. The published code
     rasterises polygons in that frame; here the stored mask is sampled bilinearly and cut at one half.
@@ -21,9 +19,6 @@ def mask_targets(masks: jax.Array, boxes: jax.Array, sampled: jax.Array, matched
         boxes: `[N, 4]` ground truth boxes.
         sampled: `[F, 4]` half-open boxes in image pixels.
         matched: `[F]` the instance that each sampled box belongs to.
-
-    Returns:
-        `[F, 28, 28]` float32 in {0, 1}.
     """
     corners = inclusive_corners(sampled)
     frame = jnp.concatenate([corners[:, :2], jnp.maximum(corners[:, 2:], corners[:, :2] + 1)], axis=-1)
@@ -32,7 +27,7 @@ def mask_targets(masks: jax.Array, boxes: jax.Array, sampled: jax.Array, matched
 
 
 def semantic_box_targets(semantic: jax.Array, boxes: jax.Array, size: int) -> jax.Array:
-    """The label map cropped to each box and resized, for one image: a loss of the published code alone.
+    """The label map cropped to each box and resized, `[N, size, size]`, for one image: in the published code alone.
 
     Published rounding: the crop has the pixels round(x1) .. round(x2) - 1 of the inclusive corners, at least one, and
     pixel i of the result is pixel floor(i * length / size) of the crop.
@@ -41,9 +36,6 @@ def semantic_box_targets(semantic: jax.Array, boxes: jax.Array, size: int) -> ja
         semantic: `[H, W]` semantic train ids at the resolution of the image.
         boxes: `[N, 4]` half-open boxes in image pixels.
         size: side of the result.
-
-    Returns:
-        `[N, size, size]` train ids.
     """
     corners = jnp.round(inclusive_corners(boxes)).astype(jnp.int32)
 

@@ -1,7 +1,5 @@
 """What the box and mask heads are trained on: a sample of the proposals with classes and offsets, for one image."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax
@@ -15,21 +13,13 @@ FOREGROUND_IOU = 0.5
 
 
 class SampledProposals(NamedTuple):
-    """A static batch of R boxes: foreground first, then background, then unused slots.
+    """A static batch of R boxes: foreground first, then background, then unused slots."""
 
-    Attributes:
-        boxes: `[R, 4]`.
-        labels: `[R]` int32, 0 background, k + 1 thing class k.
-        valid: `[R]` bool, used slots.
-        matched: `[R]` int32, the instance (no crowd region) with the highest IoU: its mask is what the box sees.
-        targets: `[R, 4]` weighted offsets to the ground truth box of the label where it is foreground, else 0.
-    """
-
-    boxes: jax.Array
-    labels: jax.Array
-    valid: jax.Array
-    matched: jax.Array
-    targets: jax.Array
+    boxes: jax.Array  # `[R, 4]`
+    labels: jax.Array  # `[R]` int32, 0 background, k + 1 thing class k
+    valid: jax.Array  # `[R]` bool, used slots
+    matched: jax.Array  # `[R]` int32, the instance (no crowd) with the highest IoU: its mask is what the box sees
+    targets: jax.Array  # `[R, 4]` weighted offsets to the ground truth box of the label where it is foreground, else 0
 
 
 def sample_proposals(
@@ -62,9 +52,6 @@ def sample_proposals(
         batch_size: R, slots to fill.
         fg_fraction: the share of them that may be foreground.
         priority: `[N + P]`, ground truth first; where there is a choice, low priority values are taken.
-
-    Returns:
-        The sample.
     """
     candidates = jnp.concatenate([boxes, proposals])
     usable = jnp.concatenate([valid, proposal_valid])

@@ -1,7 +1,5 @@
 """Batches for the devices of this host."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run writes beside its checkpoints: TensorBoard's scalars, and `metrics.jsonl`. A full disk does not end it."""
 
-from __future__ import annotations
-
 import json
 import math
 import pathlib

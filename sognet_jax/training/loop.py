@@ -1,7 +1,5 @@
 """The training run: steps, what is said of them, evaluation, checkpoints, interruption, resumption."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import math
@@ -41,7 +39,7 @@ def train(
     evaluate: Evaluate | None = None,
     profile: tuple[int, int] | None = None,
 ) -> TrainState:
-    """Trains to `config.train.steps`, going on from the newest checkpoint in `workdir` that is whole.
+    """Trains to the state after `config.train.steps`, from the newest checkpoint in `workdir` that is whole on.
 
     Args:
         config: an experiment of `configs/`.
@@ -49,9 +47,6 @@ def train(
         say: gets lines for the console: one every `train.log_every` steps, and warnings.
         evaluate: is called every `train.eval_every` steps, and after the last.
         profile: first and last step of which a trace is written to `workdir/profile`.
-
-    Returns:
-        The state after the last step.
 
     Raises:
         NotFiniteError: a loss became NaN or infinite; the checkpoints before it stay.
@@ -90,18 +85,39 @@ def steps_ahead() -> int:
     return 0 if jax.local_devices()[0].platform == 'cpu' else AHEAD
 
 
-class _Loop:
-    """Repeats the step, without waiting for the one that was just started (but on CPU devices).
+class _Trace:
+    """A profiler's trace of some steps, on the first host.
 
     Args:
-        config: the experiment.
-        run: its parts.
-        folder: where it leaves what it has.
-        batches: of this host.
-        stop: whether to end.
-        first_step: how many steps have been done.
-        say: gets lines for the console.
+        first, last: of the steps; none where the last comes before the first.
+        folder: gets the trace.
     """
+
+    def __init__(self, first: int, last: int, folder: pathlib.Path) -> None:
+        self._first, self._last, self._folder = first, last, folder
+        self._is_on = False
+
+    def before(self, step: int) -> None:
+        """Begins before the first step."""
+        if step == self._first <= self._last and hosts.is_first():
+            jax.profiler.start_trace(str(self._folder))
+            self._is_on = True
+
+    def after(self, step: int, state: TrainState) -> None:
+        """Ends when the last step is done."""
+        if step == self._last and self._is_on:
+            jax.block_until_ready(state)
+            self.close()
+
+    def close(self) -> None:
+        """Ends here, where it has not yet."""
+        if self._is_on:
+            jax.profiler.stop_trace()
+        self._is_on = False
+
+
+class _Loop:
+    """Repeats the step, without waiting for the one that was just started (but on CPU devices)."""
 
     def __init__(
         self, config: ml_collections.ConfigDict, run: Run, folder: RunFolder, batches: TrainBatches, stop: StopRequest,
@@ -213,34 +229,3 @@ class _Loop:
             if not math.isfinite(metrics.get(best, math.nan)):
                 self._say(f'WARNING: it has no {best} (config field train.best_metric): no checkpoint is the best')
         return metrics
-
-
-class _Trace:
-    """A profiler's trace of some steps, on the first host.
-
-    Args:
-        first, last: of the steps; none where the last comes before the first.
-        folder: gets the trace.
-    """
-
-    def __init__(self, first: int, last: int, folder: pathlib.Path) -> None:
-        self._first, self._last, self._folder = first, last, folder
-        self._is_on = False
-
-    def before(self, step: int) -> None:
-        """Begins before the first step."""
-        if step == self._first <= self._last and hosts.is_first():
-            jax.profiler.start_trace(str(self._folder))
-            self._is_on = True
-
-    def after(self, step: int, state: TrainState) -> None:
-        """Ends when the last step is done."""
-        if step == self._last and self._is_on:
-            jax.block_until_ready(state)
-            self.close()
-
-    def close(self) -> None:
-        """Ends here, where it has not yet."""
-        if self._is_on:
-            jax.profiler.stop_trace()
-        self._is_on = False

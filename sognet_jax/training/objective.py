@@ -1,7 +1,5 @@
 """All losses of one batch: the training pass of Figure 2, with ground truth instances in the relation part."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -13,9 +11,8 @@ import jax.numpy as jnp
 from sognet_jax import losses
 from sognet_jax.choices import OUTSIDE, PANOPTIC_HEADS, require_choice
 from sognet_jax.contract import PANOPTIC_STRIDE
-from sognet_jax.models.fpn import STRIDES
+from sognet_jax.models.rpn import pyramid_anchors
 from sognet_jax.models.sognet import Pyramid, SOGNet
-from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.extent import divide_up, image_extent
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.targets.anchors import label_anchors
@@ -36,31 +33,22 @@ LOSS_NAMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Sampling sizes, choices and weights of the training pass: the config's `objective` section.
+    """Sampling sizes, choices and weights of the training pass: the config's `objective` section."""
 
-    Attributes:
-        weights: factor of each loss, one for every name in `LOSS_NAMES`. `semantic_boxes`, a loss that only the
-            published code has, is not computed where its weight is 0, nor `occlusion` without that head.
-        rpn_batch_size: anchors sampled per image.
-        proposals_per_level, proposals: boxes kept before and after non-maximum suppression.
-        box_batch_size, foreground_fraction: proposals sampled per image, and how many of them may be foreground.
-        panoptic_head: 1 (Eq. 9) or 2 (Eq. 10).
-        outside: pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`).
-        void_fraction: share of the instances that the panoptic head is not shown, at random, and that it has to call
-            void; 0 is no void channel. UPSNet has 0.3, SOGNet 0.
-        relation_loss: `overlap` is Eq. (12), `order` Eq. (14), `order_cross_entropy` the cross entropy of M and R*.
-    """
-
+    # Factor of each loss, one for every name in `LOSS_NAMES`. `semantic_boxes`, a loss that only the published code
+    # has, is not computed where its weight is 0, nor `occlusion` without that head.
     weights: Mapping[str, float]
-    rpn_batch_size: int
-    proposals_per_level: int
-    proposals: int
-    box_batch_size: int
-    foreground_fraction: float
-    panoptic_head: int
-    outside: str
+    rpn_batch_size: int  # anchors sampled per image
+    proposals_per_level: int  # boxes kept before non-maximum suppression
+    proposals: int  # and after it
+    box_batch_size: int  # proposals sampled per image
+    foreground_fraction: float  # of which so many may be foreground
+    panoptic_head: int  # 1 (Eq. 9) or 2 (Eq. 10)
+    outside: str  # pasted mask logits outside their box count as probability 0.5 (`zero`, published) or 0 (`absent`)
+    # Share of the instances that the panoptic head is not shown, at random, and that it has to call void; 0 is no void
+    # channel. UPSNet has 0.3, SOGNet 0.
     void_fraction: float
-    relation_loss: str
+    relation_loss: str  # `overlap` is Eq. (12), `order` Eq. (14), `order_cross_entropy` the cross entropy of M and R*.
 
     def __post_init__(self) -> None:
         if set(self.weights) != set(LOSS_NAMES):
@@ -86,9 +74,7 @@ def relation_training_loss(
 ) -> tuple[Losses, Counts]:
     """What `training_losses` gives of the relation head alone; that head is all of the network that is needed.
 
-    Args:
-        network, batch, keys, objective: as in `training_losses`; the batch needs no images and label maps, and nothing
-            is drawn with the keys.
+    The batch needs no images and label maps, and nothing is drawn with the keys.
     """
     del keys
     relations = network.relate_annotated(batch)
@@ -99,11 +85,7 @@ def relation_training_loss(
 def occlusion_training_loss(
     network: SOGNet, batch: Batch, keys: jax.Array, objective: Objective
 ) -> tuple[Losses, Counts]:
-    """What `training_losses` gives of the occlusion head alone, on the sampled boxes of a network that stays as it is.
-
-    Args:
-        network, batch, keys, objective: as in `training_losses`.
-    """
+    """What `training_losses` gives of the occlusion head alone, on sampled boxes of a network that stays as it is."""
     features = jax.lax.stop_gradient(network.extract_features(batch['image'], batch['image_size']))
     assignment = assign_targets(features, network.score_anchors(features), batch, keys, objective)
     nothing = jax.tree.map(lambda x: x[:, :0], ground_truth(batch))
@@ -124,22 +106,14 @@ class GroundTruth(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What matching and sampling decide for a batch; no gradient flows through it.
+    """What matching and sampling decide for a batch; no gradient flows through it."""
 
-    Attributes:
-        anchor_labels, anchor_targets: `[B, A]`, `[B, A, 4]` of `label_anchors`.
-        sampled: `[B, R, ...]` of `sample_proposals`; foreground lies in the first F slots.
-        mask_targets: `[B, F, 28, 28]` of the first F sampled boxes.
-        pair_priority: `[B, F, F]`, decides which pairs of the first F boxes the occlusion head is asked.
-        unknown: `[B, N]` bool, instances that the panoptic head is not shown, see `Objective.void_fraction`.
-    """
-
-    anchor_labels: jax.Array
-    anchor_targets: jax.Array
-    sampled: SampledProposals
-    mask_targets: jax.Array
-    pair_priority: jax.Array
-    unknown: jax.Array | None = None
+    anchor_labels: jax.Array  # `[B, A]` of `label_anchors`
+    anchor_targets: jax.Array  # `[B, A, 4]` of the same
+    sampled: SampledProposals  # `[B, R, ...]` of `sample_proposals`; foreground lies in the first F slots
+    mask_targets: jax.Array  # `[B, F, 28, 28]` of the first F sampled boxes
+    pair_priority: jax.Array  # `[B, F, F]`, decides which pairs of the first F boxes the occlusion head is asked
+    unknown: jax.Array | None = None  # `[B, N]` bool, not shown to the panoptic head: see `Objective.void_fraction`
 
 
 AnchorPredictions = tuple[list[jax.Array], list[jax.Array]]
@@ -182,15 +156,9 @@ def assign_targets(
 ) -> Assignment:
     """Labels anchors, proposes boxes, samples them, and sees the ground truth masks through them.
 
-    Args:
-        features: P2 .. P6, for their sizes.
-        anchor_predictions: of the region proposal network.
-        batch, keys, objective: as in `training_losses`.
+    Of the features P2 .. P6 it takes the sizes alone.
     """
-    grids = [
-        anchor_grid(level.shape[1], level.shape[2], stride).reshape(-1, 4)
-        for level, stride in zip(features, STRIDES, strict=True)
-    ]
+    grids = pyramid_anchors(features)
     anchors = jnp.concatenate(grids)
     num_foreground = int(objective.box_batch_size * objective.foreground_fraction)
 

@@ -1,7 +1,5 @@
 """What the occlusion head is trained with, beside the rest of the network or alone."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

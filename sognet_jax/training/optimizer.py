@@ -1,7 +1,5 @@
 """Learning rate schedule and optimizer of the paper's Implementation Details."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

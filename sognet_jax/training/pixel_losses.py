@@ -4,8 +4,6 @@ The paper's formulation holds `[S + T, H, W]` up-sampled semantic logits and sev
 instances, and all of them once more for the gradient. Here every strip goes through the same formulas by itself.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax
@@ -13,21 +11,18 @@ import jax.numpy as jnp
 
 from sognet_jax import losses
 from sognet_jax.contract import PANOPTIC_IGNORE, PANOPTIC_STRIDE, SEMANTIC_IGNORE
-from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits, void_logits
+from sognet_jax.models.panoptic_head import panoptic_logits, semantic_instance_logits, void_logits
 from sognet_jax.ops.masks import paste_masks
-from sognet_jax.ops.overlap import resolve_overlaps
+from sognet_jax.ops.overlap import combine, resolve_overlaps
 from sognet_jax.ops.strips import cut_rows, cut_rows_with_neighbours, enlarge_strip, strip_height, sum_over_strips
 
 
 def semantic_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross entropy at full resolution, as published: logits up-sampled, ignored pixels left out.
+    """Cross entropy at full resolution, `[B]` float32, as published: logits up-sampled, ignored pixels left out.
 
     Args:
         logits: `[B, h, w, S + T]` semantic logits.
         labels: `[B, H, W]` train ids, `SEMANTIC_IGNORE` where there is none; H, W are a multiple of h, w.
-
-    Returns:
-        `[B]` float32.
 
     Raises:
         ValueError: H, W are not one multiple of h, w.
@@ -48,21 +43,13 @@ def semantic_losses(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 class ShownInstances(NamedTuple):
-    """What the panoptic head gets of the instances of a batch.
+    """What the panoptic head gets of the instances of a batch."""
 
-    Attributes:
-        mask_logits: `[B, N, M, M]` of the class and inside the box of each.
-        boxes: `[B, N, 4]` in image pixels.
-        classes: `[B, N]` thing classes.
-        shown: `[B, N]` bool; the other slots have no channel.
-        relations: `[B, N, N]` O.
-    """
-
-    mask_logits: jax.Array
-    boxes: jax.Array
-    classes: jax.Array
-    shown: jax.Array
-    relations: jax.Array
+    mask_logits: jax.Array  # `[B, N, M, M]` of the class and inside the box of each
+    boxes: jax.Array  # `[B, N, 4]` in image pixels
+    classes: jax.Array  # `[B, N]` thing classes
+    shown: jax.Array  # `[B, N]` bool; the other slots have no channel
+    relations: jax.Array  # `[B, N, N]` O
 
 
 def panoptic_losses(
@@ -76,7 +63,7 @@ def panoptic_losses(
     outside: str,
     void_channel: bool,
 ) -> jax.Array:
-    """L_panoptic: overlaps resolved by Eq. (8), instances combined by Eq. (9) or (10), cross entropy.
+    """L_panoptic, `[B]` float32: overlaps resolved by Eq. (8), combined by Eq. (9) or (10), cross entropy.
 
     Args:
         instances: those of the batch.
@@ -87,9 +74,6 @@ def panoptic_losses(
         head: 1 (Eq. 9) or 2 (Eq. 10).
         outside: `zero` or `absent`, see `Objective.outside`.
         void_channel: there is a channel for void.
-
-    Returns:
-        `[B]` float32.
     """
     mask_logits, boxes, classes, shown, relations = instances
     batch, height, width, _ = semantic.shape

@@ -1,7 +1,5 @@
 """What a running training says: one line with every loss, speed and time left."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time
@@ -67,15 +65,9 @@ class Progress:
         self._paused += time.monotonic() - before
 
     def line(self, step: int, learning_rate: float, flops_per_step: float) -> tuple[str, PairShares, dict[str, float]]:
-        """All steps since the last line.
+        """The line of all steps since the last one, what is to be said of their pairs, and scalars for TensorBoard.
 
-        Args:
-            step: the last of them.
-            learning_rate: of that step.
-            flops_per_step: of all devices; 0 where they are not known.
-
-        Returns:
-            The line, what is to be said of their pairs, and the scalars for TensorBoard.
+        A step's FLOPs are those of all devices; 0 where they are not known.
         """
         now = time.monotonic()
         elapsed = max(now - self._last_time - self._paused, 1e-9)

@@ -3,8 +3,6 @@
 It reads ground truth alone: boxes, classes and masks of instances, and which of them overlap.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -27,13 +25,7 @@ PAIR_COUNTS = ('overlapping_pairs', 'related_pairs', 'saturated_pairs', 'ordered
 
 
 def relation_losses(relations: Relations, batch: Batch, loss: str) -> jax.Array:
-    """The relation loss of each image, `[B]` float32.
-
-    Args:
-        relations: of the annotated instances.
-        batch: examples of the data contract.
-        loss: one of `RELATION_LOSSES`.
-    """
+    """The relation loss of each image, `[B]` float32: one of `RELATION_LOSSES`, of the annotated instances."""
     takes_part, potential, matrix = relations
     if loss == 'overlap':
         return jax.vmap(losses.overlap_relation_loss)(matrix, batch['overlap'], takes_part)

@@ -1,10 +1,9 @@
 """What a running training says of the relations that it learns, and that they stay silent."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Self
 
 SILENT = 1.0
 """A relation head that relates less than so many percent of the overlapping pairs says nothing."""
@@ -12,22 +11,15 @@ SILENT = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class PairShares:
-    """The counts of `relation.count_pairs` as shares in percent, NaN over nothing.
+    """The counts of `relation.count_pairs` as shares in percent, NaN over nothing."""
 
-    Attributes:
-        overlapping: how many pairs have R = 1.
-        related: share of them with O >= 0.5 one way or the other.
-        saturated: share of them whose potentials M have no gradient left.
-        order_accuracy: share of the pairs of known order with O >= 0.5 on the right side.
-    """
-
-    overlapping: int
-    related: float
-    saturated: float
-    order_accuracy: float
+    overlapping: int  # how many pairs have R = 1
+    related: float  # share of them with O >= 0.5 one way or the other
+    saturated: float  # share of them whose potentials M have no gradient left
+    order_accuracy: float  # share of the pairs of known order with O >= 0.5 on the right side
 
     @classmethod
-    def of(cls, counts: Mapping[str, float]) -> PairShares:
+    def of(cls, counts: Mapping[str, float]) -> Self:
         """The shares of summed counts."""
 
         def share(part: str, whole: str) -> float:

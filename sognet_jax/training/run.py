@@ -1,7 +1,5 @@
 """The parts of a training run that its config determines."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -35,17 +33,11 @@ from sognet_jax.training.step import TrainState, create_state, parallel_step
 
 @dataclasses.dataclass
 class Run:
-    """The parts of a training run that a config determines.
+    """The parts of a training run that a config determines."""
 
-    Attributes:
-        state: before the first step, on the devices.
-        step: the compiled step, see `parallel_step`.
-        rates: `[train.steps]` learning rate of each step; on the host, so that to know it nobody waits for a device.
-    """
-
-    state: TrainState
-    step: Callable[..., Any]
-    rates: np.ndarray
+    state: TrainState  # before the first step, on the devices
+    step: Callable[..., Any]  # the compiled step, see `parallel_step`
+    rates: np.ndarray  # `[train.steps]` learning rates; on the host, so that to know one nobody waits for a device
 
 
 TRAININGS = {

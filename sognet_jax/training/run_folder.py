@@ -1,10 +1,8 @@
 """A run's folder on disk, which the first host reads and writes for all."""
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from typing import Self
 
 import ml_collections
 import optax
@@ -21,11 +19,6 @@ LOCK = 'training.lock'
 
 class RunFolder:
     """Checkpoints and log files of a run, as a context; nobody else trains in it meanwhile.
-
-    Args:
-        config: the experiment.
-        workdir: the folder.
-        say: gets lines for the console.
 
     Attributes:
         newest: step of the newest checkpoint; 0 where there is none.
@@ -94,22 +87,17 @@ class RunFolder:
             self._files.scalars(step, {f'eval/{name}': value for name, value in metrics.items() if '/' not in name})
 
     def finish(self, step: int, state: TrainState) -> pathlib.Path:
-        """Waits until the last step is saved.
-
-        Returns:
-            Where.
+        """Waits until the last step is saved, and says where.
 
         Raises:
             CheckpointError: it could not be saved.
         """
         return hosts.from_first(lambda: self._finish(step, state))
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for closable in (self._checkpoints, self._files, self._lock):
             if closable is not None:
                 closable.close()

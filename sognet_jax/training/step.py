@@ -1,7 +1,5 @@
 """The training step of one device, and its pmap."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, cast
@@ -23,19 +21,12 @@ TrainingPass = Callable[[SOGNet, Batch, jax.Array, Objective], tuple[Losses, Cou
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything a training run needs to go on; the same on every device and never stacked.
+    """Everything a training run needs to go on; the same on every device and never stacked."""
 
-    Attributes:
-        step: number of updates done.
-        params: trained and frozen parameters.
-        batch_stats: frozen normalisation (empty with group norm).
-        optimizer: the optimizer's state.
-    """
-
-    step: jax.Array
-    params: Any
-    batch_stats: Any
-    optimizer: optax.OptState
+    step: jax.Array  # number of updates done
+    params: Any  # trained and frozen parameters
+    batch_stats: Any  # frozen normalisation (empty with group norm)
+    optimizer: optax.OptState  # the optimizer's state
 
 
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
@@ -101,11 +92,7 @@ def device_step(
 
 
 def _over_parts(function: Callable[[Batch], Any], batch: Batch, number: int) -> Any:
-    """`function` of a batch, from as many parts of it, one after the other.
-
-    Returns:
-        ((total, (means, sums)), means) as `function` gives them, over the whole batch.
-    """
+    """`function` of a batch, ((total, (means, sums)), means), from as many parts of it, one after the other."""
     if number == 1:
         return function(batch)
     parts = {name: value.reshape(number, -1, *value.shape[1:]) for name, value in batch.items()}
@@ -121,11 +108,7 @@ def _over_parts(function: Callable[[Batch], Any], batch: Batch, number: int) -> 
 
 
 def parallel_step(**arguments: Any) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`device_step` on all local devices: batches are `[devices, B, ...]`, the state is not stacked.
-
-    Args:
-        **arguments: the keyword arguments of `device_step`.
-    """
+    """`device_step` on all local devices: batches are `[devices, B, ...]`, the state is not stacked."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         return device_step(state, batch, **arguments)

@@ -17,10 +17,10 @@ from sognet_jax.inference.prediction import Inference, predict
 from sognet_jax.kernels.mask_statistics import mask_statistics
 from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.models.fpn import STRIDES
-from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
+from sognet_jax.models.panoptic_head import panoptic_logits, semantic_instance_logits
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.masks import paste_masks
-from sognet_jax.ops.overlap import resolve_overlaps
+from sognet_jax.ops.overlap import combine, resolve_overlaps
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.resize import resize_bilinear
 from tests.support import golden_files, published

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sognet_jax import losses
-from sognet_jax.models.panoptic_head import ABSENT, combine, panoptic_logits, semantic_instance_logits, void_logits
+from sognet_jax.models.panoptic_head import ABSENT, panoptic_logits, semantic_instance_logits, void_logits
 from sognet_jax.ops.masks import paste_masks
-from sognet_jax.ops.overlap import resolve_overlaps
+from sognet_jax.ops.overlap import combine, resolve_overlaps
 from tests.support import golden_files
 from tests.support.golden_files import close
 from tests.support.published_relations import PUBLISHED, half_open, published_params

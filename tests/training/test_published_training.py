@@ -18,10 +18,10 @@ from sognet_jax.contract import SEMANTIC_IGNORE
 from sognet_jax.convert.names import published_entry
 from sognet_jax.data.records.relations import find_pairs
 from sognet_jax.models.fpn import STRIDES
-from sognet_jax.models.panoptic_head import combine, panoptic_logits, semantic_instance_logits
+from sognet_jax.models.panoptic_head import panoptic_logits, semantic_instance_logits
 from sognet_jax.ops.anchors import anchor_grid
 from sognet_jax.ops.masks import paste_masks
-from sognet_jax.ops.overlap import resolve_overlaps
+from sognet_jax.ops.overlap import combine, resolve_overlaps
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.targets.anchors import label_anchors
 from sognet_jax.targets.pixels import semantic_box_targets

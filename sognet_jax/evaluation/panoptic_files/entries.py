@@ -51,20 +51,14 @@ class PanopticFiles:
 
 @dataclasses.dataclass(frozen=True)
 class PanopticPair:
-    """Annotation and prediction of one image.
-
-    Attributes:
-        truth_segments: (id, place of its category in the list of categories, is crowd) of each segment.
-        truth_areas: of each segment, in pixels, as the JSON file says.
-        predicted_segments: (id, place of its category) of each segment.
-    """
+    """Annotation and prediction of one image."""
 
     image_id: ImageId
     truth_png: pathlib.Path
-    truth_segments: list[tuple[int, int, bool]]
-    truth_areas: list[float]
+    truth_segments: list[tuple[int, int, bool]]  # (id, place of its category in the list, is crowd) of each
+    truth_areas: list[float]  # of each segment, in pixels, as the JSON file says
     predicted_png: pathlib.Path
-    predicted_segments: list[tuple[int, int]]
+    predicted_segments: list[tuple[int, int]]  # (id, place of its category) of each
 
 
 class PanopticPairs(NamedTuple):

@@ -39,17 +39,12 @@ KEPT_BYTES = 2**25 - 2**16
 
 @dataclasses.dataclass(frozen=True)
 class FileEvaluation:
-    """The result for all images.
+    """The result for all images."""
 
-    Attributes:
-        categories: of the ground truth, in its order, which the counts have, too.
-        without_truth: predicted images that the ground truth does not have; they were ignored.
-    """
-
-    categories: tuple[FileCategory, ...]
+    categories: tuple[FileCategory, ...]  # of the ground truth, in its order, which the counts have, too
     counts: PanopticCounts
     num_images: int
-    without_truth: list[ImageId]
+    without_truth: list[ImageId]  # predicted images that the ground truth does not have; they were ignored
 
 
 def evaluate_files(files: PanopticFiles, *, workers: int = 0) -> FileEvaluation:
