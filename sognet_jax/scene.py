@@ -165,11 +165,14 @@ class Scene:
 def _measure(ids: np.ndarray, segments: list[Segment], categories: CategorySet) -> list[SceneSegment]:
     """The segments with their area and box; one pass over the pixels for all of them."""
     height, width = ids.shape
-    number = int(ids.max()) + 1
-    areas = np.bincount(ids.ravel(), minlength=number)
+    wanted = [segment.id for segment in segments]
+    row_of = np.zeros(max(int(ids.max()), *wanted, 0) + 1, np.int32)  # ids may be any colour; row 0 is all else
+    row_of[wanted] = np.arange(1, len(wanted) + 1)
+    rows, number = row_of[ids], len(wanted) + 1
+    areas = np.bincount(rows.ravel(), minlength=number)
     in_row, in_column = np.zeros((number, height), bool), np.zeros((number, width), bool)
-    in_row[ids, np.arange(height)[:, None]] = True
-    in_column[ids, np.arange(width)] = True
+    in_row[rows, np.arange(height)[:, None]] = True
+    in_column[rows, np.arange(width)] = True
     top, left = np.argmax(in_row, axis=1), np.argmax(in_column, axis=1)
     bottom, right = height - np.argmax(in_row[:, ::-1], axis=1), width - np.argmax(in_column[:, ::-1], axis=1)
     boxes = np.stack([left, top, right, bottom], axis=-1)
@@ -177,9 +180,9 @@ def _measure(ids: np.ndarray, segments: list[Segment], categories: CategorySet) 
         SceneSegment(
             **segment._asdict(),
             name=categories.all[segment.category].name,
-            area=int(areas[segment.id]),
-            box=tuple(boxes[segment.id].tolist()),
+            area=int(areas[row]),
+            box=tuple(boxes[row].tolist()),
             panoptic=ids,
         )
-        for segment in segments
+        for row, segment in enumerate(segments, 1)
     ]

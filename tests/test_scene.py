@@ -59,6 +59,16 @@ def test_segments_say_what_the_map_shows(prediction):
     assert behind.mask.sum() == behind.area
 
 
+def test_ids_may_be_any_colour(prediction):
+    scene = describe(prediction)
+    panoptic = np.where(scene.panoptic > 0, scene.panoptic * 1_000_003, 0)
+    found = [one._replace(id=one.id * 1_000_003) for one in scene.found]
+    recoloured = dataclasses.replace(scene, panoptic=panoptic, found=found)
+    for mine, theirs in zip(recoloured.segments, scene.segments, strict=True):
+        assert (mine.id, mine.area, mine.box) == (theirs.id * 1_000_003, theirs.area, theirs.box)
+        np.testing.assert_array_equal(mine.mask, theirs.mask)
+
+
 def test_pairs_are_of_visible_instances_and_name_who_covers_whom(prediction):
     scene = describe(prediction)
     _, behind, front = scene.segments
