@@ -110,11 +110,9 @@ def _paint_tile(
 
 
 def _first_best(values: jax.Array, numbers: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The highest value along an axis and the lowest number that has it: two reductions that vectorize."""
-    best = jnp.max(values, axis=axis, keepdims=True, initial=-jnp.inf)
-    numbers = jnp.expand_dims(numbers, [i for i in range(values.ndim) if i != axis])
-    number = jnp.min(jnp.where(values == best, numbers, jnp.iinfo(numbers.dtype).max), axis=axis)
-    return best.squeeze(axis), number
+    """The highest value along an axis and the lowest number that has it."""
+    # Not the numbers where a value equals the highest: XLA may compute values twice, rounded otherwise, and none would.
+    return jnp.max(values, axis=axis), numbers[jnp.argmax(values, axis=axis)]
 
 
 def _fuse_instances(
