@@ -29,9 +29,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 demo tables: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967295:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=536870912
 demo: export JAX_COMPILATION_CACHE_DIR ?= $(RUN)/compiled
 demo:
-	@echo 'This demo needs no download of data and no accelerator. On two CPU cores, in 6 to 13 minutes, it'
+	@echo 'This demo needs no download of data and no accelerator. On two CPU cores, in 8 to 13 minutes, it'
 	@echo '  1. installs the requirements into $(VENV), if they are not there          (1 to 2 minutes)'
-	@echo '  2. draws 3,000 training and 200 validation scenes of overlapping shapes    (1 minute)'
+	@echo '  2. draws 3,000 training and 200 validation scenes of overlapping shapes    (half a minute)'
 	@echo '  3. trains a small SOGNet on them: configs/shapes.py                        (4 to 10 minutes)'
 	@echo '  4. evaluates it on the 200 scenes and draws pictures into $(RUN)/eval    (1 minute)'
 	@$(MAKE) --no-print-directory $(VENV)/.installed
