@@ -70,27 +70,20 @@ class Overlap(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """The result for one image; a notebook shows its picture.
+    """The result for one image; a notebook shows its picture."""
 
-    Attributes:
-        categories: names and colours of the classes.
-        panoptic: `[h, w]` int32 id map, 0 is void.
-        found: its segments in the order of their ids: stuff first, then instances from the highest score down.
-        relations: `[n, n]` O of the n segments that are instances, in their order; > 0 at (i, j) where i is covered by
-            j; 0 for a method without relations.
-        image: `[h, w, 3]` uint8 RGB, where it was kept.
-        painter: what draws the image and what was found in it.
-        paster: what makes `masks`.
-        layers: ids of the instances, the first layer at the back (`order.layers`), where a `Predictor` says them.
-    """
-
-    categories: CategorySet = dataclasses.field(repr=False)
-    panoptic: np.ndarray = dataclasses.field(repr=False)
+    categories: CategorySet = dataclasses.field(repr=False)  # names and colours of the classes
+    panoptic: np.ndarray = dataclasses.field(repr=False)  # `[h, w]` int32 id map, 0 is void
+    # its segments in the order of their ids: stuff first, then instances from the highest score down
     found: list[Segment]
+    # `[n, n]` O of the n segments that are instances, in their order; > 0 at (i, j) where i is covered by j; 0 for a
+    # method without relations
     relations: np.ndarray = dataclasses.field(repr=False)
-    image: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    image: np.ndarray | None = dataclasses.field(default=None, repr=False)  # `[h, w, 3]` uint8 RGB, where it was kept
+    # what draws the image and what was found in it
     painter: 'Callable[[np.ndarray, Scene], np.ndarray] | None' = dataclasses.field(default=None, repr=False)
-    paster: Callable[[], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    paster: Callable[[], np.ndarray] | None = dataclasses.field(default=None, repr=False)  # what makes `masks`
+    # ids of the instances, the first layer at the back (`order.layers`), where a `Predictor` says them
     layers: list[list[int]] = dataclasses.field(default_factory=list)
 
     @functools.cached_property

@@ -28,22 +28,14 @@ _COUNTERS = r'.*\.num_batches_tracked'
 
 
 class Source(NamedTuple):
-    """A recognised checkpoint.
+    """A recognised checkpoint."""
 
-    Attributes:
-        kind: published, upsnet, torchvision, caffe or detectron.
-        entry: the path of one of our arrays -> its entry in the source.
-        covers: whether the source has an array of ours, by its path; the others stay fresh.
-        reads_bgr: the source's network expects images as BGR.
-        unused: a regular expression of entries that have no place here.
-    """
-
-    kind: str
+    kind: str  # published, upsnet, torchvision, caffe or detectron
     arrays: Mapping[str, np.ndarray]
-    entry: Callable[[Path], Entry | None]
-    covers: Callable[[Path], bool]
-    reads_bgr: bool
-    unused: str
+    entry: Callable[[Path], Entry | None]  # the path of one of our arrays -> its entry in the source
+    covers: Callable[[Path], bool]  # whether the source has an array of ours, by its path; the others stay fresh
+    reads_bgr: bool  # the source's network expects images as BGR
+    unused: str  # a regular expression of entries that have no place here
 
 
 def convert_file(

@@ -12,18 +12,14 @@ from sognet_jax.scene import THRESHOLD, Overlap
 
 @dataclasses.dataclass(frozen=True)
 class LayerOrder:
-    """The instances of an image from the back to the front.
+    """The instances of an image from the back to the front."""
 
-    Attributes:
-        graph: an edge from the covering to the covered one for each pair that is kept, its `strength` at it; no cycles.
-        cut: the pairs that are not, since others contradict them, the strongest first.
-        layers: ids, the first layer at the back. An instance lies as far back as it can: in the first layer if it
-            covers nothing, else in the one that follows the highest of what it covers. So instances of one layer lie
-            beside each other; their order in it, that of the ids, says nothing.
-    """
-
+    # an edge from the covering to the covered one for each pair that is kept, its `strength` at it; no cycles
     graph: nx.DiGraph
-    cut: list[Overlap]
+    cut: list[Overlap]  # the pairs that are not, since others contradict them, the strongest first
+    # ids, the first layer at the back. An instance lies as far back as it can: in the first layer if it covers nothing,
+    # else in the one that follows the highest of what it covers. So instances of one layer lie beside each other; their
+    # order in it, that of the ids, says nothing.
     layers: list[list[int]]
 
     @property

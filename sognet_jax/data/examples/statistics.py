@@ -19,34 +19,24 @@ SMALL, MEDIUM = 32, 96
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What is counted, over the n images of a data set.
+    """What is counted, over the n images of a data set."""
 
-    Attributes:
-        sizes: `[n, 2]` height and width.
-        has_instances, has_panoptic: `[n]` bool.
-        instances, crowds: `[n]` how many instances an image has, and how many regions of crowd.
-        instance_classes: `[m]` thing class 0 .. T-1 of every instance, crowd left out.
-        instance_areas: `[m]` their mask areas in pixels of the original image.
-        segment_classes: `[s]` semantic train id of every panoptic segment, crowd included.
-        image_classes: `[u]` semantic train ids: each image's classes once, of its segments.
-        pair_states: `[p]` of every pair with R = 1 (Eq. 11) its state, an index into `overlap_file.STATES`.
-        covered, truly_covered: `[p]` R* and the true order, as in `schema.Pairs`.
-        by_pixels: `[p]` the same by which of the two has fewer pixels of the intersection in the panoptic map.
-    """
-
-    sizes: np.ndarray
+    sizes: np.ndarray  # `[n, 2]` height and width
+    # `[n]` bool
     has_instances: np.ndarray
     has_panoptic: np.ndarray
+    # `[n]` how many instances an image has, and how many regions of crowd
     instances: np.ndarray
     crowds: np.ndarray
-    instance_classes: np.ndarray
-    instance_areas: np.ndarray
-    segment_classes: np.ndarray
-    image_classes: np.ndarray
-    pair_states: np.ndarray
+    instance_classes: np.ndarray  # `[m]` thing class 0 .. T-1 of every instance, crowd left out
+    instance_areas: np.ndarray  # `[m]` their mask areas in pixels of the original image
+    segment_classes: np.ndarray  # `[s]` semantic train id of every panoptic segment, crowd included
+    image_classes: np.ndarray  # `[u]` semantic train ids: each image's classes once, of its segments
+    pair_states: np.ndarray  # `[p]` of every pair with R = 1 (Eq. 11) its state, an index into `overlap_file.STATES`
+    # `[p]` R* and the true order, as in `schema.Pairs`
     covered: np.ndarray
     truly_covered: np.ndarray
-    by_pixels: np.ndarray
+    by_pixels: np.ndarray  # `[p]` the same by which of the two has fewer pixels of the intersection in the panoptic map
 
 
 def statistics(source: Records) -> Statistics:

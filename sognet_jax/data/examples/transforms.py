@@ -15,24 +15,17 @@ from sognet_jax.data.records.schema import InstanceAnnotations, Record
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSettings:
-    """Sizes of the arrays of an example, and how boxes are resized.
+    """Sizes of the arrays of an example, and how boxes are resized."""
 
-    Attributes:
-        image_size: height and width of the padded image, divisible by 32.
-        short_side, long_side: the image's shorter side is resized to `short_side` unless the longer would exceed
-            `long_side` or the image would not fit.
-        max_instances: N; the smallest instances of an image with more are dropped.
-        inclusive_boxes: boxes are resized as the published code does, see `published_frames`.
-        match_by_box: instances own the panoptic segments that the published code finds for them, see
-            `relations.match_segments_by_box`.
-    """
-
-    image_size: tuple[int, int]
+    image_size: tuple[int, int]  # height and width of the padded image, divisible by 32
+    # the image's shorter side is resized to `short_side` unless the longer would exceed `long_side` or the image would
+    # not fit
     short_side: int
     long_side: int
-    max_instances: int
+    max_instances: int  # N; the smallest instances of an image with more are dropped
     num_stuff: int
-    inclusive_boxes: bool = False
+    inclusive_boxes: bool = False  # boxes are resized as the published code does, see `published_frames`
+    # instances own the panoptic segments that the published code finds for them, see `relations.match_segments_by_box`
     match_by_box: bool = False
 
     def __post_init__(self) -> None:

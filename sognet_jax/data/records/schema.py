@@ -88,28 +88,20 @@ class Pairs:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One stored image with its annotations, none by default; image and panoptic map stay encoded until asked for.
+    """One stored image with its annotations, none by default; image and panoptic map stay encoded until asked for."""
 
-    Attributes:
-        image_bytes: the image file.
-        image_id: its number in the data set.
-        file_name: its name there, with folders below that of the split, if any.
-        size: its height and width.
-        panoptic_bytes: a PNG of one channel, `[h, w]`: 0 where a pixel is unlabelled, k where it belongs to row k - 1
-            of `segments`. One pixel of 0 where the image has no panoptic annotation.
-        has_instances, has_panoptic: which annotations the image has (without any object in it, they are empty).
-        has_relations: whether it is known which instances overlap.
-        segments, instances, pairs: the annotations.
-    """
-
-    image_bytes: bytes
-    image_id: int
-    file_name: str
-    size: tuple[int, int]
+    image_bytes: bytes  # the image file
+    image_id: int  # its number in the data set
+    file_name: str  # its name there, with folders below that of the split, if any
+    size: tuple[int, int]  # its height and width
+    # a PNG of one channel, `[h, w]`: 0 where a pixel is unlabelled, k where it belongs to row k - 1 of `segments`. One
+    # pixel of 0 where the image has no panoptic annotation.
     panoptic_bytes: bytes = encode_indices(np.zeros((1, 1)))
+    # which annotations the image has (without any object in it, they are empty)
     has_instances: bool = False
     has_panoptic: bool = False
-    has_relations: bool = False
+    has_relations: bool = False  # whether it is known which instances overlap
+    # the annotations
     segments: Segments = Segments()
     instances: InstanceAnnotations = InstanceAnnotations()
     pairs: Pairs = Pairs()

@@ -33,25 +33,18 @@ HINT = (
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """How one split becomes a prepared data set.
-
-    Attributes:
-        copy: of `copy_name`; becomes a folder name.
-        split: name of the split in the prepared data set.
-        has_source: whether the files are still there.
-        read: reads the annotation files; gives one task for each image, what is wrong with the files, and what was
-            taken although it is unusual.
-        examine: checks one task, see `staging`.
-    """
+    """How one split becomes a prepared data set."""
 
     name: str
-    copy: str
-    split: str
+    copy: str  # of `copy_name`; becomes a folder name
+    split: str  # name of the split in the prepared data set
     categories: CategorySet
     description: str
-    has_source: bool
+    has_source: bool  # whether the files are still there
+    # reads the annotation files; gives one task for each image, what is wrong with the files, and what was taken
+    # although it is unusual
     read: Callable[[], tuple[Sequence[Any], list[Problem], Notes]]
-    examine: Callable[[Any], Examined]
+    examine: Callable[[Any], Examined]  # checks one task, see `staging`
 
 
 @dataclasses.dataclass(frozen=True)

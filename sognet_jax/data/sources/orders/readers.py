@@ -31,29 +31,23 @@ NO_DEPTH = np.zeros((0, 5), int)
 
 
 class OrderedImage(NamedTuple):
-    """The n instances of an image, and who covers whom.
+    """The n instances of an image, and who covers whom."""
 
-    Attributes:
-        place: where that is said, for messages.
-        ids: `[n]` int64, as the file numbers them; `names` of their classes.
-        whole, visible: their masks, with and without what is hidden; empty lists where nobody asked for them.
-        covered: `[n, n]` bool, i is covered by j; both ways of mutual pairs.
-        decided: `[n, n]` bool, symmetric: the order of the pair is known (it may be that neither covers the other).
-        depth: `[p, 5]` int, pairs of judged distance: two instances, of which the first is nearer, unless
-            neither is (third column); whether their depth ranges overlap; how many answers it took until two agreed.
-    """
-
-    place: str
+    place: str  # where that is said, for messages
     image_file: pathlib.Path
     file_name: str
     image_id: int
     size: tuple[int, int]
-    ids: np.ndarray
+    ids: np.ndarray  # `[n]` int64, as the file numbers them; `names` of their classes
     names: Sequence[str]
+    # their masks, with and without what is hidden; empty lists where nobody asked for them
     whole: Sequence[RLE]
     visible: Sequence[RLE]
-    covered: np.ndarray
+    covered: np.ndarray  # `[n, n]` bool, i is covered by j; both ways of mutual pairs
+    # `[n, n]` bool, symmetric: the order of the pair is known (it may be that neither covers the other)
     decided: np.ndarray
+    # `[p, 5]` int, pairs of judged distance: two instances, of which the first is nearer, unless neither is (third
+    # column); whether their depth ranges overlap; how many answers it took until two agreed
     depth: np.ndarray
 
 

@@ -33,27 +33,19 @@ MIN_STUFF_PIXELS = 100
 
 @dataclasses.dataclass(frozen=True)
 class SceneSettings:
-    """How scenes are drawn.
+    """How scenes are drawn."""
 
-    Attributes:
-        size: height and width in pixels.
-        min_instances, max_instances: how many objects; fewer where no more fit.
-        smallest, largest: range of object sizes in pixels, drawn log-uniformly.
-        spread: standard deviation of the objects' distance from the middle of their crowd, in pixels.
-        misplaced: share of objects that lie anywhere in the painting order.
-        kinds: how many categories the objects of a scene are drawn from; None: all.
-        same_class_overlap: share of the smaller one of two objects of a category that the other may hide.
-    """
-
-    size: tuple[int, int] = (128, 128)
+    size: tuple[int, int] = (128, 128)  # height and width in pixels
+    # how many objects; fewer where no more fit
     min_instances: int = 2
     max_instances: int = 10
+    # range of object sizes in pixels, drawn log-uniformly
     smallest: float = 13.0
     largest: float = 62.0
-    spread: float = 15.0
-    misplaced: float = 0.05
-    kinds: int | None = None
-    same_class_overlap: float = 0.2
+    spread: float = 15.0  # standard deviation of the objects' distance from the middle of their crowd, in pixels
+    misplaced: float = 0.05  # share of objects that lie anywhere in the painting order
+    kinds: int | None = None  # how many categories the objects of a scene are drawn from; None: all
+    same_class_overlap: float = 0.2  # share of the smaller one of two objects of a category that the other may hide
 
 
 CROWDED = SceneSettings(min_instances=7, max_instances=16, smallest=16.0, spread=18.0, kinds=3, same_class_overlap=0.5)
