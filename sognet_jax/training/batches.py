@@ -25,9 +25,6 @@ class TrainBatches(Iterator[dict[str, Any]]):
         first_step: how many steps have been done.
         say: is told of workers that are replaced and of records that are left out (`data.skip_corrupt`).
 
-    Attributes:
-        left_out: places of the corrupt records that other images stand for.
-
     Raises:
         ValueError: `batch_size` cannot be divided by the number of devices, a field of `data` cannot be used,
             relations are trained without data for them, or hosts have different numbers of devices or other data.
@@ -51,7 +48,7 @@ class TrainBatches(Iterator[dict[str, Any]]):
                 'config fields objective.weights.relation and model.occlusion.width must be 0 where data.relations is '
                 'False: it is not known which instances overlap'
             )
-        self.left_out: set[str] = set()
+        self.left_out: set[str] = set()  # places of the corrupt records that other images stand for
         self._say = say
         self._index = host * host_batch + np.arange(host_batch, dtype=np.int32)
         self._source = hosts.first_alone_then_all(lambda: training_source(config))

@@ -15,15 +15,12 @@ class StopRequest:
     """Listens, as a context, for signals that ask a run to end; a second one ends the process at once.
 
     Only the main thread of a program can listen; elsewhere nothing is ever requested.
-
-    Attributes:
-        name: of the signal; empty before there was one.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
-        self.name = ''
+        self.name = ''  # of the signal; empty before there was one
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:

@@ -39,16 +39,13 @@ class RelationWatch:
     Args:
         warmup_steps: of the learning rate; nothing is expected before their end.
         patience: log lines in a row that may be silent; lines without an overlapping pair do not count.
-
-    Attributes:
-        warning: what is to be said as long as the head is silent; empty while it is not.
     """
 
     def __init__(self, warmup_steps: int, patience: int) -> None:
         self._warmup_steps = warmup_steps
         self._patience = patience
         self._silent_lines = 0
-        self.warning = ''
+        self.warning = ''  # what is to be said as long as the head is silent
 
     def look(self, step: int, shares: PairShares) -> bool:
         """Takes the pairs of one log line; whether a warning is due: it is the last that may be silent."""

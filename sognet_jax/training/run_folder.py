@@ -20,9 +20,6 @@ LOCK = 'training.lock'
 class RunFolder:
     """Checkpoints and log files of a run, as a context; nobody else trains in it meanwhile.
 
-    Attributes:
-        newest: step of the newest checkpoint; 0 where there is none.
-
     Raises:
         InUseError: another training is at work in it.
         OSError: it cannot be made.
@@ -33,7 +30,7 @@ class RunFolder:
         self._checkpoints: Checkpoints | None = None  # of the first host, and so are the others
         self._lock: Lock | None = None
         self._files: LogFiles | None = None
-        self.newest = hosts.from_first(self._open)
+        self.newest = hosts.from_first(self._open)  # step of the newest checkpoint; 0 where there is none
 
     def restore(self, state: TrainState) -> TrainState:
         """The state of the newest checkpoint that is whole, on the devices; `state` itself where there is none.

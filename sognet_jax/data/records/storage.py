@@ -116,10 +116,6 @@ class Records(Protocol):
 class RecordSource(Records):
     """The records of one split, by index; reads from disk at every access and can be sent to other processes.
 
-    Attributes:
-        sizes: `[n, 2]` height and width of each image.
-        left_out: how many images and annotations of its source had a problem and are not there.
-
     Raises:
         ValueError: there is no such split.
     """
@@ -130,7 +126,9 @@ class RecordSource(Records):
             raise ValueError(f'{folder} has the splits {sorted(builder.info.splits)}, not {split!r}')
         self.folder, self.split = pathlib.Path(folder), split
         self.categories = categories_from_json(builder.info.metadata['categories'], str(folder))
+        # `[n, 2]` height and width of each image
         self.sizes = np.array(builder.info.metadata['sizes'][split], np.int32).reshape(-1, 2)
+        # how many images and annotations of its source had a problem and are not there
         self.left_out = int(builder.info.metadata.get('left_out', 0))
         self._source = builder.as_data_source(split, decoders=DECODERS)
 
