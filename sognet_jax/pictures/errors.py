@@ -8,15 +8,7 @@ import cv2
 import numpy as np
 
 from sognet_jax.evaluation.order_accuracy import THRESHOLD
-from sognet_jax.pictures.drawing import (
-    arrow,
-    blend,
-    draw_boxes,
-    draw_nodes,
-    faded,
-    spread,
-    write_labels,
-)
+from sognet_jax.pictures.drawing import arrow, blend, draw_boxes, draw_nodes, faded, spread, write_labels
 
 # Three of the colours of Okabe and Ito, which colour-blind readers tell apart; the stripes of two of them cross.
 MISSED_COLOR = (0, 114, 178)
