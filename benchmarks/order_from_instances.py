@@ -25,7 +25,7 @@ from sognet_jax.categories import SHAPES
 from sognet_jax.category_files import categories_to_json, category_set
 from sognet_jax.configs import shapes
 from sognet_jax.data.configured import prepare_split
-from sognet_jax.data.records.relations import RLE, map_rles
+from sognet_jax.data.records.relations import map_rles, rle_as_text
 from sognet_jax.data.records.schema import Record
 from sognet_jax.data.sources.shapes.builder import ShapesSettings, draw
 from sognet_jax.data.sources.shapes.composition import SceneSettings
@@ -57,7 +57,7 @@ def write_scenes(folder: pathlib.Path, config: ml_collections.ConfigDict) -> Non
             images.append({'id': index, 'file_name': name, 'occlusion_order_file_name': matrix} | size)
             annotations += _annotations(record, index, len(annotations))
         content = {'images': images, 'annotations': annotations, 'categories': things}
-        (folder / f'{split}.json').write_text(json.dumps(content))
+        (folder / f'{split}.json').writerle_as_text(json.dumps(content))
 
 
 def _over(record: Record) -> np.ndarray:
@@ -78,15 +78,11 @@ def _annotations(record: Record, image: int, before: int) -> list[dict[str, Any]
             'id': before + row + 1,
             'image_id': image,
             'category_id': SHAPES.things[category].id,
-            'segmentation': _text(rle),
-            'visible_mask': _text(visible.get(int(record.instances.segment[row]), nothing)),
+            'segmentation': rle_as_text(rle),
+            'visible_mask': rle_as_text(visible.get(int(record.instances.segment[row]), nothing)),
         }
         for row, (category, rle) in enumerate(zip(record.instances.category, record.instances.rles, strict=True))
     ]
-
-
-def _text(rle: RLE) -> dict[str, Any]:
-    return {'size': list(rle['size']), 'counts': rle['counts'].decode()}
 
 
 def _accuracy(config: ml_collections.ConfigDict, checkpoint: str) -> float:

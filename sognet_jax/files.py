@@ -2,11 +2,13 @@
 
 import datetime
 import errno
+import json
 import os
 import pathlib
 import socket
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 try:
     import fcntl
@@ -56,6 +58,11 @@ class Lock:
     def close(self) -> None:
         """Lets go of the file."""
         self._file.close()
+
+
+def encode_entries(entries: Sequence[Any]) -> str:
+    """A list as JSON, an entry on a line."""
+    return '[\n' + ',\n'.join(map(json.dumps, entries)) + '\n]'
 
 
 def require_folder(path: pathlib.Path) -> None:

@@ -83,8 +83,8 @@ class Scene:
     # what draws the image and what was found in it
     painter: 'Callable[[np.ndarray, Scene], np.ndarray] | None' = dataclasses.field(default=None, repr=False)
     paster: Callable[[], np.ndarray] | None = dataclasses.field(default=None, repr=False)  # what makes `masks`
-    # ids of the instances, the first layer at the back (`order.layers`), where a `Predictor` says them
-    layers: list[list[int]] = dataclasses.field(default_factory=list)
+    # what makes `layers` of ids and relations
+    layerer: Callable[[list[int], np.ndarray], list[list[int]]] | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def segments(self) -> list[SceneSegment]:
@@ -100,6 +100,11 @@ class Scene:
     def instance_ids(self) -> list[int]:
         """Their ids in the map."""
         return [segment.id for segment in self.found if segment.instance >= 0]
+
+    @functools.cached_property
+    def layers(self) -> list[list[int]]:
+        """Ids of the instances, the first layer at the back (`order.layers`); none where nobody knows how."""
+        return self.layerer(self.instance_ids, self.relations) if self.layerer else []
 
     @property
     def masks(self) -> np.ndarray:

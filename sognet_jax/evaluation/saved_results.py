@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.data.records.png import index_ids
+from sognet_jax.data.records.relations import rle_as_text
 from sognet_jax.data.records.schema import NO_SEGMENT, Record
 from sognet_jax.data.records.storage import RecordSource
 from sognet_jax.data.sources.cityscapes.files import IMAGE_ENDING
@@ -110,10 +111,9 @@ class ResultsWriter:
         for category, score, box, rle in zip(
             found.category.tolist(), found.score.tolist(), boxes, found.rles, strict=True
         ):
-            mask = {'size': list(rle['size']), 'counts': rle['counts'].decode()}
             category_id = self._categories.things[category].id
             common = {'image_id': image_id, 'category_id': category_id, 'score': score}
-            self._entries[MASKS].append(common | {'segmentation': mask})
+            self._entries[MASKS].append(common | {'segmentation': rle_as_text(rle)})
             self._entries[BOXES].append(common | {'bbox': box})
 
 

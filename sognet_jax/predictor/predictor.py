@@ -74,8 +74,7 @@ class Predictor:
         prediction = jax.device_get(self._run(self._variables, example['image'][None], example['image_size'][None]))
         of_image = jax.tree.map(lambda value: value[0], prediction)
         scene = self._segmenter(of_image, Frame.of(example))
-        layers = order_layers(scene.instance_ids, scene.relations).layers
-        return dataclasses.replace(scene, image=image, painter=prediction_picture, layers=layers)
+        return dataclasses.replace(scene, image=image, painter=prediction_picture, layerer=_layers)
 
     def order(
         self, image: np.ndarray, masks: Sequence[np.ndarray], classes: Sequence[str], pairs: str = 'related'
@@ -108,6 +107,10 @@ class Predictor:
         scale = resize_factor(size, settings)
         sizes: Example = {'scale': np.asarray(scale, np.float32), 'original_size': np.array(size, np.int32)}
         return {**image_arrays(image, scale, settings), **sizes}
+
+
+def _layers(ids: list[int], relations: np.ndarray) -> list[list[int]]:
+    return order_layers(ids, relations).layers
 
 
 def load(checkpoint: str | pathlib.Path, **inference: Any) -> Predictor:

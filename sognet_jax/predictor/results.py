@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from sognet_jax.data.records.relations import rle_as_text
 from sognet_jax.inference.pasting import encode_masks
 from sognet_jax.order.entry import order_entry
 from sognet_jax.scene import Scene
@@ -33,7 +34,7 @@ def coco_results(image_id: int | str, scene: Scene, order: Entry) -> list[Entry]
         {
             'image_id': image_id,
             'category_id': scene.categories.all[instance.category].id,
-            'segmentation': {'size': list(rle['size']), 'counts': rle['counts'].decode()},
+            'segmentation': rle_as_text(rle),
             'score': ordered['score'],
             'segment_id': instance.id,
             'layer': ordered['layer'],

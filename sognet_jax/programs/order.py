@@ -7,7 +7,6 @@ python -m sognet_jax.programs.order score --format=cocoa --source=DIR --predicte
 """
 
 import argparse
-import json
 import math
 import pathlib
 import sys
@@ -21,7 +20,7 @@ from sognet_jax.checkpoints import stored_config
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.data.sources.orders.readers import ORDER_FORMATS, OrderedImage, read_ordered
 from sognet_jax.evaluation.summary import write_json
-from sognet_jax.files import write_whole
+from sognet_jax.files import encode_entries, write_whole
 from sognet_jax.json_files import Notes
 from sognet_jax.order.entry import order_entry
 from sognet_jax.order.files import order_matrix, read_instances, read_order
@@ -93,8 +92,7 @@ def _write(options: argparse.Namespace, images: Iterable[tuple[OrderedImage, np.
     for image, relations in images:
         instances = [{'id': key, 'category': name} for key, name in zip(image.ids.tolist(), image.names, strict=True)]
         entries.append(order_entry(image.file_name, instances, relations))
-    lines = ',\n'.join(map(json.dumps, entries))
-    write_whole(options.output, f'{{"images": [\n{lines}\n]}}\n')
+    write_whole(options.output, f'{{"images": {encode_entries(entries)}}}\n')
     pairs, count = (sum(len(entry[name]) for entry in entries) for name in ('overlaps', 'instances'))
     print(f'{options.output}: {pairs} pairs of {count} instances in {len(entries)} images')
 

@@ -3,7 +3,6 @@
 Panoptic PNGs and a description of all of them as JSON; and, in the formats that are asked for, who lies on whom.
 """
 
-import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from sognet_jax.data.configured import example_settings
 from sognet_jax.data.examples.transforms import ExampleSettings
 from sognet_jax.data.records.images import ImageError, find_images, read_image
 from sognet_jax.data.records.png import encode_image
-from sognet_jax.files import require_folder, write_whole
+from sognet_jax.files import encode_entries, require_folder, write_whole
 from sognet_jax.id_maps import encode_ids
 from sognet_jax.order.entry import encode_graph
 from sognet_jax.order.openraster import encode_openraster
@@ -84,16 +83,11 @@ def predict_images(
         if 'coco' in formats:
             detections += coco_results(image_id, scene, order)
     if 'json' in formats:
-        write_whole(output / 'order.json', f'{{"images": {_lines(orders)}}}\n')
+        write_whole(output / 'order.json', f'{{"images": {encode_entries(orders)}}}\n')
     if 'coco' in formats:
-        write_whole(output / 'coco_results.json', f'{_lines(detections)}\n')
-    write_whole(output / 'predictions.json', f'{{"images": {_lines(entries)}}}\n')
+        write_whole(output / 'coco_results.json', f'{encode_entries(detections)}\n')
+    write_whole(output / 'predictions.json', f'{{"images": {encode_entries(entries)}}}\n')
     return len(images)
-
-
-def _lines(entries: Sequence[Entry]) -> str:
-    """A list as JSON, an entry on a line."""
-    return '[\n' + ',\n'.join(map(json.dumps, entries)) + '\n]'
 
 
 def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:

@@ -1,5 +1,6 @@
 """The front door: a checkpoint as a function of an image."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -44,6 +45,14 @@ def test_a_scene_says_what_is_where(model, image):
     for segment in scene.segments:
         assert segment.mask.sum() == segment.area > 0 and segment.name == SHAPES.all[segment.category].name
     assert scene.picture().dtype == np.uint8 and scene.to_json().startswith('{')
+
+
+def test_a_scene_says_its_layers_from_the_relations_that_it_has(model, image):
+    scene = model(image)
+    assert sorted(sum(scene.layers, [])) == sorted(scene.instance_ids) and len(scene.instance_ids) > 1
+    chain = np.eye(len(scene.instance_ids), k=1, dtype=np.float32)  # each is covered by the next one
+    assert dataclasses.replace(scene, relations=chain).layers == [[one] for one in scene.instance_ids]
+    assert dataclasses.replace(scene, layerer=None).layers == []
 
 
 def test_several_images_are_what_each_is_and_orientation_is_free(model, image):

@@ -146,6 +146,11 @@ def rle_areas(rles: Sequence[RLE]) -> np.ndarray:
     return np.array([coco_mask.area(rle) for rle in rles], np.int64)
 
 
+def rle_as_text(rle: RLE) -> dict[str, Any]:
+    """A mask as COCO's JSON files have it."""
+    return {'size': list(rle['size']), 'counts': rle['counts'].decode()}
+
+
 def rle_boxes(rles: Sequence[RLE]) -> np.ndarray:
     """`[n, 4]` float32, the half-open boxes around masks; all 0 around an empty one."""
     xywh = np.asarray(coco_mask.toBbox(list(rles)), np.float32).reshape(-1, 4)
