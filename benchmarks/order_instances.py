@@ -6,8 +6,6 @@ From COCO's run lengths of 640 x 480 to O, with the relation head of `configs/co
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -15,6 +13,7 @@ import jax
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from benchmarks.timing import Run, measure
 from sognet_jax.categories import COCO
 from sognet_jax.configs import coco_r50
 from sognet_jax.cpu_convolutions import choose_eigen
@@ -36,17 +35,6 @@ def ellipses(rng: np.random.Generator) -> list[dict[str, Any]]:
     return rles
 
 
-def milliseconds(run: Callable[[], Any]) -> tuple[float, float]:
-    """Median of the wall, and mean of the processor's time."""
-    run()
-    walls, before = [], time.process_time()
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        run()
-        walls.append(time.perf_counter() - start)
-    return 1000 * float(np.median(walls)), 1000 * (time.process_time() - before) / REPEATS
-
-
 def main() -> None:
     """Runs the benchmark."""
     choose_eigen()
@@ -54,13 +42,15 @@ def main() -> None:
     variables = jax.device_put(initialize_relation_head(network, 0))
     rles, names = ellipses(np.random.default_rng(0)), ['person', 'chair', 'cup'] * (INSTANCES // 3)
     pairs = pairs_taking_part('related', rles, rles)
-    relate = functools.partial(relate_instances, network, variables, COCO, rles, names)
-    runs = {
+    relate = functools.partial(relate_instances, network, variables, COCO, rles, names, pairs)
+    calls = {
         f'pairs: {choice}': functools.partial(pairs_taking_part, choice, rles, rles)
         for choice in ('related', 'touching')
-    }
-    for title, run in (runs | {'boxes, masks, relation head': functools.partial(relate, pairs)}).items():
-        print('{:<30}{:7.1f} ms, of a processor {:6.1f} ms'.format(title, *milliseconds(run)))
+    } | {'boxes, masks, relation head': relate}
+    runs = [Run(title, call, lambda result: result) for title, call in calls.items()]
+    for run, taken in zip(runs, measure(runs, REPEATS, 1), strict=True):
+        wall, processor = 1000 * taken.seconds, 1000 * taken.processor_seconds
+        print(f'{run.implementation:<30}{wall:7.1f} ms, of a processor {processor:6.1f} ms')
 
 
 if __name__ == '__main__':

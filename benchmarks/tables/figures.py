@@ -5,7 +5,7 @@ import pathlib
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from benchmarks.tables.rows import CROWDED, TABLE_2
+from benchmarks.tables.rows import SOGNETS
 from benchmarks.tables.runs import Results
 from sognet_jax.evaluation.summary import FUSIONS
 
@@ -17,11 +17,10 @@ def draw_figures(results: Results, folder: pathlib.Path) -> list[str]:
     """Draws them into a folder beside the page; returns how the page shows them."""
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), sharey=True)
-    sognets = {'shapes': TABLE_2[4], 'crowded': CROWDED[4]}
     kinds = {'overlap_pixels': 'all overlap pixels', 'overlap_pixels_same_class': 'between instances of one class'}
     for axis, (kind, title) in zip(axes, kinds.items(), strict=True):
         for place, fusion in enumerate(FUSIONS):
-            for shift, (world, row) in zip((-0.12, 0.12), sognets.items(), strict=True):
+            for shift, (world, row) in zip((-0.12, 0.12), SOGNETS.items(), strict=True):
                 values = list(results.values(row, f'{kind}/{fusion}').values())
                 axis.plot(values, [place + shift] * len(values), 'o', color=COLORS[world], alpha=0.6, markersize=5)
         axis.set_title(title, fontsize=10)

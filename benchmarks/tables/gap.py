@@ -12,7 +12,6 @@ import functools
 import json
 import pathlib
 import re
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from benchmarks.tables.markdown import markdown_table, mean_and_spread
 from benchmarks.tables.rows import NETWORKS, WORLDS, network_config
 from sognet_jax.category_files import category_set
 from sognet_jax.contract import FILLER, Example
@@ -29,22 +29,16 @@ from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.data.configured import prepare_split
 from sognet_jax.data.records.relations import NO_ROW
 from sognet_jax.data.records.schema import Record
-from sognet_jax.evaluation.overlap_pixels import (
-    OverlapPixelCounts,
-    correct_relations,
-    find_overlap_pixels,
-    match_detections,
-)
+from sognet_jax.evaluation.overlap_pixels import OverlapPixelCounts, OverlapPixels, correct_relations
 from sognet_jax.evaluation.summary import Metrics
-from sognet_jax.evaluation.tally import ImageResult, ImageTruth, Tally, image_truth
+from sognet_jax.evaluation.tally import ImageResult, ImageTruth, Tally
 from sognet_jax.files import write_whole
-from sognet_jax.inference.pasting import encode_masks
 from sognet_jax.inference.prediction import Inference, Instances, Prediction, paint, predict
-from sognet_jax.inference.result import Frame, Segmenter, paste_instances
+from sognet_jax.inference.result import Frame, Segmenter
 from sognet_jax.models.sognet import SOGNet
 from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.predictor import restore_network
-from sognet_jax.predictor.comparison import scene_slots
+from sognet_jax.predictor.comparison import compare_with_truth, scene_slots
 from sognet_jax.predictor.split import image_detections, split_batches
 
 SURE = 20.0
@@ -99,21 +93,17 @@ def gap_table(gaps: Sequence[Gap]) -> list[str]:
     """Sections of the page of results."""
     columns = [(world, metric) for world in WORLDS for metric in METRICS]
     names = {'overlap_pixels/fused': '', 'overlap_pixels_same_class/fused': ', one class', 'PQ': ', PQ'}
-    lines = [f'| | {" | ".join(world + names[metric] for world, metric in columns)} |']
-    lines.append('| --- |' + ' ---: |' * len(columns))
-    for row, title in ROWS.items():
-        cells = []
-        for world, metric in columns:
-            values = [gap.rows[row][metric] for gap in gaps if gap.world == world]
-            spread = f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else ''
-            cells.append(f'{statistics.mean(values):.1f}{spread}' if values else '–')
-        lines.append(f'| {title} | {" | ".join(cells)} |')
+    header = [world + names[metric] for world, metric in columns]
+    rows = {
+        title: [mean_and_spread([gap.rows[row][of] for gap in gaps if gap.world == world]) for world, of in columns]
+        for row, title in ROWS.items()
+    }
     seeds = ', '.join(f'{world}: {sum(gap.world == world for gap in gaps)} seeds' for world in WORLDS)
     return [
         '## What closes the gap',
         "Overlap pixels and PQ of SOGNet where one input after the other is the annotation's, for detections that "
         f'match one ({seeds}). Without a match, and where the order is not known, all is as found.',
-        '\n'.join(lines),
+        markdown_table(header, rows),
     ]
 
 
@@ -165,14 +155,16 @@ def _fuse_all(
     batch: Example,
     records: dict[int, Record],
     max_instances: int,
-) -> tuple[dict[int, tuple[ImageTruth, Any]], dict[str, Prediction[np.ndarray]]]:
+) -> tuple[dict[int, tuple[ImageTruth, OverlapPixels]], dict[str, Prediction[np.ndarray]]]:
     """What is true of each image and its overlap pixels, and the predictions of every row."""
     relate, fuse = fusers
     found = predict(variables, batch['image'], batch['image_size'])
     host = jax.device_get(found._replace(fusion=None))
     images, rows, order = {}, np.full(host.instances.classes.shape, NO_ROW), host.relations.copy()
     for image, record in records.items():
-        truth, pixels, matched = _match(jax.tree.map(lambda x: x[image], host), batch, image, record, max_instances)  # noqa: B023
+        one = {name: value[image] for name, value in batch.items()}
+        predicted = jax.tree.map(lambda x: x[image], host)  # noqa: B023
+        truth, pixels, matched = compare_with_truth(predicted, Frame.of(one), record, max_instances)
         images[image] = truth, pixels
         rows[image, matched[matched != NO_ROW]] = np.flatnonzero(matched != NO_ROW)
         order[image] = correct_relations(host.relations[image], matched, *truth.best_order)
@@ -195,20 +187,6 @@ def _fuse_all(
     painted = found._replace(instances=annotated._replace(mask_logits=logits), relations=related['order'])
     fused['painted'] = painted._replace(panoptic=fuse(painted, related['order']))
     return images, {name: jax.device_get(one._replace(fusion=None)) for name, one in fused.items()}
-
-
-def _match(
-    prediction: Prediction[np.ndarray], batch: Example, image: int, record: Record, max_instances: int
-) -> tuple[ImageTruth, Any, np.ndarray]:
-    """The truth of an image, its overlap pixels, and the slot of each annotated instance's detection."""
-    frame = Frame.of({name: value[image] for name, value in batch.items()})
-    truth, slots = image_truth(record, max_instances), np.flatnonzero(prediction.instances.valid)
-    masks, classes = paste_instances(prediction.instances, slots, frame), prediction.instances.classes[slots]
-    found = match_detections(record.instances, truth.related, encode_masks(masks), classes)
-    assert truth.ids is not None
-    pixels = find_overlap_pixels(truth.ids, truth.own_segments, found, masks, classes)
-    matched = np.append(slots, NO_ROW)[found]
-    return truth, dataclasses.replace(pixels, owner=slots[pixels.owner]), matched
 
 
 def _annotated(

@@ -1,18 +1,19 @@
 """The page of results: questions, tables with mean and spread over seeds, answers, limits."""
 
 import pathlib
-import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks.tables.claims import CLAIMS, QUESTIONS, Verdict, count_answers, judge
 from benchmarks.tables.figures import draw_figures
 from benchmarks.tables.gap import Gap, gap_table
+from benchmarks.tables.markdown import markdown_table, mean_and_spread
 from benchmarks.tables.rows import (
     CHOICES,
     CROWDED,
     NETWORKS,
     OCCLUSION_STEPS,
     SCORE_THRESHOLD,
+    SOGNETS,
     STEPS,
     TABLE_1,
     TABLE_2,
@@ -29,7 +30,6 @@ ORDER_COLUMNS = {
     'order_accuracy': 'order by R*',
     'order_accuracy_true': 'order, true',
 }
-SOGNETS = {'shapes': TABLE_2[4], 'crowded': CROWDED[4]}
 
 
 def results_page(results: Results, gaps: Sequence[Gap], figures: pathlib.Path) -> str:
@@ -109,19 +109,17 @@ def _overlap_pixels(results: Results, drawn: Sequence[str], questions: Mapping[s
         for world in SOGNETS
         for kind, title in (('overlap_pixels', ''), ('overlap_pixels_same_class', ', one class'))
     }
-    lines = [f'| | {" | ".join(columns.values())} |', '| --- |' + ' ---: |' * len(columns)]
-    for name, title in FUSIONS.items():
-        cells = []
-        for column in columns:
-            kind, world = column.split('/')
-            cells.append(_cell(results.values(SOGNETS[world], f'{kind}/{name}'), results))
-        lines.append(f'| {title} | {" | ".join(cells)} |')
+    sides = [(SOGNETS[world], kind) for kind, world in (column.split('/') for column in columns)]
+    rows = {
+        title: [_cell(results.values(row, f'{kind}/{name}'), results) for row, kind in sides]
+        for name, title in FUSIONS.items()
+    }
     return [
         '## Overlap pixels: where the order matters',
         'The detections of one SOGNet, fused in every way: the share of the pixels claimed by two found instances that '
         'goes to the right one ([evaluation.md](evaluation.md#overlap-pixels)). The pixels are the same for all ways. '
         f'The occlusion head is trained on the finished network for {OCCLUSION_STEPS} more steps, all else as it is.',
-        '\n'.join(lines),
+        markdown_table(list(columns.values()), rows),
         *drawn,
         _verdicts(questions),
     ]
@@ -158,16 +156,10 @@ def _limits() -> list[str]:
 
 
 def _table(rows: Sequence[Row], columns: Mapping[str, str], results: Results) -> str:
-    lines = [f'| | {" | ".join(columns.values())} |', '| --- |' + ' ---: |' * len(columns)]
-    for row in rows:
-        cells = [_cell(results.values(row, metric), results) for metric in columns]
-        lines.append(f'| {row.title} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+    cells = {row.title: [_cell(results.values(row, metric), results) for metric in columns] for row in rows}
+    return markdown_table(list(columns.values()), cells)
 
 
 def _cell(values: Mapping[int, float], results: Results) -> str:
-    if not values:
-        return '–'
-    spread = f' ± {statistics.stdev(values.values()):.1f}' if len(values) > 1 else ''
-    count = f' ({len(values)})' if len(values) != len(results.seeds) else ''
-    return f'{statistics.mean(values.values()):.1f}{spread}{count}'
+    count = f' ({len(values)})' if 0 < len(values) != len(results.seeds) else ''
+    return mean_and_spread(list(values.values())) + count

@@ -90,6 +90,9 @@ def ways_to_fuse(world: str) -> tuple[Row, ...]:
 
 TABLE_2, CROWDED = (ways_to_fuse(world) for world in WORLDS)
 
+SOGNETS = {world: rows[4] for world, rows in zip(WORLDS, (TABLE_2, CROWDED), strict=True)}
+"""SOGNet (PH2) of each world, whose detections are fused in every way."""
+
 CHOICES = (
     Row('relations, absent outside the box, all at once', SOGNET),
     Row('relations, absent outside the box, pair by pair', SOGNET, {'resolve': 'sequential'}),

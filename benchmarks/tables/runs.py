@@ -45,7 +45,7 @@ class Results:
         other = [name for name, value in document['recipe'].items() if now.get(name) != value]  # new fields may come
         if other:
             raise ValueError(f'{file}: made with other values of {", ".join(other)}; remove it, or name another folder')
-        related = document['evaluations']['eval'].get('pairs_related', 0.0) if 'eval' in document['evaluations'] else 0
+        related = document['evaluations'].get('eval', {}).get('pairs_related', 0.0)
         if network.variant in TEACHES_ORDER and related < SILENT:
             self.dead.append(f'{network.name} with seed {seed} (relates {related:.1f} % of the pairs)')
         else:

@@ -19,7 +19,7 @@ from sognet_jax.evaluation.overlap_pixels import (
     find_overlap_pixels,
     match_detections,
 )
-from sognet_jax.evaluation.tally import image_truth
+from sognet_jax.evaluation.tally import ImageTruth, image_truth
 from sognet_jax.inference.pasting import encode_masks
 from sognet_jax.inference.prediction import Inference, Prediction, paint
 from sognet_jax.inference.result import Frame, Segmenter, paste_instances
@@ -65,7 +65,10 @@ class FusionComparison:
         pixels, true_relations = {}, prediction.relations.copy()
         for row, record in records.items():
             if record.has_instances and record.has_panoptic:
-                pixels[row], true_relations[row] = self._compare_with_truth(images[row][0], frames[row], record)
+                truth, pixels[row], matched = compare_with_truth(
+                    images[row][0], frames[row], record, self._max_instances
+                )
+                true_relations[row] = correct_relations(prediction.relations[row], matched, *truth.best_order)
         painted = self._paint(on_devices, prediction, true_relations)
         counts = {}
         for row, found in pixels.items():
@@ -78,21 +81,6 @@ class FusionComparison:
             counts[row] = OverlapPixelCounts()
             counts[row].add(found, {name: scene_slots(scene) for name, scene in scenes.items()})
         return counts
-
-    def _compare_with_truth(
-        self, prediction: Prediction[np.ndarray], frame: Frame, record: Record
-    ) -> tuple[OverlapPixels, np.ndarray]:
-        """The overlap pixels of an image, and O `[K, K]` with the true order in it."""
-        truth, slots = image_truth(record, self._max_instances), np.flatnonzero(prediction.instances.valid)
-        masks, classes = paste_instances(prediction.instances, slots, frame), prediction.instances.classes[slots]
-        assert truth.ids is not None
-        found = match_detections(record.instances, truth.related, encode_masks(masks), classes)
-        pixels = find_overlap_pixels(truth.ids, truth.own_segments, found, masks, classes)
-        found = np.append(slots, NO_ROW)[found]
-        return (
-            dataclasses.replace(pixels, owner=slots[pixels.owner]),
-            correct_relations(prediction.relations, found, *truth.best_order),
-        )
 
     def _paint(
         self, on_devices: Prediction[jax.Array], prediction: Prediction[np.ndarray], true_relations: np.ndarray
@@ -109,6 +97,20 @@ class FusionComparison:
 
         maps |= {f'head_{head}': fuse(prediction.relations, head) for head in PANOPTIC_HEADS if head != own}
         return maps | {'zero': fuse(np.zeros_like(true_relations), own), 'true_order': fuse(true_relations, own)}
+
+
+def compare_with_truth(
+    prediction: Prediction[np.ndarray], frame: Frame, record: Record, max_instances: int
+) -> tuple[ImageTruth, OverlapPixels, np.ndarray]:
+    """What is true of an image with instances and segments, its overlap pixels, and `[n]` the slot of the detection of
+    each of the annotated instances that have relations, `NO_ROW` for none.
+    """
+    truth, slots = image_truth(record, max_instances), np.flatnonzero(prediction.instances.valid)
+    masks, classes = paste_instances(prediction.instances, slots, frame), prediction.instances.classes[slots]
+    assert truth.ids is not None
+    found = match_detections(record.instances, truth.related, encode_masks(masks), classes)
+    pixels = find_overlap_pixels(truth.ids, truth.own_segments, found, masks, classes)
+    return truth, dataclasses.replace(pixels, owner=slots[pixels.owner]), np.append(slots, NO_ROW)[found]
 
 
 @functools.lru_cache(maxsize=2)
