@@ -10,7 +10,7 @@ help:
 	@echo 'make demo    draw scenes, train a small SOGNet on the CPU, evaluate it, leave pictures in $(RUN)/eval'
 	@echo "make tables  train the paper's Tables 1 and 2 on the shapes: docs/results.md"
 	@echo 'make test    run the tests (make test PYTEST_ARGS="-m slow" for the long ones)'
-	@echo 'make test-fast   run those that compile no network, in two minutes'
+	@echo 'make test-fast   run those that compile no network, in three minutes'
 	@echo 'make test-gpu-compile   compile every kernel for NVIDIA GPUs, without one (GPU_FLAGS=--quick: a minute)'
 	@echo 'make gpu-bench   on a machine with a GPU: kernels checked and timed, whole steps timed, in nine minutes'
 	@echo 'make lint    check style, types and the layers between the packages'
