@@ -9,13 +9,7 @@ import ml_collections
 from sognet_jax import hosts
 from sognet_jax.categories import CategorySet
 from sognet_jax.checkpoints import require_same_network, restore_variables
-from sognet_jax.models.sognet import (
-    SOGNet,
-    build_network,
-    initialize,
-    initialize_relation_head,
-    variable_shapes,
-)
+from sognet_jax.models.sognet import SOGNet, build_network, initialize, initialize_relation_head, variable_shapes
 
 
 def restore_network(

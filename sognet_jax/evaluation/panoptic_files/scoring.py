@@ -17,13 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sognet_jax.evaluation.panoptic_files.entries import (
-    FileCategory,
-    ImageId,
-    PanopticFiles,
-    PanopticPair,
-    read_pairs,
-)
+from sognet_jax.evaluation.panoptic_files.entries import FileCategory, ImageId, PanopticFiles, PanopticPair, read_pairs
 from sognet_jax.evaluation.panoptic_quality import WRONG_AREA, Matching, PanopticCounts, match_segments
 from sognet_jax.files import read_bytes
 from sognet_jax.id_maps import color_ids, decode_colors
