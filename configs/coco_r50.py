@@ -199,6 +199,7 @@ def _inference() -> dict:
         'label_prior': '',  # the file of the last one, see `python -m sognet_jax.programs.mine_label_prior`
         'free_fraction': 0.7,  # of heuristics and label prior: what has to be free of an instance's mask
         'occlusion_free_fraction': 0.5,  # the same, of the occlusion head
+        'occlusion_largest_iou': 1.0,  # of boxes it is asked about: below 1, none of one object found twice
         'proposals_per_level': 1000,
         'proposals': 1000,
         'score_threshold': 0.6,

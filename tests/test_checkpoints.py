@@ -99,7 +99,7 @@ def test_what_may_be_used_otherwise_does_not_contradict(tmp_path):
 
 def test_a_checkpoint_of_before_there_was_an_occlusion_head_is_one_without(tmp_path):
     old = tiny_config()
-    del old.model['occlusion'], old.inference['occlusion_free_fraction']
+    del old.model['occlusion'], old.inference['occlusion_free_fraction'], old.inference['occlusion_largest_iou']
     save_variables(tmp_path / 'saved', initialize(build_network(old.model, SHAPES), 0), describe(old, SHAPES))
     restore_network(stored_config(tmp_path / 'saved'), SHAPES, tmp_path / 'saved')
     assert Inference(**stored_config(tmp_path / 'saved').inference) == inference_settings(**old.inference)

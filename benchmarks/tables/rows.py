@@ -85,6 +85,7 @@ def ways_to_fuse(world: str) -> tuple[Row, ...]:
         Row('SOGNet (PH1)', sognet, {'panoptic_head': 1}),
         Row('SOGNet (PH2)', sognet),
         Row('PlainNet + occlusion head', occlusion),
+        Row('PlainNet + occlusion head, no object twice', occlusion, {'occlusion_largest_iou': 0.5}),
     )
 
 

@@ -17,6 +17,7 @@ from sognet_jax.kernels.panoptic_fusion import panoptic_fusion
 from sognet_jax.models.occlusion_head import overlapping_enough
 from sognet_jax.models.rpn import pyramid_anchors
 from sognet_jax.models.sognet import Pyramid, SOGNet
+from sognet_jax.ops.boxes import iou
 from sognet_jax.ops.proposals import propose_boxes
 from sognet_jax.ops.sampling import sample_pairs
 from sognet_jax.ops.strips import cut_rows_with_neighbours, enlarge_strip, strip_height
@@ -57,6 +58,7 @@ class Inference:
     stuff_area_limit: int  # stuff classes with fewer pixels, counted at the original size, become void
     vote: bool  # instances that the semantic output takes for stuff become stuff (published)
     occlusion_free_fraction: float = 0.5  # `free_fraction` of the occlusion head
+    occlusion_largest_iou: float = 1.0  # it is not asked of boxes that overlap more
 
     def __post_init__(self) -> None:
         choices = {'method': METHODS, 'resolve': RESOLVE, 'outside': OUTSIDE, 'panoptic_head': PANOPTIC_HEADS}
@@ -136,7 +138,10 @@ def predict(
     find = functools.partial(detect, network, features, proposals, image_size, settings)
     semantic = network.segment_semantics(features, image_size)
     size = image.shape[1], image.shape[2]
-    occlude = functools.partial(occlusion_relations, network, features, image_size=image_size, size=size)
+    occlude = functools.partial(
+        occlusion_relations, network, features, image_size=image_size, size=size,
+        largest_iou=settings.occlusion_largest_iou,
+    )  # fmt: skip
     if settings.method in WITHOUT_PANOPTIC_HEAD:
         detections = find(in_classes=True)
         relations = jnp.zeros((*detections.scores.shape, detections.scores.shape[1]))
@@ -186,15 +191,18 @@ def detect(
 
 
 def occlusion_relations(
-    network: SOGNet, features: Pyramid, instances: Instances[jax.Array], image_size: jax.Array, size: tuple[int, int]
-) -> jax.Array:
+    network: SOGNet, features: Pyramid, instances: Instances[jax.Array], image_size: jax.Array, size: tuple[int, int],
+    largest_iou: float,
+) -> jax.Array:  # fmt: skip
     """O by the occlusion head, `[B, K, K]`: the probability that j lies on i where it is above 0.5, else 0.
 
     It is asked of overlapping pairs whether the worse detection lies on the better one: the other way round nobody
-    asks in a merge by score. Where there are too many pairs, those of the worst detections are left out.
+    asks in a merge by score. Where there are too many pairs, those of the worst detections are left out; and so are
+    boxes with an IoU above `largest_iou`, perhaps one object found twice: of such pairs the head was taught nothing.
     """
     boxes, logits, valid = instances.boxes, instances.mask_logits, instances.valid
-    candidates = jnp.tril(overlapping_enough(logits, boxes, valid, image_size, size), -1)
+    is_asked = overlapping_enough(logits, boxes, valid, image_size, size) & (jax.vmap(iou)(boxes, boxes) <= largest_iou)
+    candidates = jnp.tril(is_asked, -1)
     in_order = functools.partial(sample_pairs, k=network.occlusion['pairs'], priority=jnp.zeros(candidates.shape[1:]))
     pairs = jax.vmap(in_order)(candidates)
     answers = jnp.where(pairs.valid, network.occlude(features, boxes, logits, pairs, image_size), 0.0)

@@ -42,30 +42,33 @@ def rectangles():
 
 
 def shared(one, other):
+    """The common part of two boxes over the smaller one, and over their union."""
     width, height = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    areas = [np.prod(box[2:] - box[:2]) for box in (one, other)]
-    return max(width, 0) * max(height, 0) / min(areas)
+    areas, common = [np.prod(box[2:] - box[:2]) for box in (one, other)], max(width, 0) * max(height, 0)
+    return common / min(areas), common / (sum(areas) - common)
 
 
-@pytest.mark.parametrize('limit', [4, 60])
-def test_relations_are_those_of_a_loop_over_pairs(rectangles, limit):
+@pytest.mark.parametrize(('limit', 'largest_iou', 'pairs'), [(4, 1.0, 6), (60, 1.0, 9), (60, 0.2, 6)])
+def test_relations_are_those_of_a_loop_over_pairs(rectangles, limit, largest_iou, pairs):
     boxes, logits, valid = rectangles
     size = np.full((3, 2), SIZE)
-    found = occlusion_relations(Rule(limit), [], Instances(boxes, None, None, valid, logits), size, (SIZE, SIZE))
+    instances = Instances(boxes, None, None, valid, logits)
+    found = occlusion_relations(Rule(limit), [], instances, size, (SIZE, SIZE), largest_iou)
     asked = 0
     for image in range(3):
         expected, left = np.zeros((COUNT, COUNT)), limit
         for worse in range(COUNT):
             for better in range(worse):
                 both = valid[image, worse] and valid[image, better]
-                if not both or shared(boxes[image, worse], boxes[image, better]) < 0.2 or not left:
+                of_smaller, of_both = shared(boxes[image, worse], boxes[image, better])
+                if not both or of_smaller < 0.2 or of_both > largest_iou or not left:
                     continue
                 left, asked = left - 1, asked + 1
                 logit = (boxes[image, worse, 3] - boxes[image, better, 3]) / 8 - 0.01
                 under, over = (better, worse) if logit > 0 else (worse, better)
                 expected[under, over] = 1 / (1 + np.exp(-abs(logit)))
         np.testing.assert_allclose(found[image], expected, atol=1e-6)
-    assert asked == (6 if limit == 4 else 9)
+    assert asked == pairs
 
 
 def place(masks, relations, threshold):
@@ -85,7 +88,7 @@ def test_pixels_are_placed_as_by_a_loop(rectangles, threshold):
     boxes, logits, valid = rectangles
     settings = inference_settings(method='occlusion_head', occlusion_free_fraction=threshold, free_fraction=0.0)
     found, size = Instances(boxes, None, None, valid, logits), np.full((3, 2), SIZE)
-    relations = np.asarray(occlusion_relations(Rule(60), [], found, size, (SIZE, SIZE)))
+    relations = np.asarray(occlusion_relations(Rule(60), [], found, size, (SIZE, SIZE), 1.0))
     segmenter, frame = Segmenter(settings, SHAPES), Frame((SIZE, SIZE), (SIZE, SIZE), 1.0)
     by_score, dropped = Segmenter(dataclasses.replace(settings, method='heuristics'), SHAPES), 0
     for image in range(3):
