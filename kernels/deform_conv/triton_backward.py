@@ -206,12 +206,7 @@ def _weighted(weights: Sequence[jax.Array], values: Sequence[jax.Array]) -> jax.
 
 
 def weight_gradient(
-    geometry: Geometry,
-    interpret: bool,
-    x: jax.Array,
-    offset: jax.Array,
-    mask: jax.Array | None,
-    gradient: jax.Array,
+    geometry: Geometry, interpret: bool, x: jax.Array, offset: jax.Array, mask: jax.Array | None, gradient: jax.Array
 ) -> jax.Array:
     """The gradient of the weights, float32 `[K, channels, features]`.
 

@@ -167,12 +167,7 @@ def _forward_kernel(plan: Plan, level_ref: jax.Ref, position_ref: jax.Ref, weigh
 
 
 def _backward_kernel(
-    plan: Plan,
-    level_ref: jax.Ref,
-    position_ref: jax.Ref,
-    weight_ref: jax.Ref,
-    cotangent_ref: jax.Ref,
-    *refs: jax.Ref,
+    plan: Plan, level_ref: jax.Ref, position_ref: jax.Ref, weight_ref: jax.Ref, cotangent_ref: jax.Ref, *refs: jax.Ref
 ) -> None:
     gradient_refs = refs[len(plan.shapes) :]
     block = _own_block(plan)

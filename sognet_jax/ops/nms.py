@@ -7,11 +7,7 @@ from sognet_jax.ops.boxes import iou
 
 
 def nms(
-    boxes: jax.Array,
-    scores: jax.Array,
-    valid: jax.Array,
-    iou_threshold: float,
-    max_outputs: int,
+    boxes: jax.Array, scores: jax.Array, valid: jax.Array, iou_threshold: float, max_outputs: int
 ) -> tuple[jax.Array, jax.Array]:
     """Keeps boxes in descending score order unless a kept one overlaps them with IoU > `iou_threshold`.
 

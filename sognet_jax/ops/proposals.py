@@ -55,12 +55,7 @@ def propose_boxes(
 
 
 def _propose_on_level(
-    scores: jax.Array,
-    deltas: jax.Array,
-    anchors: jax.Array,
-    image_size: jax.Array,
-    pre_nms: int,
-    post_nms: int,
+    scores: jax.Array, deltas: jax.Array, anchors: jax.Array, image_size: jax.Array, pre_nms: int, post_nms: int
 ) -> tuple[jax.Array, jax.Array]:
     """Boxes `[m, 4]` and scores `[m]` of one level, m = min(n, pre_nms, post_nms); score -inf in unused slots."""
     anchors = jnp.asarray(anchors)

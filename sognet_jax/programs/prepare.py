@@ -149,9 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--report', help='file for the list of all problems')
     parser.add_argument('--overlaps', help='JSON file for the overlapping pairs of every image')
     parser.add_argument(
-        '--without_relations',
-        action='store_true',
-        help='Cityscapes without polygon files (data.relations = False)',
+        '--without_relations', action='store_true', help='Cityscapes without polygon files (data.relations = False)'
     )
     return parser
 

@@ -148,11 +148,7 @@ def ground_truth(batch: Batch) -> GroundTruth:
 
 
 def assign_targets(
-    features: Pyramid,
-    anchor_predictions: AnchorPredictions,
-    batch: Batch,
-    keys: jax.Array,
-    objective: Objective,
+    features: Pyramid, anchor_predictions: AnchorPredictions, batch: Batch, keys: jax.Array, objective: Objective
 ) -> Assignment:
     """Labels anchors, proposes boxes, samples them, and sees the ground truth masks through them.
 
