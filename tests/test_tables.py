@@ -119,8 +119,9 @@ def test_the_page_has_every_row_and_every_claim(fake, tmp_path):
         assert f'| {row.title} | ' in page
     assert all(f'| {title} | ' in page for title in (*FUSIONS.values(), *GAP_ROWS.values()))
     assert all(f'| {claim.text} | ' in page for claim in (*CLAIMS, *QUESTIONS))
-    assert 'nan' not in page and '(2)' not in page and '60.5 ± 0.7' in page
-    assert (tmp_path / 'figures' / 'overlap_pixels.png').is_file()
+    assert 'nan' not in page and '2 seeds |' not in page and '60.5 (60.0 to 61.0)' in page
+    for name in ('fusion', 'overlap_pixels', 'claims'):
+        assert f'(figures/{name}.png)' in page and (tmp_path / 'figures' / f'{name}.png').is_file()
 
 
 def test_claims_are_judged_by_the_paired_t_interval(tmp_path):

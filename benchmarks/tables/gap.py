@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from benchmarks.tables.markdown import markdown_table, mean_and_spread
+from benchmarks.tables.markdown import markdown_table, mean_and_range
 from benchmarks.tables.rows import NETWORKS, WORLDS, network_config
 from sognet_jax.category_files import category_set
 from sognet_jax.contract import FILLER, Example
@@ -95,7 +95,7 @@ def gap_table(gaps: Sequence[Gap]) -> list[str]:
     names = {'overlap_pixels/fused': '', 'overlap_pixels_same_class/fused': ', one class', 'PQ': ', PQ'}
     header = [world + names[metric] for world, metric in columns]
     rows = {
-        title: [mean_and_spread([gap.rows[row][of] for gap in gaps if gap.world == world]) for world, of in columns]
+        title: [mean_and_range([gap.rows[row][of] for gap in gaps if gap.world == world]) for world, of in columns]
         for row, title in ROWS.items()
     }
     seeds = ', '.join(f'{world}: {sum(gap.world == world for gap in gaps)} seeds' for world in WORLDS)

@@ -10,8 +10,8 @@ def markdown_table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> 
     return '\n'.join([*lines, *(f'| {title} | {" | ".join(cells)} |' for title, cells in rows.items())])
 
 
-def mean_and_spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation of what could have been drawn; the value where there is one, a dash for none."""
+def mean_and_range(values: Sequence[float]) -> str:
+    """The mean, the lowest and the highest; the value where there is one, a dash for none."""
     if len(values) < 2:
         return f'{values[0]:.1f}' if values else '–'
-    return f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+    return f'{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})'

@@ -1,12 +1,12 @@
-"""The page of results: questions, tables with mean and spread over seeds, answers, limits."""
+"""The page of results: questions, tables with mean and range over seeds, answers, limits."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
 
 from benchmarks.tables.claims import CLAIMS, QUESTIONS, Verdict, count_answers, judge
-from benchmarks.tables.figures import draw_figures
+from benchmarks.tables.figures import draw_fusion, draw_overlap_pixels, draw_verdicts
 from benchmarks.tables.gap import Gap, gap_table
-from benchmarks.tables.markdown import markdown_table, mean_and_spread
+from benchmarks.tables.markdown import markdown_table, mean_and_range
 from benchmarks.tables.rows import (
     CHOICES,
     CROWDED,
@@ -34,17 +34,24 @@ ORDER_COLUMNS = {
 
 def results_page(results: Results, gaps: Sequence[Gap], figures: pathlib.Path) -> str:
     """The whole page as Markdown; its figures are drawn into a folder beside it."""
-    drawn = draw_figures(results, figures)
     claims, questions = ({claim.text: judge(claim, results) for claim in of} for of in (CLAIMS, QUESTIONS))
     sections = [
         '# What the order is worth, on drawn scenes',
         _introduction(results, claims),
         *_order(results),
         *_fusion(results),
-        *_overlap_pixels(results, drawn, questions),
+        draw_fusion(results, figures / 'fusion.png'),
+        *_overlap_pixels(results),
+        draw_overlap_pixels(results, figures / 'overlap_pixels.png'),
         *gap_table(gaps),
-        "## The paper's claims\n",
+        '## What holds',
+        'The difference of the two means with its 95 % paired t interval over seeds; a claim holds where the interval '
+        'is above 0. Of twenty such intervals about one leaves out 0 by chance.',
+        "The paper's claims:",
         _verdicts(claims),
+        'What the order is worth, and the rival:',
+        _verdicts(questions),
+        draw_verdicts(claims | questions, figures / 'claims.png'),
         *_limits(),
     ]
     return '\n\n'.join(section.strip() for section in sections) + '\n'
@@ -62,8 +69,9 @@ occlusion head (OCFusion, Lazarow et al. 2020)?
 Every network is trained from nothing for {STEPS} steps (`make demo` takes 1,400) in a process of its own, with the
 order taught by R* where the network has relations, and evaluated on 200 scenes that it has not seen, with the score
 threshold {SCORE_THRESHOLD}. There are two worlds: the shapes of the demo, and crowded scenes with twice the objects, of
-few categories each. Numbers are mean ± standard deviation over seeds, in brackets the number of seeds where it is not
-{len(results.seeds)}. {runs} are in these tables; they took {results.hours:.1f} hours on two CPU cores. {dead}
+few categories each. Numbers are the mean over {len(results.seeds)} seeds, in brackets the lowest and the
+highest; where there are fewer seeds, their number stands behind. {runs} are in these tables; they took
+{results.hours:.1f} hours, of one or two CPU cores each. {dead}
 
 Of the paper's {len(claims)} claims: {counted} (below).
 """
@@ -103,7 +111,7 @@ def _fusion(results: Results) -> list[str]:
     ]
 
 
-def _overlap_pixels(results: Results, drawn: Sequence[str], questions: Mapping[str, Verdict]) -> list[str]:
+def _overlap_pixels(results: Results) -> list[str]:
     columns = {
         f'{kind}/{world}': f'{world}{title}'
         for world in SOGNETS
@@ -120,19 +128,11 @@ def _overlap_pixels(results: Results, drawn: Sequence[str], questions: Mapping[s
         'goes to the right one ([evaluation.md](evaluation.md#overlap-pixels)). The pixels are the same for all ways. '
         f'The occlusion head is trained on the finished network for {OCCLUSION_STEPS} more steps, all else as it is.',
         markdown_table(list(columns.values()), rows),
-        *drawn,
-        _verdicts(questions),
     ]
 
 
 def _verdicts(verdicts: Mapping[str, Verdict]) -> str:
-    lines = [
-        'The difference of the two means with its 95 % paired t interval over seeds; a claim holds where the interval '
-        'is above 0.',
-        '',
-        '| | difference | interval | |',
-        '| --- | ---: | ---: | --- |',
-    ]
+    lines = ['| | difference | interval | |', '| --- | ---: | ---: | --- |']
     for text, verdict in verdicts.items():
         answer = verdict.answer
         if answer == 'undecided':
@@ -161,5 +161,5 @@ def _table(rows: Sequence[Row], columns: Mapping[str, str], results: Results) ->
 
 
 def _cell(values: Mapping[int, float], results: Results) -> str:
-    count = f' ({len(values)})' if 0 < len(values) != len(results.seeds) else ''
-    return mean_and_spread(list(values.values())) + count
+    count = f', {len(values)} seeds' if 0 < len(values) != len(results.seeds) else ''
+    return mean_and_range(list(values.values())) + count

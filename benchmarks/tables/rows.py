@@ -89,9 +89,10 @@ def ways_to_fuse(world: str) -> tuple[Row, ...]:
     )
 
 
-TABLE_2, CROWDED = (ways_to_fuse(world) for world in WORLDS)
+WAYS_TO_FUSE = {world: ways_to_fuse(world) for world in WORLDS}
+TABLE_2, CROWDED = WAYS_TO_FUSE.values()
 
-SOGNETS = {world: rows[4] for world, rows in zip(WORLDS, (TABLE_2, CROWDED), strict=True)}
+SOGNETS = {world: rows[4] for world, rows in WAYS_TO_FUSE.items()}
 """SOGNet (PH2) of each world, whose detections are fused in every way."""
 
 CHOICES = (
