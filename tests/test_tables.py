@@ -17,11 +17,13 @@ from sognet_jax.evaluation.summary import FUSIONS
 from sognet_jax.inference.prediction import Inference
 from sognet_jax.training.objective import build_objective
 
+PIXELS = ('overlap_pixels', 'overlap_pixels_same_class')
 NAMES = [
     *('PQ', 'PQ_things', 'PQ_stuff', 'SQ', 'RQ', 'OA', 'OA_true', 'OA_zero', 'pairs_related'),
     *('order_accuracy', 'order_accuracy_true'),
     *('order_accuracy_true_category_rule', 'order_accuracy_true_geometry_rule'),
-    *(f'{pixels}/{name}' for pixels in ('overlap_pixels', 'overlap_pixels_same_class') for name in FUSIONS),
+    *PIXELS,
+    *(f'{pixels}/{name}' for pixels in PIXELS for name in FUSIONS),
 ]
 
 

@@ -58,7 +58,7 @@ def draw_verdicts(verdicts: Mapping[str, Verdict], file: pathlib.Path) -> str:
         axis.plot([verdict.difference], [place], 'o', color=color, markersize=5)
     axis.axvline(0, color='black', linewidth=0.8)
     axis.set_xscale('symlog', linthresh=LINEAR)
-    ticks = [-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50]
+    ticks = [-50, -10, -5, -2, -1, 0, 1, 2, 5, 10, 50]
     axis.set_xticks(ticks, [f'{tick:+d}' if tick else '0' for tick in ticks])
     axis.minorticks_off()
     axis.set_xlabel('difference in percent, with its 95 % interval')

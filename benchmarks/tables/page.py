@@ -1,6 +1,7 @@
 """The page of results: questions, tables with mean and range over seeds, answers, limits."""
 
 import pathlib
+import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks.tables.claims import CLAIMS, QUESTIONS, Verdict, count_answers, judge
@@ -118,14 +119,16 @@ def _overlap_pixels(results: Results) -> list[str]:
         for kind, title in (('overlap_pixels', ''), ('overlap_pixels_same_class', ', one class'))
     }
     sides = [(SOGNETS[world], kind) for kind, world in (column.split('/') for column in columns)]
-    rows = {
+    counts = [results.values(row, kind).values() for row, kind in sides]
+    rows = {'pixels in an evaluation': [f'{statistics.mean(count):,.0f}' if count else '–' for count in counts]} | {
         title: [_cell(results.values(row, f'{kind}/{name}'), results) for row, kind in sides]
         for name, title in FUSIONS.items()
     }
     return [
         '## Overlap pixels: where the order matters',
         'The detections of one SOGNet, fused in every way: the share of the pixels claimed by two found instances that '
-        'goes to the right one ([evaluation.md](evaluation.md#overlap-pixels)). The pixels are the same for all ways. '
+        'goes to the right one ([evaluation.md](evaluation.md#overlap-pixels)). The pixels are the same for all ways; '
+        'those of one class are few on the shapes, of a pair here and there. '
         f'The occlusion head is trained on the finished network for {OCCLUSION_STEPS} more steps, all else as it is.',
         markdown_table(list(columns.values()), rows),
     ]
