@@ -270,7 +270,7 @@ class DepthOrder(Struct):
     """`1<0`: the first is nearer; `1=0`: neither is."""
 
     order: str
-    count: Annotated[int, Meta(ge=1)]
+    count: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     overlap: Flag
 
 
@@ -288,7 +288,7 @@ class OrderOverlap(Struct):
 
     covering: Int64
     covered: Int64
-    strength: float
+    strength: Annotated[float, Meta(ge=0, le=1)]
 
 
 class OrderedImageEntry(Struct):

@@ -79,14 +79,15 @@ def fake(monkeypatch):
 
 
 def test_runs_go_on_where_they_were_and_the_dead_are_counted(fake, tmp_path):
-    fake['fails'] = {'shapes_plain_1': 1, 'crowded_sognet_0': -9}
-    with pytest.raises(SystemExit, match='crowded_sognet, seed 0: ended by signal 9'):
-        runs.run_all(tmp_path / 'results', tmp_path / 'work', [0, 1])
+    for status in (-9, 75):  # killed; asked to end, when training saves itself and says so by its status
+        fake['fails'] = {'shapes_plain_1': 1, 'crowded_sognet_0': status}
+        with pytest.raises(SystemExit, match=rf'crowded_sognet, seed 0: ended by a signal \({status}\)'):
+            runs.run_all(tmp_path / 'results', tmp_path / 'work', [0, 1])
     del fake['fails']['crowded_sognet_0']
     runs.run_all(tmp_path / 'results', tmp_path / 'work', [0, 1])
-    assert len(fake['ran']) == 2 * len(NETWORKS) + 1, 'the one that a signal ended twice'
+    assert len(fake['ran']) == 2 * len(NETWORKS) + 2, 'the one that a signal ended three times'
     runs.run_all(tmp_path / 'results', tmp_path / 'work', [0, 1])
-    assert len(fake['ran']) == 2 * len(NETWORKS) + 1
+    assert len(fake['ran']) == 2 * len(NETWORKS) + 2
     results = runs.Results(tmp_path / 'results', [0, 1])
     assert results.count == 2 * len(NETWORKS) - 1
     assert results.dead == ['shapes_plain with seed 1 (status 1: NotFiniteError: the loss is nan)']
@@ -110,6 +111,14 @@ def test_results_of_another_recipe_are_refused_and_new_fields_are_not(tmp_path):
     stored['recipe']['train.steps'] = 5
     file.write_text(json.dumps(stored))
     with pytest.raises(ValueError, match='other values of train.steps'):
+        runs.Results(tmp_path, [0])
+
+
+@pytest.mark.parametrize('content', ['{', '{}', '[]'])
+def test_a_result_that_is_not_whole_is_named(content, tmp_path):
+    file = runs.results_file(tmp_path, NETWORKS[0], 0)
+    file.write_text(content)
+    with pytest.raises(ValueError, match=str(file)):
         runs.Results(tmp_path, [0])
 
 

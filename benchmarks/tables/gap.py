@@ -35,6 +35,7 @@ from sognet_jax.evaluation.tally import ImageResult, ImageTruth, Tally
 from sognet_jax.files import write_whole
 from sognet_jax.inference.prediction import Inference, Instances, Prediction, paint, predict
 from sognet_jax.inference.result import Frame, Segmenter
+from sognet_jax.json_files import read_json
 from sognet_jax.models.sognet import SOGNet
 from sognet_jax.ops.masks import crop_resize_masks
 from sognet_jax.predictor import restore_network
@@ -86,7 +87,7 @@ def main() -> None:
 def read_gaps(folder: pathlib.Path) -> list[Gap]:
     """Those that have been measured."""
     found = [(world, file) for world in WORLDS for file in sorted(folder.glob(f'gap_{world}_*.json'))]
-    return [Gap(world, int(file.stem.rsplit('_', 1)[1]), json.loads(file.read_text())) for world, file in found]
+    return [Gap(world, int(file.stem.rsplit('_', 1)[1]), read_json(file, dict[str, Metrics])) for world, file in found]
 
 
 def gap_table(gaps: Sequence[Gap]) -> list[str]:

@@ -24,6 +24,8 @@ from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.files import write_whole
 from sognet_jax.programs.evaluate import Outputs, evaluate
 from sognet_jax.programs.mine_label_prior import mine
+from sognet_jax.programs.train import RESUMABLE
+from sognet_jax.training.interruption import Interrupted
 from sognet_jax.training.loop import train
 
 say = functools.partial(print, flush=True)
@@ -40,7 +42,11 @@ def main() -> None:
     options = parser.parse_args()
     choose_eigen()
     started, network = time.monotonic(), networks[options.network]
-    evaluations = run(network, options.seed, options.workdir.resolve())
+    try:
+        evaluations = run(network, options.seed, options.workdir.resolve())
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(RESUMABLE)
     document = {
         'recipe': recipe(network),
         'minutes': round((time.monotonic() - started) / 60, 1),

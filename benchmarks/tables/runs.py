@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.tables.rows import NETWORKS, Network, Row
 from benchmarks.tables.run import recipe
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.files import write_whole
+from sognet_jax.json_files import read_json
+from sognet_jax.programs.train import RESUMABLE
 
 SILENT = 5.0
 """Percent of related pairs below which a network that was taught the order has not learned it."""
@@ -37,11 +40,13 @@ class Results:
                     self._add(network, seed, file)
 
     def _add(self, network: Network, seed: int, file: pathlib.Path) -> None:
-        document = json.loads(file.read_text())
+        document = read_json(file, dict[str, Any])
         if 'died' in document:
             self.dead.append(f'{network.name} with seed {seed} ({document["died"]})')
             return
         now = recipe(network)
+        if not {'recipe', 'minutes', 'evaluations'} <= document.keys():
+            raise ValueError(f'{file}: is not the whole result of a run; remove it')
         other = [name for name, value in document['recipe'].items() if now.get(name) != value]  # new fields may come
         if other:
             raise ValueError(f'{file}: made with other values of {", ".join(other)}; remove it, or name another folder')
@@ -104,10 +109,10 @@ def _run(network: Network, seed: int, workdir: pathlib.Path, file: pathlib.Path)
             stderr=subprocess.STDOUT,
             check=False,
         )
-    if ended.returncode > 0 and not file.is_file():
+    if ended.returncode > 0 and ended.returncode != RESUMABLE and not file.is_file():
         reason = (log.read_text().strip().splitlines() or [''])[-1]
         write_whole(file, json.dumps({'died': f'status {ended.returncode}: {reason}'}) + '\n')
     elif ended.returncode:
         sys.exit(
-            f'{network.name}, seed {seed}: ended by signal {-ended.returncode}; the same command goes on from here'
+            f'{network.name}, seed {seed}: ended by a signal ({ended.returncode}); the same command goes on from here'
         )

@@ -54,22 +54,10 @@ def deform_conv2d(
     # One block wherever the registers allow it: every further block samples again.
     feature_block = min(max(pl.next_power_of_2(features), SMALLEST_BLOCK), 256 if x.dtype.itemsize == 2 else 128)
     geometry = Geometry(
-        batch,
-        height,
-        width,
-        out_height,
-        out_width,
-        kernel_width,
-        kernel_height * kernel_width,
-        offset_groups,
-        pl.cdiv(group_channels, channel_block) * channel_block,
-        pl.cdiv(features, feature_block) * feature_block,
-        stride,
-        padding,
-        dilation,
-        channel_block,
-        feature_block,
-    )
+        batch, height, width, out_height, out_width, kernel_width, kernel_height * kernel_width, offset_groups,
+        pl.cdiv(group_channels, channel_block) * channel_block, pl.cdiv(features, feature_block) * feature_block,
+        stride, padding, dilation, channel_block, feature_block,
+    )  # fmt: skip
     weight = weight.reshape(geometry.taps, channels, features)
     bias = jnp.zeros(features, jnp.float32) if bias is None else bias
     output = _deform_conv(

@@ -71,7 +71,7 @@ def preparation_of(
         name: the format, one of `NAMES` but `shapes`.
         categories: for `coco_format` and images with a known order; the others have their own.
         relations: of Cityscapes: whether overlaps are read, from the polygon files.
-        opens_files: of COCO and its format: whether images and PNGs are opened; else they can only be checked.
+        opens_files: but of Cityscapes: whether images and PNGs are opened; else they can only be checked.
 
     Raises:
         ValueError: there is no such format, or the split cannot be called so.
@@ -85,7 +85,7 @@ def preparation_of(
     if name == 'cityscapes':
         return cityscapes.preparation(source, split, relations=relations)
     if name in ORDER_FORMATS:
-        return orders.preparation(name, source, split, categories)
+        return orders.preparation(name, source, split, categories, opens_files=opens_files)
     raise ValueError(f'config field data.name must be one of {NAMES}, not {name!r}')
 
 

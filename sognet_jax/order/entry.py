@@ -50,11 +50,12 @@ def order_entry(file_name: str, instances: Sequence[Mapping[str, Any]], relation
 def encode_graph(entry: Mapping[str, Any]) -> str:
     """An entry as GraphML: the instances as nodes, an edge from the covering to the covered one for each pair.
 
-    Nodes have `category`, `score` and `layer`, edges their `strength` and whether the pair was `cut` from a cycle.
+    Nodes have `category`, `score` (those that the entry has) and `layer`, edges their `strength` and whether the pair
+    was `cut` from a cycle.
     """
     graph = nx.DiGraph(file_name=entry['file_name'])
     for one in entry['instances']:
-        graph.add_node(one['id'], category=one['category'], score=one['score'], layer=one['layer'])
+        graph.add_node(one['id'], **{name: one[name] for name in ('category', 'score', 'layer') if name in one})
     for pair in entry['overlaps']:
         cut = pair in entry['cycles_cut']
         graph.add_edge(pair['covering'], pair['covered'], strength=pair['strength'], cut=cut)

@@ -40,7 +40,7 @@ def order_matrix(order: Mapping[str, Pairs], image: readers.OrderedImage) -> np.
     """`[n, n]` bool, i is covered by j with strength 0.5 or more, of the instances of an image.
 
     Raises:
-        ValueError: the order does not have the image, or has an instance that the image does not have.
+        ValueError: the order does not have the image, or has an instance that the image does not have or on itself.
     """
     if image.file_name not in order:
         raise ValueError(f'{image.place}: the order says nothing of {image.file_name!r}')
@@ -49,6 +49,8 @@ def order_matrix(order: Mapping[str, Pairs], image: readers.OrderedImage) -> np.
     for pair in order[image.file_name]:
         if unknown := {pair.covered, pair.covering} - row_of.keys():
             raise ValueError(f'{image.place}: the order has {min(unknown)}, which is not here')
+        if pair.covered == pair.covering:
+            raise ValueError(f'{image.place}: the order has {pair.covered} on itself')
         says[row_of[pair.covered], row_of[pair.covering]] |= pair.strength >= THRESHOLD
     return says
 
@@ -89,12 +91,16 @@ def read_instances(
             if len(called) != 1:
                 text = f'{len(called)} files are called so: {", ".join(sorted(called)[:2])}'
                 problems.append(Problem('no file of an image', f'{folder}, image {key}', text))
-            images[key] = schemas.ImageEntry(0, min(called, default=''), *mask.size)
+            images[key] = schemas.ImageEntry(0, min(called, default=str(key)), *mask.size)
         name = names.get(result.category_id, f'category {result.category_id}')
         listed[key].append(readers.InstanceMasks(index + 1, name, msgspec.Raw(msgspec.json.encode(mask))))
+    place_of = dict[str, str]()
     for key, image in images.items():
+        place = f'{path}, image {key}'
+        if (other := place_of.setdefault(image.file_name, place)) != place:
+            problems.append(Problem('doubled image', place, f'{image.file_name} is that of {other}, too'))
         nothing = np.zeros((2, len(listed[key]), len(listed[key])), bool)
-        found = f'{path}, image {key}', image, listed[key], lambda nothing=nothing: (*nothing, readers.NO_DEPTH)
+        found = place, image, listed[key], lambda nothing=nothing: (*nothing, readers.NO_DEPTH)
         yield from readers.ordered_image(found, path, problems, Notes())
 
 

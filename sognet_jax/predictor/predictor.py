@@ -83,15 +83,17 @@ class Predictor:
 
         Args:
             image: `[h, w, 3]`, of which the size matters alone.
-            masks, classes: `[h, w]` bool and name, one of `categories.things`, of the n instances.
+            masks, classes: `[h, w]`, bool or above 0.5, and name, one of `categories.things`, of the n instances.
             pairs: which take part, one of `order.rules.PAIRS`; where no masks overlap, none is `'related'`.
 
         Raises:
-            ValueError: a mask is of another size than the image, or a class is unknown.
+            ValueError: a mask is of another size than the image, a class is unknown, or there is not one for each.
         """
+        if len(masks) != len(classes):
+            raise ValueError(f'{len(masks)} masks, but {len(classes)} classes')
         if other := [list(mask.shape) for mask in masks if mask.shape != image.shape[:2]]:
             raise ValueError(f'a mask is {other[0]}, the image {list(image.shape[:2])}')
-        rles = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+        rles = [coco_mask.encode(np.asfortranarray(np.asarray(mask) > 0.5, np.uint8)) for mask in masks]
         part = pairs_taking_part(pairs, rles, rles)
         return relate_instances(self._network, self._variables, self.categories, rles, classes, part)
 

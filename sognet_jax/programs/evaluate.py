@@ -55,12 +55,12 @@ def evaluate(config: ml_collections.ConfigDict, checkpoint: str | pathlib.Path, 
     Raises:
         CheckpointError: there is no checkpoint, or it does not fit the config.
         ValueError: the config's file of rules is missing or broken.
-        ValueError: predictions or a report are asked of the relation head alone.
+        ValueError: predictions, a report or overlap pixels are asked of the relation head alone.
     """
     categories = category_set(config.categories)
     if has_relations_alone(config, checkpoint):
-        if outputs.predictions or outputs.report:
-            raise ValueError(f'{checkpoint}: of the relation head alone there are no predictions to save or report')
+        if outputs.predictions or outputs.report or outputs.overlap_pixels:
+            raise ValueError(f'{checkpoint}: of the relation head alone there is nothing to save, report or fuse')
         return _evaluate_relation(config, categories, checkpoint, outputs)
     network, variables = restore_network(config, categories, checkpoint)
     source = hosts.first_alone_then_all(lambda: prepare_split(config, config.data.eval_split))
@@ -149,9 +149,8 @@ def _all_metrics(
     counted: Metrics, train_source: RecordSource | None, source: RecordSource, outputs: Outputs
 ) -> Metrics:
     """What was counted, and what the rules reach: written and said."""
-    metrics = counted
-    if train_source is not None:
-        metrics = counted | hosts.from_first(lambda: rule_metrics(train_source, source))
+    of_rules = {} if train_source is None else hosts.from_first(lambda: rule_metrics(train_source, source))
+    metrics = counted | of_rules
     if hosts.is_first():
         write_json(outputs.folder / 'metrics.json', metrics)
     outputs.say(table(metrics))
@@ -189,8 +188,8 @@ def _main(_: Sequence[str]) -> None:
         folder, num_pictures=given.pictures, predictions=given.save_predictions, report=given.report,
         overlap_pixels=given.overlap_pixels, say=print if hosts.is_first() else lambda text: None,
     )  # fmt: skip
-    if given.only_metrics and hosts.count() > 1:
-        raise ValueError('--only_metrics needs no network, and so no more than one host')
+    if given.only_metrics and (given.overlap_pixels or hosts.count() > 1):
+        raise ValueError('--only_metrics has no network, which --overlap_pixels need, and needs no more than one host')
     if given.only_metrics:
         evaluate_saved(given.config, outputs)
     else:

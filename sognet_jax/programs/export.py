@@ -175,13 +175,9 @@ def start() -> None:
 def _main(_: Sequence[str]) -> None:
     given = flags.FLAGS
     files = export(
-        given.config,
-        given.checkpoint,
-        given.output,
-        platforms=given.platforms,
-        batch_size=given.batch_size,
-        weights_inside=given.weights_inside,
-    )
+        given.config, given.checkpoint, given.output, platforms=given.platforms,
+        batch_size=given.batch_size, weights_inside=given.weights_inside,
+    )  # fmt: skip
     print(f'{given.output}: a checkpoint, export.json, {", ".join(file.name for file in files)}')
 
 

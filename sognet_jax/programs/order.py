@@ -108,10 +108,14 @@ def _images(
         images = read_ordered(options.format, options.source, options.splits, problems, Notes(), masks=masks)
     else:
         raise ValueError('--format and --source say what the images and instances are (of predict, also --instances)')
+    is_empty = True
     for image in tqdm(images, options.command, unit='image', delay=2):
+        is_empty = False
         if not problems:
             yield image
     raise_if_any(problems)
+    if is_empty:
+        raise ValueError(f'{options.source or options.instances}: has no image')
 
 
 def _parser() -> argparse.ArgumentParser:

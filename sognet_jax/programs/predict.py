@@ -5,6 +5,7 @@ Panoptic PNGs and a description of all of them as JSON; and, in the formats that
 
 import os
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 
 import ml_collections
@@ -27,6 +28,9 @@ from sognet_jax.scene import Scene
 
 LONGEST_NAME = 255
 """Bytes that file systems take."""
+
+UNWRITABLE = re.compile('[\x00-\x1f\ud800-\udfff\ufffe\uffff]')
+"""Control characters, and what Python makes of bytes that are no UTF-8."""
 
 FILES: dict[str, tuple[str, Callable[[Scene, Entry], str | bytes]]] = {
     'panoptic': ('panoptic/{}.png', lambda scene, order: encode_ids(scene.panoptic)),
@@ -71,6 +75,8 @@ def predict_images(
     images = find_images(paths)
     _check(images, example_settings(config))
     model = Predictor(config, checkpoint)
+    for earlier in ('predictions.json', 'order.json', 'coco_results.json'):
+        (output / earlier).unlink(missing_ok=True)
     entries, orders, detections = [], [], []
     for path, image_id in tqdm(zip(images, image_ids(images), strict=True), 'predict', len(images), unit='image'):
         scene = model(read_image(path))
@@ -103,6 +109,8 @@ def _check(images: Sequence[pathlib.Path], settings: ExampleSettings) -> None:
             raise ImageError(f'{other} and {path} would have results of one name: {path.stem}.png')
         if len(os.fsencode(f'{path.stem}.graphml')) > LONGEST_NAME:
             raise ImageError(f'{path}: this name is too long for {path.stem}.graphml')
+        if UNWRITABLE.search(path.name):
+            raise ImageError(f'{str(path)!r}: this name has characters that neither JSON nor XML can hold')
     for path in tqdm(images, desc='check', unit='image', delay=2):
         image = read_image(path)
         try:

@@ -43,14 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed, splits = _report_error(error, problems), []
     for split in splits:
         try:
-            preparation = preparation_of(
-                options.name,
-                options.source,
-                split,
-                categories,
-                relations=not options.without_relations,
-                opens_files=not options.annotations_only,
-            )
+            wanted = {'relations': not options.without_relations, 'opens_files': not options.annotations_only}
+            preparation = preparation_of(options.name, options.source, split, categories, **wanted)
             run = _check if only_checks or failed else _prepare  # with one broken split, no other is stored any more
             records[split] = run(preparation, options, problems)
         except (ValueError, OSError) as error:

@@ -56,6 +56,11 @@ def test_graphml_as_networkx_reads_it(tmp_path):
     assert {(start, end): data for start, end, data in graph.edges(data=True)} == edges
 
 
+def test_graphml_of_instances_without_scores():
+    graph = nx.parse_graphml(encode_graph(order_entry('a.jpg', [{'id': 3, 'category': 'cup'}], np.zeros((1, 1)))))
+    assert graph.nodes['3'] == {'category': 'cup', 'layer': 0}
+
+
 def test_an_image_without_instances():
     empty = order_entry('a.jpg', [], np.zeros((0, 0)))
     assert empty.pop('file_name') == 'a.jpg' and set(map(str, empty.values())) == {'[]'}

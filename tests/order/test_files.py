@@ -56,6 +56,14 @@ def test_names_and_overlaps_are_enough(tmp_path):
             [{'file_name': 'a.jpg', 'overlaps': [{'covering': 5, 'covered': 7, 'strength': '1'}]}],
             r'images\[0\]: overlaps\[0\].strength is "1", expected a number',
         ),
+        (
+            [{'file_name': 'a.jpg', 'overlaps': [{'covering': 5, 'covered': 7, 'strength': 30}]}],
+            r'images\[0\]: overlaps\[0\].strength is 30',
+        ),
+        (
+            [{'file_name': 'a.jpg', 'overlaps': [{'covering': 5, 'covered': 5, 'strength': 1}]}],
+            'truth.json: the order has 5 on itself',
+        ),
     ],
 )
 def test_what_is_wrong_with_a_prediction_is_named(entries, message, tmp_path):
@@ -122,6 +130,13 @@ def test_annotations_are_instances_too(tmp_path):
     assert [(image.file_name, image.ids.tolist(), image.names) for image in found] == [
         ('1.jpg', [31, 30], ['plate', 'fork']), ('2.jpg', [], [])
     ]  # fmt: skip
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    content = annotations()
+    content['images'][1]['file_name'] = '1.jpg'
+    with pytest.raises(InputError, match=r'image 2: 1.jpg is that of .*image 1, too'):
+        read(write(tmp_path / 'a.json', content), None, 0.5)
 
 
 def change(field, value):

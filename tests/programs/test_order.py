@@ -65,6 +65,13 @@ def test_wrong_input_ends_in_one_line(arguments, message, tmp_path, capsys, monk
     assert message in error and error.count('\n') == 1 and not list(tmp_path.iterdir())
 
 
+def test_a_source_without_images_is_refused(tmp_path, capsys):
+    source = write(tmp_path / 'source', 'kins', [])
+    order = tmp_path / 'order.json'
+    assert main(['rule', '--rule=larger', '--format=kins', f'--source={source}', f'--output={order}']) == 1
+    assert f'{source}: has no image' in capsys.readouterr().err and not order.exists()
+
+
 @pytest.mark.compiles
 def test_the_head_says_of_anybodys_instances_what_it_says_in_evaluation(model):
     """`model.order` against the relation head on the example that training makes of the same instances."""
@@ -78,6 +85,8 @@ def test_the_head_says_of_anybodys_instances_what_it_says_in_evaluation(model):
     found = model.order(record.image(), masks, names)
     assert found.shape == (count, count) and example['overlap'].any()
     np.testing.assert_allclose(found, expected[:count, :count], atol=2e-5)
+    soft = [mask * 0.9 + 0.05 for mask in masks]  # of torchvision, where they are probabilities
+    np.testing.assert_array_equal(model.order(record.image(), soft, names), found)
     everything = model.order(record.image(), masks, names, pairs='all')
     taking_part = example['overlap'][:count, :count].any(axis=1)
     np.testing.assert_array_equal(np.where(np.outer(taking_part, taking_part), everything, 0), found)
@@ -95,6 +104,8 @@ def test_what_the_head_cannot_take_is_said(model):
         model.order(image, [mask.T], ['tray'])
     with pytest.raises(ValueError, match="'person' is none of the things of shapes: tray, rug"):
         model.order(image, [mask], ['person'])
+    with pytest.raises(ValueError, match='2 masks, but 1 classes'):
+        model.order(image, [mask, mask], ['tray'])
     with pytest.raises(ValueError, match='1025 instances, at most 1024'):
         model.order(image, [mask] * 1025, ['tray'] * 1025, pairs='all')
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import cv2
 import networkx as nx
@@ -175,6 +176,8 @@ def test_usually_there_are_json_and_pictures(config, images, tmp_path, monkeypat
     with pytest.raises(ValueError, match="--formats must be 'json' or 'picture' .* not 'psd'"):
         predict_images(config, tmp_path, tmp_path / 'other', [images], ['json', 'psd'])
     assert not (tmp_path / 'other').exists()
+    predict_images(config, tmp_path, tmp_path / 'results', [images / 'square.png'], ['picture'])
+    assert not (tmp_path / 'results' / 'order.json').exists(), 'it would be of another image'
 
 
 def test_images_of_coco_are_called_by_their_numbers():
@@ -189,7 +192,7 @@ def test_there_is_one_program_for_each_orientation(results):
     assert sorted(traced) == [(1, 64, 96, 3), (1, 96, 64, 3)]
 
 
-@pytest.mark.parametrize('broken', ['missing', 'folder', 'unreadable', 'truncated', 'narrow', 'twins'])
+@pytest.mark.parametrize('broken', ['missing', 'folder', 'unreadable', 'truncated', 'narrow', 'twins', 'control\x01'])
 def test_a_bad_image_is_named_before_anything_is_written(config, run, images, tmp_path, broken):
     path = tmp_path / f'{broken}.png'
     content = (images / 'across.png').read_bytes()
@@ -204,7 +207,9 @@ def test_a_bad_image_is_named_before_anything_is_written(config, run, images, tm
     elif broken == 'twins':
         path = tmp_path / 'across.png'
         path.write_bytes(content)
-    with pytest.raises(ImageError, match=str(path)):
+    elif broken == 'control\x01':
+        path.write_bytes(content)
+    with pytest.raises(ImageError, match=re.escape(str(path).replace('\x01', '\\x01'))):
         predict_images(config, run, tmp_path / 'results', [images, path])
     assert not (tmp_path / 'results').exists()
 

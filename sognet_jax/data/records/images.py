@@ -49,7 +49,7 @@ def find_images(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     for path in map(pathlib.Path, paths):
         found = [path]
         if path.is_dir():
-            found = sorted(child for child in path.iterdir() if _looks_like_an_image(child))
+            found = sorted(child for child in path.iterdir() if looks_like_an_image(child))
             if not found:
                 raise ImageError(f'{path}: no images in this folder ({", ".join(SUFFIXES)})')
         elif not path.is_file():
@@ -148,5 +148,6 @@ def _require_whole_jpeg(content: bytes) -> None:
             raise ValueError(f'this JPEG is damaged or truncated ({error})') from error
 
 
-def _looks_like_an_image(path: pathlib.Path) -> bool:
+def looks_like_an_image(path: pathlib.Path) -> bool:
+    """By its name, whether a file of a folder counts as one."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and not path.is_dir()

@@ -211,6 +211,17 @@ def occlusion(text):
     return edit('instaorder', lambda entry, _: entry.update(occlusion=[{'order': text, 'count': 2}]))
 
 
+def archive(path):
+    with path.open('wb') as file:
+        np.savez(file, np.zeros((6, 6)))
+
+
+def huge(path):
+    with path.open('wb') as file:
+        header = {'descr': '<f8', 'fortran_order': False, 'shape': (10**13, 2)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+
 DAMAGES = {
     'order 7<0': (occlusion('0<7'), "order '0<7' is not of two of its 6 instances"),
     'itself': (occlusion('1<1'), "order '1<1' is not of two"),
@@ -221,6 +232,14 @@ DAMAGES = {
     ),
     'twice': (edit('instaorder', lambda entry, _: entry['instance_ids'].insert(1, 100)), 'has an instance twice'),
     'unknown': (edit('instaorder', lambda entry, _: entry['instance_ids'].append(999)), 'instance 999: instances_'),
+    'many answers': (
+        edit('instaorder', lambda entry, _: entry.update(depth=[{'order': '0=1', 'count': 2**63, 'overlap': 0}])),
+        r'annotations\[0\], image 1: depth\[0\].count is',
+    ),
+    'annotated twice': (
+        edit('cocoa', lambda entry, content: content['annotations'].append(entry)),
+        r'annotations\[4\], image 1: 000000000001.png is that of .*annotations\[0\]',
+    ),
     'image twice': (
         edit('instaorder', lambda entry, content: content['annotations'].append(entry)),
         r'annotations\[4\], image 1: 000000000001.png is that of .*annotations\[0\]',
@@ -254,6 +273,8 @@ DAMAGES = {
     'pickle': (
         ('syntable', lambda root: np.save(root / 'occlusion_order/1.npy', np.full((6, 6), None))), 'cannot be read',
     ),
+    'archive': (('syntable', lambda root: archive(root / 'occlusion_order/1.npy')), "1.npy' cannot be read"),
+    'huge': (('syntable', lambda root: huge(root / 'occlusion_order/1.npy')), "1.npy' cannot be read"),
     'no JSON': (('kins', lambda root: (root / 'instances_val.json').write_text('{')), 'is not valid JSON'),
     'no file': (('kins', lambda root: (root / 'instances_val.json').unlink()), 'has no annotation file'),
 }  # fmt: skip
@@ -276,6 +297,38 @@ def test_an_image_that_is_missing_or_of_another_size_is_named(tmp_path):
     assert [problem.text for problem in problems] == [
         'is missing', 'is 9 x 9 (height x width), its record says 40 x 60 (height x width)'
     ]  # fmt: skip
+
+
+def test_without_opening_images_none_has_to_be_there(tmp_path):
+    root = write(tmp_path, 'kins', scenes()[:2])
+    (root / IMAGES['kins'] / '000000000001.png').unlink()
+    of_annotations = preparation('kins', root, SPLITS['kins'], OBJECT, opens_files=False)
+    assert not check(of_annotations, workers=0).problems
+    (root / f'.{SPLITS["kins"]}.json').write_bytes(b'beside a file of macOS')
+    assert len(read(root, 'kins')) == 2
+
+
+def test_images_of_kitti_are_those_of_the_split(tmp_path):
+    """Its numbers begin at 0 in either folder."""
+    root = write(tmp_path, 'kins', scenes()[:1])
+    other = root / 'training/image_2/000000000001.png'
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b'another image')
+    (root / 'instances_train.json').write_text((root / 'instances_val.json').read_text())
+    for split, folder in (('instances_val', 'testing'), ('instances_train', 'training')):
+        (image,) = read_ordered('kins', root, [split], [], Notes())
+        assert image.image_file == root / folder / 'image_2/000000000001.png'
+
+
+@pytest.mark.parametrize('name', ['scene', 'img[1]', 'a.b'])
+def test_the_image_of_a_file_of_cocoa_is_the_one_called_the_same(name, tmp_path):
+    regions = [{'segmentation': [1, 1, 9, 1, 9, 9]}]
+    (tmp_path / f'{name}.json').write_text(json.dumps({'image_id': 1, 'regions': regions}))
+    (tmp_path / f'{name}.csv').write_text('a table')
+    for stem, size in ((name, 20), (f'{name}.2', 30), ('img1', 40)):
+        cv2.imwrite(str(tmp_path / f'{stem}.jpg'), np.zeros((size, size, 3), np.uint8))
+    (image,) = read(tmp_path, 'cocoa')
+    assert image.file_name == f'{name}.jpg' and image.size == (20, 20)
 
 
 @pytest.mark.parametrize(

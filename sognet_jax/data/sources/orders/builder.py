@@ -21,9 +21,11 @@ from sognet_jax.json_files import Notes
 from sognet_jax.problems import Problem
 
 
-def preparation(name: str, source: str | pathlib.Path, split: str, categories: CategorySet) -> Preparation:
-    """How a split, an annotation file, of a folder in one of the `ORDER_FORMATS` is prepared; classes of instances are
-    the things of `categories`, see `CategorySet.thing_numbers`.
+def preparation(
+    name: str, source: str | pathlib.Path, split: str, categories: CategorySet, *, opens_files: bool = True
+) -> Preparation:
+    """How a split, an annotation file, of a folder in one of the `ORDER_FORMATS` is prepared or, where `opens_files` is
+    false, checked without its images; classes are the things of `categories`, see `CategorySet.thing_numbers`.
     """
     source = pathlib.Path(source)
 
@@ -41,16 +43,17 @@ def preparation(name: str, source: str | pathlib.Path, split: str, categories: C
         description=f'{split} of {source}, with the order that it states',
         has_source=source.is_dir(),
         read=read,
-        examine=functools.partial(examine, categories),
+        examine=functools.partial(examine, categories, opens_files),
     )
 
 
-def examine(categories: CategorySet, image: OrderedImage) -> Examined:
+def examine(categories: CategorySet, opens_files: bool, image: OrderedImage) -> Examined:
     """The record of an image with its whole masks and all pairs but those that are known not to cover each other."""
     kind, place = 'broken or missing image', str(image.image_file)
     try:
         require_usable(image.size)
-        decode_image(read_bytes(image.image_file), image.size)
+        if opens_files:
+            decode_image(read_bytes(image.image_file), image.size)
         kind, place = 'unknown category', image.place
         classes = categories.thing_numbers(image.names)
     except ValueError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sognet_jax import json_schemas as schemas
-from sognet_jax.data.records.images import decode_image
+from sognet_jax.data.records.images import decode_image, looks_like_an_image
 from sognet_jax.data.records.relations import RLE, common_areas
 from sognet_jax.data.sources.coco.files import read_images, read_instances
 from sognet_jax.data.sources.coco.masks import read_mask
@@ -70,8 +70,9 @@ Found = tuple[str, schemas.ImageEntry, Sequence[InstanceMasks], Callable[[], Ord
 def annotation_files(name: str, source: pathlib.Path) -> dict[str, pathlib.Path]:
     """The splits of a source: its annotation files, in its folder or in `annotations` there, by name without suffix."""
     for pattern in NAMED.get(name, ['*.json']):
-        if found := sorted([*source.glob(pattern), *source.glob(f'annotations/{pattern}')]):
-            return {path.stem: path for path in found}
+        found = sorted([*source.glob(pattern), *source.glob(f'annotations/{pattern}')])
+        if shown := {path.stem: path for path in found if path.name[0] != '.'}:
+            return shown
     return {}
 
 
@@ -93,8 +94,8 @@ def read_ordered(
             if (other := places.setdefault(image.file_name, place)) != place:
                 problems.append(Problem('doubled image', place, f'{image.file_name} is that of {other}, too'))
                 continue
-            # Where images of COCO, of KITTI, and of tables are.
-            folders = ('', split.rpartition('_')[-1], 'training/image_2', 'testing/image_2')
+            # Where images of tables, of COCO, and of KITTI are, which numbers those of either folder from 0 on.
+            folders = ('', split.rpartition('_')[-1], f'{"train" if "train" in split else "test"}ing/image_2')
             image_files = [source / folder / image.file_name for folder in folders]
             image_file = next(filter(pathlib.Path.is_file, image_files), image_files[0])
             yield from ordered_image(found, image_file, problems, notes, masks=masks)
@@ -197,19 +198,21 @@ def _instaorder(_: pathlib.Path, path: pathlib.Path, problems: list[Problem], no
 def _cocoa(_: pathlib.Path, path: pathlib.Path, problems: list[Problem], notes: Notes) -> Iterator[Found]:
     if 'regions' in read_json(path, dict[str, msgspec.Raw]):  # of one image, whose file is called the same
         entry = read_json(path, schemas.CocoaEntry)
-        beside = next((file for file in sorted(path.parent.glob(f'{path.stem}.*')) if file != path), path)
+        called_so = (file for file in sorted(path.parent.iterdir()) if file.stem == path.stem)
+        beside = next(filter(looks_like_an_image, called_so), path)
         try:
             size = decode_image(read_bytes(beside)).shape
         except ValueError as error:
             raise InputError([Problem('broken or missing image', f'{beside}, of {path.name}', str(error))]) from error
-        entries, images = [entry], {entry.image_id: schemas.ImageEntry(entry.image_id, beside.name, *size[:2])}
+        images = {entry.image_id: schemas.ImageEntry(entry.image_id, beside.name, *size[:2])}
+        entries = [(f'{path}', entry)]
     else:
         content = read_json(path, schemas.AnnotationFile)
         images = read_images(path, content.images, problems, notes)
         found = decode_entries(path, 'annotations', content.annotations, schemas.CocoaEntry, problems, notes)
-        entries = [entry for _, entry in found]
-    for entry in entries:
-        place, before, field = f'{path}, image {entry.image_id}', len(problems), f'image {entry.image_id}, regions'
+        entries = [(f'{path}, annotations[{index}], image {entry.image_id}', entry) for index, entry in found]
+    for place, entry in entries:
+        before, field = len(problems), f'image {entry.image_id}, regions'
         listed = [
             InstanceMasks(index + 1, region.name.strip(), _polygon(region.segmentation), region.visible_mask or None)
             for index, region in decode_entries(path, field, entry.regions, schemas.CocoaRegion, problems, notes)
@@ -233,8 +236,8 @@ def _matrix(source: pathlib.Path, name: str, count: int) -> Order:
     """SynTable's, 1 where the row's instance lies over the column's."""
     field = f'occlusion_order_file_name {name!r}'
     try:
-        over = np.load(io.BytesIO(read_bytes(source / name)), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        over = np.load(io.BytesIO(read_bytes(source / name)), allow_pickle=False) + 0.0
+    except Exception as error:  # of every kind, says NumPy of what only begins like one of its files
         raise Fault('broken matrix', f'{field} cannot be read: {error}') from error
     if over.shape != (count, count) or not np.isin(over, (0, 1)).all() or np.any(np.diag(over)):
         text = f'{field}, {list(over.shape)}, is no matrix of 0 and 1 with an empty diagonal, [{count}, {count}]'
