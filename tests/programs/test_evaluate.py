@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sognet_jax.evaluation.summary import FUSIONS
+from sognet_jax.programs import evaluate as programs_evaluate
 from sognet_jax.programs.evaluate import Outputs, evaluate, evaluate_saved
 from tests.support.examples import tiny_config
 from tests.support.runs import save_fresh_run
@@ -75,6 +76,14 @@ def test_overlap_pixels_are_compared_where_they_are_asked_for(config, run, tmp_p
     printed, page = capsys.readouterr().out, (tmp_path / 'report.html').read_text()
     for title in FUSIONS.values():
         assert title in printed and title in page, title
+
+
+@pytest.mark.parametrize('wanted', ['predictions', 'report', 'overlap_pixels'])
+def test_what_needs_the_network_is_refused_of_the_relation_head_alone(config, run, tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr(programs_evaluate, 'has_relations_alone', lambda *_: True)
+    with pytest.raises(ValueError, match='of the relation head alone there is nothing to save, report or fuse'):
+        evaluate(config, run, Outputs(tmp_path, **{wanted: True}))
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('method', ['heuristics', 'label_prior', 'occlusion_head'])
