@@ -56,7 +56,7 @@ def start(coordinator_address: str | None, num_processes: int | None, process_id
         jax.distributed.initialize(
             coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=SILENCE_SECONDS
         )
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
         raise ValueError(f'the hosts cannot be joined: {first_line(error)}') from error
 
 

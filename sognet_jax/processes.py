@@ -1,7 +1,7 @@
 """A function of many items, in several processes."""
 
 import collections
-import concurrent.futures
+import concurrent.futures.process
 import multiprocessing
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
@@ -31,5 +31,7 @@ def in_order(
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise OSError(f'one of {workers} worker processes was killed, perhaps for want of memory') from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -77,6 +77,13 @@ def test_all_that_is_wrong_with_categories_comes_at_once():
     ]
 
 
+def test_a_flag_in_place_of_a_list_is_a_file(tmp_path):
+    """The config of a checkpoint has a tuple there, and so flags make one of a name."""
+    (tmp_path / 'own.json').write_text(json.dumps([STUFF, THING]))
+    path = str(tmp_path / 'own.json')
+    assert category_set((path,)) == category_set(path) and category_set(('coco',)) == category_set('coco')
+
+
 def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(InputError, match='gone.json: is missing'):
         category_set(str(tmp_path / 'gone.json'))

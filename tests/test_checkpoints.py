@@ -53,6 +53,13 @@ def test_a_missing_or_broken_checkpoint_is_named(run, tmp_path):
 def test_results_go_to_the_run_whatever_part_of_it_is_named(tmp_path):
     for path in (tmp_path, tmp_path / 'checkpoints', tmp_path / 'checkpoints' / '4'):
         assert run_folder(path) == tmp_path
+    converted = tmp_path / 'checkpoints' / 'sognet'
+    assert run_folder(converted) == converted, 'what no run has made is a run of its own'
+
+
+def test_a_run_may_be_called_by_a_number(run, tmp_path):
+    shutil.copytree(run, tmp_path / '0')
+    assert stored_config(tmp_path / '0') == stored_config(run) == stored_config(tmp_path / '0' / 'checkpoints' / '3')
 
 
 def test_a_checkpoint_says_its_config_and_its_classes(tmp_path):

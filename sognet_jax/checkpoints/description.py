@@ -54,7 +54,9 @@ def stored_config(path: str | pathlib.Path) -> ml_collections.ConfigDict:
     return config
 
 
-def require_same_network(path: str | pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def require_same_network(
+    path: str | pathlib.Path, config: ml_collections.ConfigDict, *, same_classes: bool = True
+) -> None:
     """Refuses a config whose network or classes are not those of a checkpoint that says what it belongs to.
 
     Raises:
@@ -74,7 +76,7 @@ def require_same_network(path: str | pathlib.Path, config: ml_collections.Config
     classes, wanted = (
         [(category.id, category.name) for category in category_set(of.categories).all] for of in (stored, config)
     )
-    if classes != wanted:
+    if same_classes and classes != wanted:
         raise CheckpointError(f'config field categories = {config.categories!r}: {folder} is of other classes')
 
 

@@ -35,10 +35,9 @@ def latest_step(workdir: str | pathlib.Path) -> int | None:
 def run_folder(path: str | pathlib.Path) -> pathlib.Path:
     """The run that a path belongs to: a run's folder itself, its `checkpoints`, or one step of them."""
     path = pathlib.Path(path).resolve()
-    for folder in (path, path.parent):
-        if folder.name == 'checkpoints':
-            return folder.parent
-    return path
+    if path.name.isdigit() and path.parent.name == 'checkpoints':
+        path = path.parent
+    return path.parent if path.name == 'checkpoints' else path
 
 
 def step_folder(path: str | pathlib.Path) -> pathlib.Path:
@@ -48,10 +47,10 @@ def step_folder(path: str | pathlib.Path) -> pathlib.Path:
         CheckpointError: there is none.
     """
     path = pathlib.Path(path).resolve()
-    if path.name.isdigit() and path.is_dir() or (path / 'state').is_dir():
-        return path
     if (path / 'checkpoints').is_dir():
         path = path / 'checkpoints'
+    elif path.name.isdigit() and path.is_dir() or (path / 'state').is_dir():
+        return path
     newest = max(steps(path), default=None)
     if newest is None:
         raise CheckpointError(f'no checkpoint in {path}')

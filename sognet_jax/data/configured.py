@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from sognet_jax.categories import CategorySet
 from sognet_jax.category_files import category_set
-from sognet_jax.choices import require_choice
+from sognet_jax.choices import require_choice, require_numbers
 from sognet_jax.data.examples.pipeline import Augmentation
 from sognet_jax.data.examples.transforms import ExampleSettings
 from sognet_jax.data.records.storage import MixedSource, RecordSource
@@ -115,16 +115,13 @@ def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:
 def example_settings(config: ml_collections.ConfigDict) -> ExampleSettings:
     """How the examples of a config are made."""
     data = config.data
+    require_numbers(config)
     require_choice('config field data.matching', data.matching, ('masks', 'boxes'))
     return ExampleSettings(
-        image_size=tuple(data.image_size),
-        short_side=data.short_side,
-        long_side=data.long_side,
-        max_instances=data.max_instances,
-        num_stuff=category_set(config.categories).num_stuff,
-        inclusive_boxes=data.inclusive_boxes,
-        match_by_box=data.matching == 'boxes',
-    )
+        image_size=tuple(data.image_size), short_side=data.short_side, long_side=data.long_side,
+        max_instances=data.max_instances, num_stuff=category_set(config.categories).num_stuff,
+        inclusive_boxes=data.inclusive_boxes, match_by_box=data.matching == 'boxes',
+    )  # fmt: skip
 
 
 def augmentation(config: ml_collections.ConfigDict) -> Augmentation:

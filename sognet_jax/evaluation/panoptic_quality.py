@@ -177,15 +177,10 @@ def match_segments(
     ignored = void + sum(np.where(category == name, overlap[index], 0) for name, index in last_crowd.items())
     unmatched, excused = ~matched.any(axis=0), ignored / area > 0.5
     return Matching(
-        true_category,
-        category,
-        true,
-        predicted,
-        iou[true, predicted],
+        true_category, category, true, predicted, iou[true, predicted],
         missed=np.flatnonzero(~matched.any(axis=1) & ~crowd),
-        wrong=np.flatnonzero(unmatched & ~excused),
-        excused=np.flatnonzero(unmatched & excused),
-    )
+        wrong=np.flatnonzero(unmatched & ~excused), excused=np.flatnonzero(unmatched & excused),
+    )  # fmt: skip
 
 
 def _columns(segments: Sequence[tuple], width: int) -> tuple[np.ndarray, ...]:

@@ -70,6 +70,8 @@ class ResultsWriter:
         self._folder, self._categories, self._numbered = folder, categories, numbered
         self._names: set[str] = set()
         self._entries: dict[str, list[Entry]] = {name: [] for name in FORMATS}
+        for name in FORMATS:  # an earlier evaluation's, which would be of other PNGs
+            (folder / name).unlink(missing_ok=True)
 
     def add(self, record: Record, result: ImageResult) -> None:
         """Takes the result for one image."""

@@ -57,12 +57,9 @@ def image_truth(record: Record, max_instances: int) -> ImageTruth:
         ids=record.panoptic_ids() if record.has_panoptic else None,
         segments=list(zip(segments.id.tolist(), segments.category.tolist(), segments.crowd.tolist(), strict=True)),
         instances=record.instances if record.has_instances else None,
-        related=related,
-        own_segments=record.instances.segment[related],
-        order=matrices['order'],
-        true_order=matrices['true_order'],
-        decided=matrices['decided'],
-    )
+        related=related, own_segments=record.instances.segment[related],
+        order=matrices['order'], true_order=matrices['true_order'], decided=matrices['decided'],
+    )  # fmt: skip
 
 
 def related_instances(record: Record, max_instances: int) -> np.ndarray:

@@ -76,16 +76,12 @@ class Segmenter:
         elif self._lies_on is not None:
             lies_on = self._lies_on[np.ix_(classes, classes)]
         return heuristic_segments(
-            paste_instances(instances, np.arange(count), frame),
-            classes,
+            paste_instances(instances, np.arange(count), frame), classes,
             np.where(is_certain, instances.scores, -1)[:count],
             restore_labels(prediction.semantic, frame.image_size, frame.original_size),
-            num_stuff=self._categories.num_stuff,
-            lies_on=lies_on,
-            score_threshold=settings.score_threshold,
-            fraction_threshold=free_fraction,
-            stuff_area_limit=settings.stuff_area_limit,
-        )
+            num_stuff=self._categories.num_stuff, lies_on=lies_on, score_threshold=settings.score_threshold,
+            fraction_threshold=free_fraction, stuff_area_limit=settings.stuff_area_limit,
+        )  # fmt: skip
 
 
 def paste_instances(instances: Instances[np.ndarray], slots: np.ndarray, frame: Frame) -> np.ndarray:

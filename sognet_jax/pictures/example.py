@@ -60,20 +60,9 @@ def example_picture(example: Example, categories: CategorySet) -> np.ndarray:
     height = min(PANEL[0], round(PANEL[1] * size[0] / size[1]))
     panels, titles = _Panels(example, categories, height), _titles(example)
     facts = (max(height, FACTS[0]), max(panels.image.shape[1], FACTS[1]))
-    return compose(
-        [
-            [
-                (titles['boxes'], panels.boxes()),
-                (titles['masks'], panels.masks()),
-                (titles['semantic'], panels.semantic()),
-            ],
-            [
-                (titles['panoptic'], panels.panoptic()),
-                (titles['graph'], panels.graph()),
-                ('the other fields', panels.facts(facts)),
-            ],
-        ]
-    )
+    first = {'boxes': panels.boxes(), 'masks': panels.masks(), 'semantic': panels.semantic()}
+    second = {'panoptic': panels.panoptic(), 'graph': panels.graph(), 'the other fields': panels.facts(facts)}
+    return compose([[(titles.get(name, name), panel) for name, panel in row.items()] for row in (first, second)])
 
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -49,7 +49,8 @@ def browse(
     else:
         source = prepare_split(config, split)
         examples = plain_examples(config, source)
-    (output / 'examples').mkdir(parents=True, exist_ok=True)
+    for earlier in (output / 'examples').glob('[0-9]*_*.png'):
+        earlier.unlink()
     for number, example in zip(range(count), examples, strict=False):
         path = output / 'examples' / f'{number:03d}_{int(example["image_id"])}.png'
         write_whole(path, encode_image(example_picture(example, categories)))

@@ -1,9 +1,11 @@
 """What the programs that read a config have in common: flags, the log, and errors in one line."""
 
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -67,10 +69,17 @@ def run(main: Callable[[Sequence[str]], None], *, takes_arguments: bool = False,
         flags.DEFINE_bool('distributed', False, 'Of several hosts: the cluster says the rest (docs/hosts.md).')
     try:
         _define_config()
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         _end(error, '--debug' in sys.argv)
     _describe(main.__module__)
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except AttributeError as error:
+        _end(error, '--debug' in arguments)
 
 
 def _describe(module: str) -> None:
@@ -84,8 +93,8 @@ def _describe(module: str) -> None:
 
 def _define_config() -> None:
     checkpoint = _given('checkpoint')
-    if checkpoint is not None and f'--{OLDER.name}' in sys.argv:
-        if _given('coordinator_address') or '--distributed' in sys.argv:  # to read arrays comes before hosts are joined
+    if checkpoint is not None and _is_set(OLDER.name):
+        if _given('coordinator_address') or _is_set('distributed'):  # to read arrays comes before hosts are joined
             raise ValueError(f'--{OLDER.name} is for one host: name a checkpoint that is whole, RUN/checkpoints/STEP')
         whole = str(newest_whole(checkpoint, lambda line: print(line, file=sys.stderr)))
         sys.argv = [*sys.argv, f'--checkpoint={whole}']  # the last one counts
@@ -106,9 +115,13 @@ def _join_hosts() -> None:
         raise ValueError('--num_processes and --process_id want --coordinator_address (or --distributed)')
 
 
-def _end(error: Exception, shows_all: bool) -> None:
+def _end(error: Exception, shows_all: bool) -> NoReturn:
     if shows_all:
         traceback.print_exception(error)
+    if isinstance(error, AttributeError):  # of a flag, says ml_collections
+        error = ValueError(
+            f'no such config field: {" ".join(str(getattr(error.args[0], "args", error.args)[0]).split())}'
+        )
     hosts.end(f'{error}' or type(error).__name__, 1)
 
 
@@ -120,6 +133,11 @@ def _with_path(argument: str) -> str:
         return argument
     file = pathlib.Path(configs.__file__).with_name(f'{name}.py')
     return f'{flag}={file}{colon}{variant}' if file.is_file() else argument
+
+
+def _is_set(name: str) -> bool:
+    """Whether a flag that is true or false is given, before flags are parsed."""
+    return any(re.fullmatch(f'--?{name}(=(true|t|yes|y|1))?', argument.lower()) for argument in sys.argv)
 
 
 def _given(name: str) -> str | None:

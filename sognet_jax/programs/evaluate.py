@@ -122,6 +122,8 @@ def _evaluate(
     if outputs.report and hosts.is_first():
         page = make_report(config, categories, evaluated, source, metrics, tally.panoptic, extremes, is_saved=is_saved)
         write_whole(outputs.folder / 'report.html', report_html(page))
+    elif hosts.is_first():  # it would be an earlier evaluation's
+        (outputs.folder / 'report.html').unlink(missing_ok=True)
     also = ', report.html' if outputs.report else ''
     drawn = min(outputs.num_pictures, len(source))
     outputs.say(f'\n{outputs.folder / "metrics.json"}{also}, and pictures of {drawn} images beside it')
@@ -188,8 +190,8 @@ def _main(_: Sequence[str]) -> None:
         folder, num_pictures=given.pictures, predictions=given.save_predictions, report=given.report,
         overlap_pixels=given.overlap_pixels, say=print if hosts.is_first() else lambda text: None,
     )  # fmt: skip
-    if given.only_metrics and (given.overlap_pixels or hosts.count() > 1):
-        raise ValueError('--only_metrics has no network, which --overlap_pixels need, and needs no more than one host')
+    if given.only_metrics and (given.overlap_pixels or given.save_predictions or hosts.count() > 1):
+        raise ValueError('--only_metrics runs no network: no --overlap_pixels, no --save_predictions, no other hosts')
     if given.only_metrics:
         evaluate_saved(given.config, outputs)
     else:

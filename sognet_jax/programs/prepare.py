@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ValueError, OSError) as error:
             failed = _report_error(error, problems)
     try:
-        if options.report and problems:
+        if options.report:
             write_whole(options.report, f'{report(problems)}\n')
             print(f'{len(problems)} problems: {options.report}', file=sys.stderr)
         if options.overlaps and not failed:
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f'{error.filename} cannot be written: {error.strerror}', file=sys.stderr)
         failed = True
+    except ValueError as error:
+        failed = _report_error(error, problems)
     return int(failed or bool(only_checks and problems))
 
 
@@ -93,6 +95,8 @@ def _categories(options: argparse.Namespace) -> CategorySet:
     """Those of `--categories`, which some formats need or may have; the others have their own, whatever this says."""
     if options.name not in ORDER_FORMATS and (options.name == 'coco_format') != bool(options.categories):
         raise ValueError(f'coco_format needs --categories, and this is {options.name}')
+    if options.overlaps and (options.annotations_only or options.without_relations):
+        raise ValueError('--overlaps are not found with --annotations_only or --without_relations')
     if options.categories:
         return category_set(options.categories, '--categories')
     return OBJECT if options.name in ORDER_FORMATS else COCO

@@ -54,16 +54,10 @@ class TrainBatches(Iterator[dict[str, Any]]):
         self._source = hosts.first_alone_then_all(lambda: training_source(config))
         hosts.require_same('the training data', zlib.crc32(self._source.sizes.tobytes()))
         dataset = pipeline.train_dataset(
-            self._source,
-            example_settings(config),
-            batch_size=config.batch_size,
-            seed=config.seed,
-            augmentation=augmentation(config),
-            host=host,
-            num_hosts=hosts.count(),
-            pixels=config.train.only != 'relation',
-            skip_corrupt=config.data.skip_corrupt,
-        )
+            self._source, example_settings(config), batch_size=config.batch_size, seed=config.seed,
+            augmentation=augmentation(config), host=host, num_hosts=hosts.count(),
+            pixels=config.train.only != 'relation', skip_corrupt=config.data.skip_corrupt,
+        )  # fmt: skip
         self._stream = pipeline.Stream(dataset, first_step, config.data.workers, say)
 
     def __next__(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sognet_jax import hosts
 from sognet_jax.category_files import category_set
-from sognet_jax.checkpoints import restore_variables
+from sognet_jax.checkpoints import require_same_network, restore_variables
 from sognet_jax.choices import require_choice
 from sognet_jax.models.sognet import (
     OCCLUSION_HEAD,
@@ -60,7 +60,7 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
 
     Raises:
         ValueError: a field of the config is unknown or has a value that is not one of its choices.
-        CheckpointError: `train.initialize_from` holds no checkpoint of this network.
+        CheckpointError: `train.initialize_from` holds no checkpoint of this network, or of one with other settings.
     """
     network = build_network(config.model, category_set(config.categories))
     objective = build_objective(config.objective)
@@ -68,18 +68,17 @@ def build_run(config: ml_collections.ConfigDict, *, resumes: bool = False) -> Ru
     only, start, losses = TRAININGS[config.train.only]
     frozen_stages = config.model.backbone.frozen_stages
     optimizer, schedule = build_optimizer(config.optimizer, config.batch_size, frozen_stages, only)
-    variables = _first_variables(network, start, config.seed, '' if resumes else config.train.initialize_from, only)
+    source = '' if resumes else config.train.initialize_from
+    if source and only is None:  # else some parts are taken alone; classes may be others that are learned from there on
+        hosts.from_first(lambda: require_same_network(source, config, same_classes=False))
+    variables = _first_variables(network, start, config.seed, source, only)
     key = network, losses, config.seed, config.batch_size, f'{config.objective}', f'{config.optimizer}'
     if key not in _COMPILED:
         _COMPILED.clear()
         _COMPILED[key] = parallel_step(
-            network=network,
-            optimizer=optimizer,
-            objective=objective,
-            losses=losses,
-            seed=config.seed,
+            network=network, optimizer=optimizer, objective=objective, losses=losses, seed=config.seed,
             accumulate=config.optimizer.accumulate,
-        )
+        )  # fmt: skip
     rates = np.asarray(schedule(jnp.arange(config.train.steps)))
     return Run(create_state(variables, optimizer), _COMPILED[key], rates)
 

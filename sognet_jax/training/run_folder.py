@@ -9,7 +9,8 @@ import optax
 
 from sognet_jax import hosts
 from sognet_jax.category_files import category_set
-from sognet_jax.checkpoints import CheckpointError, Checkpoints, describe, latest_step
+from sognet_jax.checkpoints import CheckpointError, Checkpoints, describe, latest_step, require_same_network
+from sognet_jax.choices import require_numbers
 from sognet_jax.files import Lock
 from sognet_jax.training.log_files import LogFiles
 from sognet_jax.training.step import TrainState
@@ -101,8 +102,7 @@ class RunFolder:
 
     def _open(self) -> int:
         train = self._config.train
-        if train.keep < 1:
-            raise ValueError(f'config field train.keep must be at least 1, not {train.keep}')
+        require_numbers(self._config)
         self._lock = Lock(self.path / LOCK, 'another training is at work here')
         self._checkpoints = Checkpoints(self.path, train.keep, train.best_metric)
         return latest_step(self.path) or 0
@@ -110,7 +110,10 @@ class RunFolder:
     def _restore(self, state: TrainState) -> TrainState | None:
         assert self._checkpoints is not None
         self._checkpoints.require_space(state, self._config.train.keep)
-        return self._checkpoints.restore(state, self._say)
+        restored = self._checkpoints.restore(state, self._say)
+        if restored is not None:
+            require_same_network(self._checkpoints.path(int(restored.step)), self._config)
+        return restored
 
     def _finish(self, step: int, state: TrainState) -> pathlib.Path:
         assert self._checkpoints is not None

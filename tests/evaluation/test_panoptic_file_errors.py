@@ -98,6 +98,14 @@ IN_JSON = {
         without('prediction', *SEGMENT, 'category_id'),
         "pred.json, image 10, segments_info[1], id 2: has no field 'category_id'",
     ),
+    'one PNG for two images': (
+        setting('10.png', 'prediction', *ANNOTATION, 'file_name'),
+        'pred/10.png: is the file of image 20 and of image 10',
+    ),
+    'ids that are texts': (
+        setting('20', 'prediction', *ANNOTATION, 'image_id'),
+        'pred.json: no prediction of 1 of 3 images: 20',
+    ),
     'isthing': (
         without('truth', 'categories', 0, 'isthing'),
         "gt.json, categories[0], id 7: has no field 'isthing'",

@@ -77,6 +77,13 @@ def test_results_that_are_read_again_have_the_same_metrics(records, saved):
     assert 10 < expected['PQ'] < 100
 
 
+def test_what_was_saved_before_does_not_stay_beside_other_maps(records, saved):
+    folder, results = saved
+    ResultsWriter(folder, SHAPES).add(records[0], results[0])  # and ended before it had finished
+    with pytest.raises(InputError, match=r'panoptic.json: is missing'):
+        list(read_results(folder, SHAPES, records, MAX_INSTANCES))
+
+
 def test_files_are_what_the_servers_take(records, saved):
     """The result formats of https://cocodataset.org/#format-results."""
     folder, results = saved

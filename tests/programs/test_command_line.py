@@ -32,6 +32,10 @@ def start(program, *arguments, cwd):
         (['--checkpoint', '{checkpoint}', '--config.inference.outside=far', 'x.png'], "must be 'zero' or 'absent'"),
         (['--checkpoint=nowhere', 'x.png'], 'no checkpoint in'),
         (['--checkpoint={checkpoint}', '--config.model.rpn.features=9', 'x.png'], 'rpn.features = 9 contradicts'),
+        (['--checkpoint={checkpoint}', '--config.data.short_sid=9', 'x.png'], "no such config field: 'short_sid' Did"),
+        (['--checkpoint={checkpoint}', '--config.data.short_side=0', 'x.png'], 'data.short_side must be at least 1'),
+        (['--checkpoint=none', '--older_if_damaged=true', 'x.png'], 'no checkpoint in'),
+        (['--checkpoint=none', '--older_if_damaged=true', '--coordinator_address=x', 'x.png'], 'is for one host'),
     ],
 )
 def test_what_is_wrong_ends_a_program_with_one_line(checkpoint, tmp_path, arguments, message):

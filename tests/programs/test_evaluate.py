@@ -55,6 +55,8 @@ def test_saved_predictions_evaluate_to_the_same_metrics(config, run, tmp_path):
     (tmp_path / 'report.html').unlink()
     again = evaluate_saved(config, Outputs(tmp_path, num_pictures=1, report=True))
     assert (tmp_path / 'report.html').is_file() and len(list(tmp_path.glob('*.png'))) == 1
+    evaluate_saved(config, Outputs(tmp_path, num_pictures=0))
+    assert not (tmp_path / 'report.html').exists(), 'it would be of the evaluation before'
     missing = metrics.keys() - again.keys()
     assert missing == {name for name in metrics if 'IoU' in name}
     for name, value in again.items():

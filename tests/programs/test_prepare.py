@@ -106,6 +106,19 @@ def test_checking_stores_nothing(source, capsys):
     assert not (source / 'data').exists()
 
 
+def test_a_split_without_images_is_none(source, capsys):
+    (source / 'annotations/image_info_winter.json').write_text('{"images": [], "categories": []}')
+    assert main(arguments(source, '--check', '--splits', 'winter')) == 1
+    assert 'there is not one image that can be used' in capsys.readouterr().err
+
+
+def test_a_report_of_before_is_replaced(source, capsys):
+    listed = source / 'problems.txt'
+    listed.write_text('what has been mended since')
+    assert main(arguments(source, '--check', f'--report={listed}')) == 0
+    assert listed.read_text() == '0 problems:\n' and f'0 problems: {listed}' in capsys.readouterr().err
+
+
 def test_problems_are_reported_and_the_rest_can_be_stored(source, capsys):
     (source / 'summer/1.png').unlink()
     (source / 'annotations/panoptic_summer/2.png').write_bytes(b'')
@@ -160,6 +173,7 @@ def test_wrong_arguments_end_in_one_line(source, capsys):
         (['cityscapes', f'--source={source}'], 'no split found'),
         (arguments(source, '--splits', 'spring'), 'has none of instances_spring.json'),
         (arguments(source / 'gone', '--splits', 'summer'), 'gone'),
+        (arguments(source, '--annotations_only', '--overlaps=o.json'), 'are not found with --annotations_only'),
     ]:
         assert main(wrong) == 1
         assert message in capsys.readouterr().err, wrong

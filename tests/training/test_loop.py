@@ -241,8 +241,23 @@ def test_a_run_whose_end_cannot_be_saved_does_not_end_well(config, tmp_path, mon
         train(config, tmp_path, say=print)
 
 
-def test_a_run_of_another_network_is_refused(config, finished):
+def test_a_run_of_another_network_is_refused(config, finished, tmp_path):
     other = config.copy_and_resolve_references()
     other.model.box.features = 24
     with pytest.raises(CheckpointError, match='checkpoints/4'):
         train(other, finished[0], say=print)
+    other = config.copy_and_resolve_references()
+    other.model.pixel_std = tuple(2 * value for value in config.model.pixel_std)
+    with pytest.raises(CheckpointError, match='model.pixel_std = .* contradicts .*checkpoints/4'):
+        train(other, finished[0], say=print)
+    other.train.initialize_from = str(finished[0])
+    with pytest.raises(CheckpointError, match='model.pixel_std = .* contradicts .*checkpoints/4'):
+        train(other, tmp_path, say=print)
+
+
+@pytest.mark.parametrize('field', ['train.keep', 'train.checkpoint_every', 'train.log_every', 'batch_size'])
+def test_numbers_that_cannot_be_are_refused_at_once(config, tmp_path, field):
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict({field: 0})
+    with pytest.raises(ValueError, match=f'config field {field} must be at least 1, not 0'):
+        train(config, tmp_path, say=print)

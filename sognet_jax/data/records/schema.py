@@ -167,18 +167,12 @@ def decode_record(raw: Mapping[str, Any]) -> Record:
     height, width = map(int, raw['size'])
     rles = [{'size': [height, width], 'counts': bytes(counts)} for counts in raw['instances']['counts']]
     return Record(
-        image_bytes=bytes(raw['image']),
-        image_id=int(raw['image_id']),
-        file_name=bytes(raw['file_name']).decode(),
-        size=(height, width),
-        panoptic_bytes=bytes(raw['panoptic']),
-        has_instances=bool(raw['has_instances']),
-        has_panoptic=bool(raw['has_panoptic']),
-        has_relations=bool(raw['has_relations']),
-        segments=_table(Segments, raw['segments']),
-        instances=_table(InstanceAnnotations, raw['instances'], rles=rles),
+        image_bytes=bytes(raw['image']), image_id=int(raw['image_id']), file_name=bytes(raw['file_name']).decode(),
+        size=(height, width), panoptic_bytes=bytes(raw['panoptic']), has_instances=bool(raw['has_instances']),
+        has_panoptic=bool(raw['has_panoptic']), has_relations=bool(raw['has_relations']),
+        segments=_table(Segments, raw['segments']), instances=_table(InstanceAnnotations, raw['instances'], rles=rles),
         pairs=_table(Pairs, raw['pairs']),
-    )
+    )  # fmt: skip
 
 
 def _decode(content: bytes, flags: int) -> np.ndarray:

@@ -117,20 +117,27 @@ class RecordSource(Records):
     """The records of one split, by index; reads from disk at every access and can be sent to other processes.
 
     Raises:
-        ValueError: there is no such split.
+        ValueError: there is no such split, or something is damaged.
     """
 
     def __init__(self, folder: str | pathlib.Path, split: str) -> None:
-        builder = tfds.builder_from_directory(str(folder))
-        if split not in builder.info.splits:
-            raise ValueError(f'{folder} has the splits {sorted(builder.info.splits)}, not {split!r}')
         self.folder, self.split = pathlib.Path(folder), split
-        self.categories = categories_from_json(builder.info.metadata['categories'], str(folder))
-        # `[n, 2]` height and width of each image
-        self.sizes = np.array(builder.info.metadata['sizes'][split], np.int32).reshape(-1, 2)
-        # how many images and annotations of its source had a problem and are not there
-        self.left_out = int(builder.info.metadata.get('left_out', 0))
-        self._source = builder.as_data_source(split, decoders=DECODERS)
+        try:
+            builder = tfds.builder_from_directory(str(folder))
+            splits, metadata = sorted(builder.info.splits), builder.info.metadata
+            self.categories = categories_from_json(metadata['categories'], str(folder))
+            # `[n, 2]` height and width of each image
+            self.sizes = np.array(metadata['sizes'].get(split, ()), np.int32).reshape(-1, 2)
+            # how many images and annotations of its source had a problem and are not there
+            self.left_out = int(metadata.get('left_out', 0))
+            self._source = builder.as_data_source(split, decoders=DECODERS) if split in splits else ()
+            for file in builder.info.splits[split].filepaths if split in splits else ():
+                if not file.stat().length:
+                    raise ValueError(f'{file.name} is empty')
+        except Exception as error:  # of every kind, as they come to tfds
+            raise ValueError(f'{folder} is damaged: {first_line(error)}; without it, it is prepared again') from error
+        if split not in splits:
+            raise ValueError(f'{folder} has the splits {splits}, not {split!r}')
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from sognet_jax.data.sources.coco.files import require_names_once
 from sognet_jax.json_files import Notes, decode_entries, read_or_report
 from sognet_jax.json_schemas import (
     EvaluatedFile,
@@ -89,8 +90,10 @@ def read_pairs(files: PanopticFiles) -> PanopticPairs:
     predictions = _images(prediction.annotations, files.predicted_json, problems)
     missing = [image_id for image_id in truths if image_id not in predictions]
     if missing and len(predictions) == len(prediction.annotations):
-        text = f'no prediction of {len(missing)} of {len(truths)} images: {first_few(missing)}'
+        text = f'no prediction of {len(missing)} of {len(truths)} images: {first_few([*map(repr, missing)])}'
         problems.append(Problem('missing predictions', str(files.predicted_json), text))
+    require_names_once(files.truth_folder, truths, problems)
+    require_names_once(files.predicted_folder, predictions, problems)
     pairs = _pairs(files, categories, truths, predictions, problems)
     raise_if_any(problems)
     return PanopticPairs(categories, pairs, [image_id for image_id in predictions if image_id not in truths])

@@ -60,9 +60,8 @@ def corrupt(source):
     [
         (flip, 1),
         (lambda content: content[: len(content) // 2], NUM_RECORDS),
-        (lambda content: b'', NUM_RECORDS),
     ],
-    ids=['flipped bytes', 'half a file', 'an empty file'],
+    ids=['flipped bytes', 'half a file'],
 )
 def test_what_cannot_be_read_is_named_in_one_line(whole, tmp_path, damage, number):
     found = corrupt(copy(whole, tmp_path / 'data', damage))
@@ -70,6 +69,28 @@ def test_what_cannot_be_read_is_named_in_one_line(whole, tmp_path, damage, numbe
     for index, message in found.items():
         assert message.startswith(f'{tmp_path}/data, split train, record {index} cannot be read: ')
         assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ('file', 'content', 'message'),
+    [
+        ('metadata.json', None, "'categories'"),
+        ('metadata.json', '', 'Expecting value'),
+        ('dataset_info.json', '{', 'Failed to load JSON'),
+        ('dataset_info.json', None, 'Could not read dataset info'),
+        ('*train.array_record*', None, 'No such file'),
+        ('*train.array_record*', '', 'array_record-.* is empty'),
+    ],
+)
+def test_a_copy_that_is_not_whole_says_where_it_is(whole, tmp_path, file, content, message):
+    shutil.copytree(whole.folder, tmp_path / 'data')
+    (path,) = (tmp_path / 'data').glob(file)
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(
+        ValueError, match=f'^{tmp_path}/data is damaged: .*{message}.*; without it, it is prepared'
+    ) as one:
+        RecordSource(tmp_path / 'data', 'train')
+    assert len(str(one.value).splitlines()) == 1
 
 
 def batches(config, source, steps, **options):
@@ -96,7 +117,7 @@ def test_another_image_takes_the_place_of_a_corrupt_one_and_the_others_stay_wher
 
 
 def test_so_many_corrupt_records_are_no_accident(config, whole, tmp_path):
-    damaged = copy(whole, tmp_path / 'data', lambda content: b'')
+    damaged = copy(whole, tmp_path / 'data', lambda content: content[: len(content) // 2])
     with pytest.raises(CorruptRecordError, match='record .* cannot be read'):
         batches(config, damaged, 1, skip_corrupt=True)
 

@@ -323,6 +323,12 @@ def test_all_problems_come_in_one_report(source):
         assert words in text, words
 
 
+def test_files_that_macos_leaves_are_no_images(source):
+    (image,) = source.rglob(f'{EMPTY}_leftImg8bit.png')
+    image.with_name(f'._{image.name}').write_bytes(b'Mac OS X')
+    assert not examine(source).problems
+
+
 def test_an_image_with_a_problem_can_be_left_out(source, tmp_path):
     edit_object(3, label='boat')(source)
     stored = prepare(preparation(source, 'val'), tmp_path / 'data', workers=0, leave_out_broken=True)

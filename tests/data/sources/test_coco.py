@@ -338,6 +338,20 @@ def test_instances_that_are_too_small_for_a_pixel_are_counted(source):
     assert found.notes == {TOO_SMALL: 1} and not found.problems and record.instances.id.tolist() == [11, 13]
 
 
+def test_one_png_of_two_images_is_named(source):
+    """As exports write it that drop the folders of images."""
+
+    def flatten(content):
+        image, annotation = content['images'][0], content['annotations'][0] | {'file_name': 'a.png'}
+        content['images'] = [image | {'file_name': 'x/a.jpg'}, image | {'file_name': 'y/a.jpg', 'id': 8}]
+        content['annotations'] = [annotation, annotation | {'image_id': 8}]
+
+    change(source, 'panoptic_val.json', flatten)
+    (source / 'annotations' / 'instances_val.json').unlink()
+    text = report(check(preparation(source, 'val'), workers=0).problems)
+    assert 'annotations/panoptic_val/a.png: is the file of image 8 and of image 7' in text
+
+
 def test_an_annotation_file_that_is_a_link_to_nowhere_is_named(source):
     """As of a disk that is not mounted: without a word, the data would be prepared without its annotations."""
     path = source / 'annotations' / 'instances_val.json'

@@ -1,7 +1,9 @@
 """Examining a split: in several processes, and behind an interruption."""
 
 import dataclasses
+import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from sognet_jax.data.records.schema import Record
 from sognet_jax.data.sources.staging import CHUNK, TOO_SMALL, Examined, examine_all
 from sognet_jax.json_files import Notes
 from sognet_jax.problems import InputError, Problem, report
+from sognet_jax.processes import in_order
 
 COUNT = 3 * CHUNK + 5
 
@@ -44,6 +47,15 @@ def test_all_images_come_in_order(tmp_path, workers):
     assert [examined.record.image_id for examined in found.images()] == list(range(COUNT))
     assert found.notes[TOO_SMALL] == COUNT // 2 and not found.problems
     assert [record.image_bytes for record in found.records('test')] == [b''] * COUNT
+
+
+def killed(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_said_in_one_line():
+    with pytest.raises(OSError, match='one of 2 worker processes was killed'):
+        list(in_order(killed, range(3), 2))
 
 
 def test_an_interrupted_examination_goes_on_where_it_was(tmp_path):

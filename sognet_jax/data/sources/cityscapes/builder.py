@@ -54,18 +54,12 @@ def preparation(source: str | pathlib.Path, split: str, *, relations: bool = Tru
         return tasks, [], notes
 
     overlaps = 'with overlap relations from the polygons of gtFine' if relations else 'without overlap relations'
+    of_images = [file for task in tasks for file in task.files()]
     return Preparation(
-        name=CITYSCAPES.name,
-        copy=copy_name(
-            split, [str(source.resolve()), f'relations {relations}'], [file for task in tasks for file in task.files()]
-        ),
-        split=split,
-        categories=CITYSCAPES,
-        description=f'{split} of {source}, {overlaps}',
-        has_source=bool(tasks),
-        read=read,
-        examine=examine,
-    )
+        name=CITYSCAPES.name, copy=copy_name(split, [str(source.resolve()), f'relations {relations}'], of_images),
+        split=split, categories=CITYSCAPES, description=f'{split} of {source}, {overlaps}', has_source=bool(tasks),
+        read=read, examine=examine,
+    )  # fmt: skip
 
 
 def examine(task: ImageTask) -> Examined:

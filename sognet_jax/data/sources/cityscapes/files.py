@@ -37,7 +37,7 @@ class ImageTask:
 
 def image_tasks(source: pathlib.Path, split: str, *, relations: bool) -> list[ImageTask]:
     """One task for each image of a split, by name; none where the split is missing."""
-    images = (source / 'leftImg8bit' / split).glob(f'*/*{IMAGE_ENDING}')
+    images = (source / 'leftImg8bit' / split).glob(f'*/[!.]*{IMAGE_ENDING}')
     tasks = []
     for image_id, image in enumerate(sorted(images, key=lambda path: path.name)):
         instances = polygons = None

@@ -12,6 +12,8 @@ import collections
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -111,7 +113,8 @@ def read_split(
     for kind, lost in LOST.items() if len(files.keys() & LOST.keys()) == 1 else ():
         if kind not in files:
             notes[f'there is no {kind}_{name}.json: nothing is learned of {lost}'] += 1
-    _require_names_once(source / name, images, problems)
+    require_names_once(source / name, images, problems)
+    require_names_once(every_file['panoptic'].with_suffix(''), panoptic, problems)
     tasks = [
         ImageTask(
             image, folder / image.file_name, instances.get(image_id), panoptic.get(image_id), every_file['instances'],
@@ -147,9 +150,9 @@ def _compare_images(
                 problems.append(Problem(f'contradicting {field}', f'{path}, image {image_id}', text))
 
 
-def _require_names_once(folder: pathlib.Path, images: dict[int, ImageEntry], problems: list[Problem]) -> None:
-    """An image file has one id."""
-    first: dict[str, int] = {}
+def require_names_once(folder: pathlib.Path, images: Mapping[Any, Any], problems: list[Problem]) -> None:
+    """A file is of one image: of entries by image ids."""
+    first = dict[str, Any]()
     for image_id, entry in images.items():
         other = first.setdefault(entry.file_name, image_id)
         if other != image_id:

@@ -36,15 +36,10 @@ def preparation(
         return list(images), problems, notes
 
     return Preparation(
-        name=name,
-        copy=copy_name(split, [str(source.resolve()), json.dumps(categories_to_json(categories))], [source]),
-        split=split,
-        categories=categories,
-        description=f'{split} of {source}, with the order that it states',
-        has_source=source.is_dir(),
-        read=read,
-        examine=functools.partial(examine, categories, opens_files),
-    )
+        name=name, copy=copy_name(split, [str(source.resolve()), json.dumps(categories_to_json(categories))], [source]),
+        split=split, categories=categories, description=f'{split} of {source}, with the order that it states',
+        has_source=source.is_dir(), read=read, examine=functools.partial(examine, categories, opens_files),
+    )  # fmt: skip
 
 
 def examine(categories: CategorySet, opens_files: bool, image: OrderedImage) -> Examined:

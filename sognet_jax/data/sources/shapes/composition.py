@@ -202,15 +202,8 @@ def _annotate(
     # What is painted earlier is covered by what is painted later.
     truly_covered = (stored[pairs.first] > stored[pairs.second]).astype(np.int8)
     return Record(
-        image_bytes=encode_image(image),
-        image_id=image_id,
-        file_name=f'{image_id:08d}.png',
-        size=visible.shape,
-        panoptic_bytes=encode_indices(indices),
-        has_instances=True,
-        has_panoptic=True,
-        has_relations=True,
-        segments=segments,
-        instances=InstanceAnnotations(thing_ids, classes, nobody, boxes, rles, thing_ids, thing_ids),
+        image_bytes=encode_image(image), image_id=image_id, file_name=f'{image_id:08d}.png', size=visible.shape,
+        panoptic_bytes=encode_indices(indices), has_instances=True, has_panoptic=True, has_relations=True,
+        segments=segments, instances=InstanceAnnotations(thing_ids, classes, nobody, boxes, rles, thing_ids, thing_ids),
         pairs=dataclasses.replace(pairs, truly_covered=truly_covered),
-    )
+    )  # fmt: skip
