@@ -26,7 +26,7 @@ def draw_fusion(results: Results, file: pathlib.Path) -> str:
     titles = [row.title for row in next(iter(WAYS_TO_FUSE.values()))]
     _dots(axis, titles, lambda world, place: results.values(WAYS_TO_FUSE[world][place], 'PQ').values())
     axis.set_xlabel('PQ')
-    _legend(axis, COLORS)
+    _legend(axis, COLORS, 'lower right')
     return _save(figure, file, 'PQ by way to fuse, one dot a seed')
 
 
@@ -81,9 +81,9 @@ def _rows(axis: Axes, titles: Sequence[str]) -> None:
     axis.grid(axis='x', alpha=0.3)
 
 
-def _legend(axis: Axes, colors: Mapping[str, str]) -> None:
+def _legend(axis: Axes, colors: Mapping[str, str], place: str = 'best') -> None:
     handles = [plt.Line2D([], [], marker='o', linestyle='', color=color, label=name) for name, color in colors.items()]
-    axis.legend(handles=handles, loc='best', fontsize=8)
+    axis.legend(handles=handles, loc=place, fontsize=8)
 
 
 def _save(figure: Figure, file: pathlib.Path, title: str) -> str:

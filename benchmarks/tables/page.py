@@ -23,6 +23,9 @@ from benchmarks.tables.rows import (
 from benchmarks.tables.runs import Results
 from sognet_jax.evaluation.summary import FUSIONS
 
+ANSWER = pathlib.Path(__file__).with_name('answer.md')
+"""What a reader may conclude; written by hand, of the runs in `benchmarks/results/tables/`."""
+
 PQ_COLUMNS = {'PQ': 'PQ', 'PQ_things': 'PQ things', 'PQ_stuff': 'PQ stuff', 'SQ': 'SQ', 'RQ': 'RQ'}
 ORDER_COLUMNS = {
     'PQ': 'PQ',
@@ -39,6 +42,8 @@ def results_page(results: Results, gaps: Sequence[Gap], figures: pathlib.Path) -
     sections = [
         '# What the order is worth, on drawn scenes',
         _introduction(results, claims),
+        '## In five lines',
+        ANSWER.read_text(),
         *_order(results),
         *_fusion(results),
         draw_fusion(results, figures / 'fusion.png'),
