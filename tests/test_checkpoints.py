@@ -21,6 +21,7 @@ from sognet_jax.checkpoints import (
     save_variables,
     stored_config,
 )
+from sognet_jax.checkpoints.folders import step_folder
 from sognet_jax.inference.prediction import Inference
 from sognet_jax.models.sognet import build_network, initialize
 from sognet_jax.predictor import restore_network
@@ -59,7 +60,8 @@ def test_results_go_to_the_run_whatever_part_of_it_is_named(tmp_path):
 
 def test_a_run_may_be_called_by_a_number(run, tmp_path):
     shutil.copytree(run, tmp_path / '0')
-    assert stored_config(tmp_path / '0') == stored_config(run) == stored_config(tmp_path / '0' / 'checkpoints' / '3')
+    step = tmp_path / '0' / 'checkpoints' / '3'
+    assert step_folder(tmp_path / '0') == step_folder(step) == step
 
 
 def test_a_checkpoint_says_its_config_and_its_classes(tmp_path):

@@ -93,7 +93,7 @@ def read_pairs(files: PanopticFiles) -> PanopticPairs:
         text = f'no prediction of {len(missing)} of {len(truths)} images: {first_few([*map(repr, missing)])}'
         problems.append(Problem('missing predictions', str(files.predicted_json), text))
     require_names_once(files.truth_folder, truths, problems)
-    require_names_once(files.predicted_folder, predictions, problems)
+    require_names_once(files.predicted_folder, {key: of for key, of in predictions.items() if key in truths}, problems)
     pairs = _pairs(files, categories, truths, predictions, problems)
     raise_if_any(problems)
     return PanopticPairs(categories, pairs, [image_id for image_id in predictions if image_id not in truths])
