@@ -22,8 +22,8 @@ def category_set(name: str | Sequence[Any], field: str = 'config field categorie
     Raises:
         ValueError: there are none of this name, or the file is missing or broken.
     """
-    if isinstance(name, Sequence) and [*map(type, name)] == [str]:
-        name = name[0]  # a flag makes a tuple of it where the config has one
+    if isinstance(name, tuple) and len(name) == 1 and isinstance(name[0], str):
+        name = name[0]  # of a flag, where the config has a tuple
     if isinstance(name, Sequence) and not isinstance(name, str):
         return categories_from_json(list(name), field)
     if isinstance(name, str) and name.endswith('.json'):

@@ -94,11 +94,10 @@ def read_instances(
             images[key] = schemas.ImageEntry(0, min(called, default=str(key)), *mask.size)
         name = names.get(result.category_id, f'category {result.category_id}')
         listed[key].append(readers.InstanceMasks(index + 1, name, msgspec.Raw(msgspec.json.encode(mask))))
-    place_of = dict[str, str]()
+    places = dict[str, str]()
     for key, image in images.items():
         place = f'{path}, image {key}'
-        if (other := place_of.setdefault(image.file_name, place)) != place:
-            problems.append(Problem('doubled image', place, f'{image.file_name} is that of {other}, too'))
+        readers.is_doubled(places, image.file_name, place, problems)
         nothing = np.zeros((2, len(listed[key]), len(listed[key])), bool)
         found = place, image, listed[key], lambda nothing=nothing: (*nothing, readers.NO_DEPTH)
         yield from readers.ordered_image(found, path, problems, Notes())

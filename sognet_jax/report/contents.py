@@ -123,16 +123,11 @@ def image_card(record: Record, judged: Judged, categories: CategorySet) -> Image
         accuracy.add(result.true_relations, order)
         wrong_orders, known_orders = accuracy.total - accuracy.right, accuracy.total
     return ImageCard(
-        name=record.file_name,
-        pq=judged.pq,
+        name=record.file_name, pq=judged.pq,
         true_positives=len(matching.true),
-        false_positives=len(matching.wrong),
-        false_negatives=len(matching.missed),
-        wrong_orders=wrong_orders,
-        known_orders=known_orders,
-        image=image,
-        ground_truth=ground_truth,
-        prediction=prediction,
+        false_positives=len(matching.wrong), false_negatives=len(matching.missed),
+        wrong_orders=wrong_orders, known_orders=known_orders,
+        image=image, ground_truth=ground_truth, prediction=prediction,
         errors=error_picture(
             image, annotated.ids, result.scene.panoptic, segment_errors(judged, annotated.ids), height=PANEL_HEIGHT,
             truth_names={segment: categories.all[category].name for segment, category, _ in truth.segments},

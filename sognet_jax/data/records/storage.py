@@ -126,14 +126,14 @@ class RecordSource(Records):
             builder = tfds.builder_from_directory(str(folder))
             splits, metadata = sorted(builder.info.splits), builder.info.metadata
             self.categories = categories_from_json(metadata['categories'], str(folder))
-            # `[n, 2]` height and width of each image
-            self.sizes = np.array(metadata['sizes'].get(split, ()), np.int32).reshape(-1, 2)
             # how many images and annotations of its source had a problem and are not there
             self.left_out = int(metadata.get('left_out', 0))
-            self._source = builder.as_data_source(split, decoders=DECODERS) if split in splits else ()
-            for file in builder.info.splits[split].filepaths if split in splits else ():
-                if not file.stat().length:
-                    raise ValueError(f'{file.name} is empty')
+            if split in splits:
+                # `[n, 2]` height and width of each image
+                self.sizes = np.array(metadata['sizes'][split], np.int32).reshape(-1, 2)
+                self._source = builder.as_data_source(split, decoders=DECODERS)
+                if empty := [file.name for file in builder.info.splits[split].filepaths if not file.stat().length]:
+                    raise ValueError(f'{empty[0]} is empty')
         except Exception as error:  # of every kind, as they come to tfds
             raise ValueError(f'{folder} is damaged: {first_line(error)}; without it, it is prepared again') from error
         if split not in splits:

@@ -96,13 +96,12 @@ def check(
     title = f'{preparation.name} {preparation.split}'
     found = staging.examine_all(tasks, preparation.examine, title=title, workers=workers, staging=staging_folder)
     found.notes.update(notes)
-    problems += [] if found.count or problems else [no_images(preparation)]
+    problems += [] if found.count or problems else [_no_images(preparation)]
     found.problems = problems + _disagreements(found.comparison, preparation.description, found.notes) + found.problems
     return found
 
 
-def no_images(preparation: Preparation) -> Problem:
-    """What is wrong with a split that has none."""
+def _no_images(preparation: Preparation) -> Problem:
     return Problem('no images', preparation.description, 'there is not one image that can be used', False)
 
 
@@ -166,7 +165,7 @@ def _prepare(preparation: Preparation, folder: pathlib.Path, workers: int | None
     if blocking:
         raise InputError(blocking, HINT if all(problem.is_local for problem in blocking) else 'Nothing was stored.')
     if not any(examined.record for examined in found.images()):
-        raise InputError([no_images(preparation)])
+        raise InputError([_no_images(preparation)])
     title = f'{preparation.name} {preparation.split}'
     storage.write_records(
         folder,

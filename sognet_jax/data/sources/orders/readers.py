@@ -91,14 +91,21 @@ def read_ordered(
             raise InputError([Problem('missing file', str(source), text, False)])
         for found in READERS[name](source, files[split], problems, notes):
             place, image = found[:2]
-            if (other := places.setdefault(image.file_name, place)) != place:
-                problems.append(Problem('doubled image', place, f'{image.file_name} is that of {other}, too'))
+            if is_doubled(places, image.file_name, place, problems):
                 continue
             # Where images of tables, of COCO, and of KITTI are, which numbers those of either folder from 0 on.
             folders = ('', split.rpartition('_')[-1], f'{"train" if "train" in split else "test"}ing/image_2')
             image_files = [source / folder / image.file_name for folder in folders]
             image_file = next(filter(pathlib.Path.is_file, image_files), image_files[0])
             yield from ordered_image(found, image_file, problems, notes, masks=masks)
+
+
+def is_doubled(places: dict[str, str], file_name: str, place: str, problems: list[Problem]) -> bool:
+    """Whether another place has an image of this name, which is a problem then; `places` are those of before."""
+    other = places.setdefault(file_name, place)
+    if other != place:
+        problems.append(Problem('doubled image', place, f'{file_name} is that of {other}, too'))
+    return other != place
 
 
 def ordered_image(
