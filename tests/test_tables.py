@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from benchmarks.tables import runs
+from benchmarks.tables import run, runs
 from benchmarks.tables.claims import CLAIMS, QUESTIONS, judge
 from benchmarks.tables.gap import METRICS, Gap
 from benchmarks.tables.gap import ROWS as GAP_ROWS
 from benchmarks.tables.page import results_page
 from benchmarks.tables.rows import CHOICES, CROWDED, NETWORKS, ROWS, STEPS, TABLE_1, TABLE_2, network_config
-from benchmarks.tables.run import recipe
 from sognet_jax.evaluation.summary import FUSIONS
 from sognet_jax.inference.prediction import Inference
 from sognet_jax.training.objective import build_objective
@@ -50,7 +49,7 @@ def document(network, seed, **values):
     rng = np.random.default_rng(seed)
     metrics = {name: 50 + rng.uniform() for name in NAMES} | values
     evaluations = {row.evaluation: metrics for row in ROWS if row.network == network}
-    return {'recipe': recipe(network), 'minutes': 6.0, 'evaluations': evaluations}
+    return {'recipe': run.recipe(network), 'minutes': 6.0, 'evaluations': evaluations}
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def fake(monkeypatch):
         def __init__(self, status):
             self.returncode = status
 
-    def run(command, stdout, **_):
+    def started(command, stdout, **_):
         options = dict(part.removeprefix('--').split('=', 1) for part in command if part.startswith('--'))
         name = f'{options["network"]}_{options["seed"]}'
         notes['ran'].append(name)
@@ -74,7 +73,7 @@ def fake(monkeypatch):
             json.dump(document(network, int(options['seed'])), file)
         return Ended(0)
 
-    monkeypatch.setattr(runs.subprocess, 'run', run)
+    monkeypatch.setattr(runs.subprocess, 'run', started)
     return notes
 
 
@@ -92,6 +91,47 @@ def test_runs_go_on_where_they_were_and_the_dead_are_counted(fake, tmp_path):
     assert results.count == 2 * len(NETWORKS) - 1
     assert results.dead == ['shapes_plain with seed 1 (status 1: NotFiniteError: the loss is nan)']
     assert results.values(TABLE_2[0], 'PQ').keys() == {0} and results.values(TABLE_2[4], 'PQ').keys() == {0, 1}
+
+
+def test_a_row_that_came_later_is_evaluated_and_the_rest_is_kept(fake, tmp_path):
+    runs.run_all(tmp_path / 'results', tmp_path / 'work', [0])
+    network = CROWDED[4].network
+    file = runs.results_file(tmp_path / 'results', network, 0)
+    stored = json.loads(file.read_text())
+    del stored['evaluations']['eval_method=panoptic_head']
+    file.write_text(json.dumps(stored))
+    fake['ran'].clear()
+    fake['fails'] = {'crowded_sognet_0': 1}
+    with pytest.raises(SystemExit, match=f'{file}: what it lacks cannot be added: NotFiniteError'):
+        runs.run_all(tmp_path / 'results', tmp_path / 'work', [0])
+    assert json.loads(file.read_text()) == stored
+    fake['fails'] = {}
+    runs.run_all(tmp_path / 'results', tmp_path / 'work', [0])
+    assert fake['ran'] == ['crowded_sognet_0'] * 2
+    assert runs.Results(tmp_path / 'results', [0]).values(CROWDED[5], 'PQ').keys() == {0}
+
+
+@pytest.mark.parametrize('trained', [True, False])
+def test_metrics_are_of_one_network(trained, monkeypatch, tmp_path):
+    network = CROWDED[0].network
+    done = []
+    monkeypatch.setattr(run, 'mine', lambda config, file: None)
+    monkeypatch.setattr(run, 'latest_step', lambda folder: STEPS if trained else None)
+    monkeypatch.setattr(run, 'train', lambda *_, **__: None)
+    monkeypatch.setattr(run, '_evaluate', lambda config, inference, *_: done.append(inference) or {'PQ': 40.0})
+    file = tmp_path / 'metrics.json'
+    stored = document(network, 0)
+    del stored['evaluations']['eval_panoptic_head=1']
+    file.write_text(json.dumps(stored))
+    run.run(network, 0, tmp_path, file)
+    found = json.loads(file.read_text())
+    if trained:
+        assert done == [{'panoptic_head': 1}] and found['minutes'] == stored['minutes']
+        kept = dict(stored['evaluations'], **{'eval_panoptic_head=1': {'PQ': 40.0}})
+        assert found['evaluations'] == kept
+    else:
+        assert len(done) == 3 and found['minutes'] == 0
+        assert all(metrics == {'PQ': 40.0} for metrics in found['evaluations'].values())
 
 
 def test_a_network_that_learned_no_order_is_dead(tmp_path):

@@ -84,6 +84,7 @@ def ways_to_fuse(world: str) -> tuple[Row, ...]:
         Row('PlainNet + PH1', plain, {'panoptic_head': 1}),
         Row('SOGNet (PH1)', sognet, {'panoptic_head': 1}),
         Row('SOGNet (PH2)', sognet),
+        Row('SOGNet (PH2), no relations (O = 0)', sognet, {'method': 'panoptic_head'}),
         Row('PlainNet + occlusion head', occlusion),
         Row('PlainNet + occlusion head, no object twice', occlusion, {'occlusion_largest_iou': 0.5}),
     )
@@ -104,7 +105,6 @@ CHOICES = (
         SOGNET,
         {'outside': 'zero', 'resolve': 'sequential'},
     ),
-    Row('no relations (O = 0)', SOGNET, {'method': 'panoptic_head'}),
     Row("relations, with UPSNet's void channel", SOGNET, {'void_channel': True}),
 )
 """Choices of inference with one and the same SOGNet (PH2)."""

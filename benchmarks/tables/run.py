@@ -2,7 +2,8 @@
 
     python -m benchmarks.tables.run --network=shapes_sognet --seed=0 --workdir=runs/tables --output=FILE.json
 
-A process of its own for each network: many compiled programs in one process reach Linux' limit of memory maps.
+A process of its own for each network: many compiled programs in one process reach Linux' limit of memory maps. Of a
+network that is there, only those evaluations are done that the file lacks.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from sognet_jax.checkpoints import latest_step
 from sognet_jax.cpu_convolutions import choose_eigen
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.files import write_whole
+from sognet_jax.json_files import read_json
 from sognet_jax.programs.evaluate import Outputs, evaluate
 from sognet_jax.programs.mine_label_prior import mine
 from sognet_jax.programs.train import RESUMABLE
@@ -41,35 +43,34 @@ def main() -> None:
     parser.add_argument('--output', type=pathlib.Path, required=True, help='file for the metrics')
     options = parser.parse_args()
     choose_eigen()
-    started, network = time.monotonic(), networks[options.network]
     try:
-        evaluations = run(network, options.seed, options.workdir.resolve())
+        run(networks[options.network], options.seed, options.workdir.resolve(), options.output)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         sys.exit(RESUMABLE)
-    document = {
-        'recipe': recipe(network),
-        'minutes': round((time.monotonic() - started) / 60, 1),
-        'evaluations': evaluations,
-    }
-    write_whole(options.output, json.dumps(document, indent=1) + '\n')
 
 
-def run(network: Network, seed: int, workdir: pathlib.Path) -> dict[str, Metrics]:
-    """Trains the network unless that has been done, and evaluates it: metrics by the name of the evaluation."""
+def run(network: Network, seed: int, workdir: pathlib.Path, output: pathlib.Path) -> None:
+    """Trains the network unless that has been done, evaluates it, and writes recipe, minutes and metrics."""
+    started = time.monotonic()
     prior = workdir / f'label_prior_{network.world}.json'
     config, folder = network_config(network, seed), workdir / f'{network.name}_{seed}'
     if not prior.is_file():
         mine(config, prior)
-    _train(config, folder)
+    trained = _train(config, folder)
     if network.gets_occlusion_head:
         config, folder = occlusion_config(network, seed, str(folder)), workdir / f'{network.name}_{seed}_occlusion'
-        _train(config, folder)
-    results = {}
+        trained |= _train(config, folder)
+    known = (
+        {'minutes': 0.0, 'evaluations': {}} if trained or not output.is_file() else read_json(output, dict[str, Any])
+    )
+    results = dict(known['evaluations'])
     for row in ROWS:
         if row.network == network and row.evaluation not in results:
             results[row.evaluation] = _evaluate(config, row.inference, folder, prior)
-    return results
+    minutes = round(known['minutes'] + (time.monotonic() - started) / 60, 1)
+    document = {'recipe': recipe(network), 'minutes': minutes, 'evaluations': results}
+    write_whole(output, json.dumps(document, indent=1) + '\n')
 
 
 def recipe(network: Network) -> dict[str, Any]:
@@ -88,9 +89,12 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield f'{prefix}{name}', value
 
 
-def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    if latest_step(folder) != config.train.steps:
+def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> bool:
+    """Trains unless that has been done; whether it had not."""
+    missing = latest_step(folder) != config.train.steps
+    if missing:
         train(config, folder, say=say)
+    return missing
 
 
 def _evaluate(config: ml_collections.ConfigDict, inference: dict, folder: pathlib.Path, prior: pathlib.Path) -> Metrics:

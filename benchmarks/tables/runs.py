@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.tables.rows import NETWORKS, Network, Row
+from benchmarks.tables.rows import NETWORKS, ROWS, Network, Row
 from benchmarks.tables.run import recipe
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.files import write_whole
@@ -84,7 +84,7 @@ class Results:
 def run_all(folder: pathlib.Path, workdir: pathlib.Path, seeds: Sequence[int]) -> None:
     """Runs what is missing, seed by seed. A run that fails leaves a file that says so, and the next one follows."""
     missing = [(network, seed) for seed in seeds for network in NETWORKS]
-    missing = [one for one in missing if not results_file(folder, *one).is_file()]
+    missing = [one for one in missing if _lacks(results_file(folder, *one), one[0])]
     started = time.monotonic()
     for done, (network, seed) in enumerate(missing):
         left = f'; {(time.monotonic() - started) / done * (len(missing) - done) / 60:.0f} minutes left' if done else ''
@@ -95,6 +95,14 @@ def run_all(folder: pathlib.Path, workdir: pathlib.Path, seeds: Sequence[int]) -
 def results_file(folder: pathlib.Path, network: Network, seed: int) -> pathlib.Path:
     """Where the metrics of a run are kept."""
     return folder / f'{network.name}_{seed}.json'
+
+
+def _lacks(file: pathlib.Path, network: Network) -> bool:
+    """Whether a run is still to do, or has been done when the tables had fewer rows of it."""
+    if not file.is_file():
+        return True
+    done = read_json(file, dict[str, Any]).get('evaluations')
+    return done is not None and any(row.evaluation not in done for row in ROWS if row.network == network)
 
 
 def _run(network: Network, seed: int, workdir: pathlib.Path, file: pathlib.Path) -> None:
@@ -109,10 +117,12 @@ def _run(network: Network, seed: int, workdir: pathlib.Path, file: pathlib.Path)
             stderr=subprocess.STDOUT,
             check=False,
         )
-    if ended.returncode > 0 and ended.returncode != RESUMABLE and not file.is_file():
-        reason = (log.read_text().strip().splitlines() or [''])[-1]
-        write_whole(file, json.dumps({'died': f'status {ended.returncode}: {reason}'}) + '\n')
-    elif ended.returncode:
+    if ended.returncode < 0 or ended.returncode == RESUMABLE:
         sys.exit(
             f'{network.name}, seed {seed}: ended by a signal ({ended.returncode}); the same command goes on from here'
         )
+    if ended.returncode:
+        reason = (log.read_text().strip().splitlines() or [''])[-1]
+        if file.is_file():
+            sys.exit(f'{file}: what it lacks cannot be added: {reason}')
+        write_whole(file, json.dumps({'died': f'status {ended.returncode}: {reason}'}) + '\n')
