@@ -9,7 +9,7 @@ import pytest
 
 from sognet_jax.categories import CATEGORY_SETS
 from sognet_jax.configs import cityscapes_r50, coco_mini, coco_r50, coco_r101_dcn, order, own_data, shapes
-from sognet_jax.data.configured import example_settings, has_annotations, prepare_split
+from sognet_jax.data.configured import example_settings, has_annotations, prepare_split, training_source
 from sognet_jax.inference.prediction import Inference
 from sognet_jax.models.sognet import build_network, variable_shapes
 from sognet_jax.training.objective import build_objective
@@ -61,6 +61,22 @@ def test_wrong_fields_are_named():
     config.data.source = '/no/such/folder'
     with pytest.raises(ValueError, match="data.source = '/no/such/folder' is no folder"):
         prepare_split(config, 'val2017')
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('image_size', (128,)), ('image_size', (128, 0)), ('image_size', (128, 130)), ('max_instances', 0),
+        ('also_train_on', ('elsewhere',)), ('also_train_on', ('ab',)), ('also_train_on', (('elsewhere', 'train', 1),)),
+    ],
+)  # fmt: skip
+def test_data_fields_are_refused_before_anything_is_written(field, value, tmp_path):
+    config = shapes.get_config()
+    config.data.dir = str(tmp_path)
+    config.data[field] = value
+    with pytest.raises(ValueError, match=f'config field data.{field} must be '):
+        training_source(config)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_split_without_annotations_is_known_beforehand(tmp_path):

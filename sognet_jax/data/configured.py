@@ -38,6 +38,7 @@ def prepare_split(config: ml_collections.ConfigDict, split: str, source: str | N
         InputError: the data are missing or broken.
     """
     data, categories = config.data, category_set(config.categories)
+    example_settings(config)  # refuses what no example can be made with, before anything is written
     if data.name == 'shapes':
         world = CROWDED if data.get('crowded', False) else SceneSettings()
         scene = dataclasses.replace(world, size=tuple(data.image_size), max_instances=data.max_instances)
@@ -95,9 +96,11 @@ def training_source(config: ml_collections.ConfigDict) -> MixedSource:
     Raises:
         ValueError, InputError: as `prepare_split`.
     """
+    also = config.data.also_train_on
+    if any(isinstance(pair, str) or len(pair) != 2 for pair in also):
+        raise ValueError(f'config field data.also_train_on must be ((source, split), ...), not {also}')
     sources = [prepare_split(config, config.data.train_split)]
-    sources += [prepare_split(config, split, source) for source, split in config.data.also_train_on]
-    return MixedSource(sources)
+    return MixedSource([*sources, *(prepare_split(config, split, source) for source, split in also)])
 
 
 def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:

@@ -80,7 +80,8 @@ def export(
     network, variables = restore_network(config, categories, checkpoint)
     # What cannot be traced leaves nothing behind.
     artifacts = {}
-    for size in _input_sizes(config):
+    height, width = example_settings(config).image_size
+    for size in sorted({(height, width), (width, height)}):  # either orientation of the bucket
         function, arguments = _function(network, variables, inference, (batch_size, *size), weights_inside)
         with traced_for(ANYWHERE):
             exported = jax_export.export(jax.jit(function), platforms=tuple(platforms))(*arguments)
@@ -94,12 +95,6 @@ def export(
     about = _about(config, categories, files, platforms, batch_size, weights_inside)
     write_whole(output / 'export.json', json.dumps(about, indent=2) + '\n')
     return files
-
-
-def _input_sizes(config: ml_collections.ConfigDict) -> list[tuple[int, int]]:
-    """Either orientation of the bucket."""
-    height, width = example_settings(config).image_size
-    return sorted({(height, width), (width, height)})
 
 
 def _function(

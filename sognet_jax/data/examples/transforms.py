@@ -29,8 +29,8 @@ class ExampleSettings:
     match_by_box: bool = False
 
     def __post_init__(self) -> None:
-        if any(side % 32 for side in self.image_size):
-            raise ValueError(f'config field data.image_size must be multiples of 32, not {self.image_size}')
+        if len(self.image_size) != 2 or any(side < 1 or side % 32 for side in self.image_size):
+            raise ValueError(f'config field data.image_size must be two multiples of 32, not {self.image_size}')
 
 
 def make_example(
