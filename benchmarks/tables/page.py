@@ -64,7 +64,7 @@ def results_page(results: Results, gaps: Sequence[Gap], figures: pathlib.Path) -
 
 
 def _introduction(results: Results, claims: Mapping[str, Verdict]) -> str:
-    counted = ', '.join(f'{number} {answer}' for answer, number in count_answers(claims).items())
+    counted = ', '.join(f'{answer}: {number}' for answer, number in count_answers(claims).items())
     dead = f'Dead are {"; ".join(results.dead)}.' if results.dead else 'No run died.'
     runs = f'{results.count} of {len(results.seeds) * len(NETWORKS)} runs'
     return f"""
@@ -79,7 +79,7 @@ few categories each. Numbers are the mean over {len(results.seeds)} seeds, in br
 highest; where there are fewer seeds, their number stands behind. {runs} are in these tables; they took
 {results.hours:.1f} hours, of one or two CPU cores each. {dead}
 
-Of the paper's {len(claims)} claims: {counted} (below).
+The paper's {len(claims)} claims ([below](#what-holds)): {counted}.
 """
 
 
