@@ -314,6 +314,7 @@ def test_image_to_panoptic_map(golden_path):
     assert np.mean(same) >= SAME_PIXELS
 
 
+@pytest.mark.slow  # every run has the padded losses of the published training, and the layers' own tests of padding
 @golden_files.parametrize('model_infer_*_panoptic', quick='thr60')
 def test_padding_of_the_batch_does_not_show(golden_path):
     """The published code pads an image to a multiple of 32 alone; in a larger batch the result is the same."""
