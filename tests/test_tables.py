@@ -154,6 +154,18 @@ def test_results_of_another_recipe_are_refused_and_new_fields_are_not(tmp_path):
         runs.Results(tmp_path, [0])
 
 
+def test_results_of_another_recipe_get_no_rows_of_this_one(fake, tmp_path):
+    network = CROWDED[4].network
+    file = runs.results_file(tmp_path, network, 0)
+    stored = document(network, 0)
+    del stored['evaluations']['eval_method=panoptic_head']
+    stored['recipe']['optimizer.learning_rate'] = 5.0
+    file.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=f'{file}: made with other values of optimizer.learning_rate'):
+        runs.run_all(tmp_path, tmp_path / 'work', [0])
+    assert not fake['ran'] and json.loads(file.read_text()) == stored
+
+
 @pytest.mark.parametrize('content', ['{', '{}', '[]'])
 def test_a_result_that_is_not_whole_is_named(content, tmp_path):
     file = runs.results_file(tmp_path, NETWORKS[0], 0)

@@ -61,16 +61,32 @@ def run(network: Network, seed: int, workdir: pathlib.Path, output: pathlib.Path
     if network.gets_occlusion_head:
         config, folder = occlusion_config(network, seed, str(folder)), workdir / f'{network.name}_{seed}_occlusion'
         trained |= _train(config, folder)
-    known = (
-        {'minutes': 0.0, 'evaluations': {}} if trained or not output.is_file() else read_json(output, dict[str, Any])
-    )
-    results = dict(known['evaluations'])
+    known = {} if trained or not output.is_file() else read_document(output, network)
+    results = dict(known.get('evaluations', {}))
     for row in ROWS:
         if row.network == network and row.evaluation not in results:
             results[row.evaluation] = _evaluate(config, row.inference, folder, prior)
-    minutes = round(known['minutes'] + (time.monotonic() - started) / 60, 1)
+    minutes = round(known.get('minutes', 0.0) + (time.monotonic() - started) / 60, 1)
     document = {'recipe': recipe(network), 'minutes': minutes, 'evaluations': results}
     write_whole(output, json.dumps(document, indent=1) + '\n')
+
+
+def read_document(file: pathlib.Path, network: Network) -> dict[str, Any]:
+    """What `run` wrote; `{'died': reason}` of a run that died.
+
+    Raises:
+        ValueError: it is not whole, or of another recipe.
+    """
+    document = read_json(file, dict[str, Any])
+    if 'died' in document:
+        return document
+    if not {'recipe', 'minutes', 'evaluations'} <= document.keys():
+        raise ValueError(f'{file}: is not the whole result of a run; remove it')
+    now = recipe(network)
+    other = [name for name, value in document['recipe'].items() if now.get(name) != value]  # new fields may come
+    if other:
+        raise ValueError(f'{file}: made with other values of {", ".join(other)}; remove it, or name another folder')
+    return document
 
 
 def recipe(network: Network) -> dict[str, Any]:

@@ -6,13 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from benchmarks.tables.rows import NETWORKS, ROWS, Network, Row
-from benchmarks.tables.run import recipe
+from benchmarks.tables.run import read_document
 from sognet_jax.evaluation.summary import Metrics
 from sognet_jax.files import write_whole
-from sognet_jax.json_files import read_json
 from sognet_jax.programs.train import RESUMABLE
 
 SILENT = 5.0
@@ -40,16 +38,10 @@ class Results:
                     self._add(network, seed, file)
 
     def _add(self, network: Network, seed: int, file: pathlib.Path) -> None:
-        document = read_json(file, dict[str, Any])
+        document = read_document(file, network)
         if 'died' in document:
             self.dead.append(f'{network.name} with seed {seed} ({document["died"]})')
             return
-        now = recipe(network)
-        if not {'recipe', 'minutes', 'evaluations'} <= document.keys():
-            raise ValueError(f'{file}: is not the whole result of a run; remove it')
-        other = [name for name, value in document['recipe'].items() if now.get(name) != value]  # new fields may come
-        if other:
-            raise ValueError(f'{file}: made with other values of {", ".join(other)}; remove it, or name another folder')
         related = document['evaluations'].get('eval', {}).get('pairs_related', 0.0)
         if network.variant in TEACHES_ORDER and related < SILENT:
             self.dead.append(f'{network.name} with seed {seed} (relates {related:.1f} % of the pairs)')
@@ -101,8 +93,10 @@ def _lacks(file: pathlib.Path, network: Network) -> bool:
     """Whether a run is still to do, or has been done when the tables had fewer rows of it."""
     if not file.is_file():
         return True
-    done = read_json(file, dict[str, Any]).get('evaluations')
-    return done is not None and any(row.evaluation not in done for row in ROWS if row.network == network)
+    document = read_document(file, network)
+    return 'died' not in document and any(
+        row.evaluation not in document['evaluations'] for row in ROWS if row.network == network
+    )
 
 
 def _run(network: Network, seed: int, workdir: pathlib.Path, file: pathlib.Path) -> None:

@@ -99,8 +99,8 @@ def training_source(config: ml_collections.ConfigDict) -> MixedSource:
     also = config.data.also_train_on
     if any(isinstance(pair, str) or len(pair) != 2 for pair in also):
         raise ValueError(f'config field data.also_train_on must be ((source, split), ...), not {also}')
-    sources = [prepare_split(config, config.data.train_split)]
-    return MixedSource([*sources, *(prepare_split(config, split, source) for source, split in also)])
+    parts = (None, config.data.train_split), *also
+    return MixedSource([prepare_split(config, split, source) for source, split in parts])
 
 
 def has_annotations(config: ml_collections.ConfigDict, split: str) -> bool:
